@@ -1,0 +1,1 @@
+crypto_fuzzers = crypto_handshake_first crypto_handshake_second crypto_key_file

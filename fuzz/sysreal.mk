@@ -1,0 +1,1 @@
+sysreal_fuzzers =

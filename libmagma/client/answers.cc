@@ -1,0 +1,54 @@
+// From the bytes of an answer to the caller's callback.
+#include "libmagma/client/requests.h"
+
+namespace magma::client {
+
+namespace {
+
+template <class Reply>
+Result<Reply> decode_answer(const Answer& answer) {
+  if (!answer.is_ok()) return fail(answer.code, answer.detail);
+  return wire::decode<Reply>(answer.body);
+}
+
+struct Finisher {
+  Answer& answer;
+  FileTable& files;
+  Instant now;
+
+  void operator()(std::monostate) {}
+  void operator()(RawDone& done) { done(answer); }
+  void operator()(Done<wire::Attr>& done) {
+    auto reply = decode_answer<wire::AttrReply>(answer);
+    if (!reply) return done(fail(std::move(reply.error())));
+    files.learn(reply->attr, now);
+    done(std::move(reply->attr));
+  }
+  void operator()(Done<wire::EntryReply>& done) {
+    auto reply = decode_answer<wire::EntryReply>(answer);
+    if (reply && reply->attr) files.learn(*reply->attr, now);
+    done(std::move(reply));
+  }
+  void operator()(Done<wire::EmptyReply>& done) { done(decode_answer<wire::EmptyReply>(answer)); }
+  void operator()(Done<std::string>& done) {
+    auto reply = decode_answer<wire::ReadlinkReply>(answer);
+    if (!reply) return done(fail(std::move(reply.error())));
+    done(std::move(reply->target));
+  }
+  void operator()(Done<wire::ReaddirReply>& done) {
+    auto reply = decode_answer<wire::ReaddirReply>(answer);
+    if (reply)
+      for (const wire::DirectoryEntry& entry : reply->entries)
+        if (entry.attr) files.learn(*entry.attr, now);
+    done(std::move(reply));
+  }
+  void operator()(Done<wire::StatfsReply>& done) { done(decode_answer<wire::StatfsReply>(answer)); }
+};
+
+}  // namespace
+
+void finish(AnyDone& done, Answer& answer, FileTable& files, Instant now) {
+  std::visit(Finisher{answer, files, now}, done);
+}
+
+}  // namespace magma::client

@@ -1,0 +1,131 @@
+// The client of a lava ring: file operations as asynchronous calls. It keeps one session with the
+// ring, routes every request by slot with its lava map, tries again until a volcano answers
+// (`onfail=wait`) and makes sure that no change is done twice: a retried request carries the same
+// (session, lane, sequence).
+//
+// Sans I/O and single-threaded: fed by on_datagram/on_timer, sends through sys::Datagrams. Every
+// call takes a callback that is called exactly once, possibly inside the call. Used by mount.magma,
+// magma_tools and the simulator.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "libmagma/base/bytes.h"
+#include "libmagma/base/result.h"
+#include "libmagma/base/strong.h"
+#include "libmagma/base/unique_function.h"
+#include "libmagma/crypto/network_key.h"
+#include "libmagma/ring/key.h"
+#include "libmagma/rpc/rpc.h"
+#include "libmagma/sys/clock.h"
+#include "libmagma/sys/datagrams.h"
+#include "libmagma/sys/random.h"
+#include "libmagma/wire/flare_messages.h"
+
+namespace magma::client {
+
+struct Credentials {
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+};
+
+template <class T>
+using Done = UniqueFunction<void(Result<T>)>;
+
+// Names a call so that it can be given up. 0 is none.
+using CallId = std::uint64_t;
+
+struct ClientConfig {
+  std::vector<sys::Address> hosts;     // volcanoes to begin with, flare port
+  crypto::Keyring keys;                // empty client secret if `passphrase` is used
+  std::string passphrase;              // turned into keys once a volcano told the UUID
+  std::string host_name;               // for people: who mounts
+  bool fail_when_away = false;         // onfail=eio: fail after `stall` instead of waiting
+  Duration stall = seconds(5);
+  std::size_t datagram_bytes = 1400;
+  std::size_t write_bytes_in_flight_max = 64u << 20;
+};
+
+// Keys of flares by their paths, as the mount knows them (only asked when a file outgrows its
+// home). Without a path: crypto::key_of_child(parent's key, name).
+class KeySource {
+ public:
+  virtual ~KeySource() = default;
+  virtual ring::Key key_of(Ino ino) = 0;
+};
+
+struct Opened {
+  wire::Attr attr;
+};
+
+class ClientImpl;
+
+class Client {
+ public:
+  Client(ClientConfig config, sys::Clock& clock, sys::Random& random, sys::Datagrams& datagrams,
+         KeySource& keys);
+  ~Client();
+
+  // Connects and attaches; once. Errors: unreachable (no volcano among the hosts answered within
+  // `patience`, detail names them), wrong_key, wrong_version. After it has succeeded the client
+  // reconnects by itself for ever.
+  void start(Duration patience, Done<wire::AttachReply> done);
+  // Ends the session cleanly (bounded by `patience`), then calls `done`.
+  void stop(Duration patience, UniqueFunction<void()> done);
+  bool is_connected() const;
+  const crypto::Uuid& filesystem() const;
+
+  CallId lookup(Ino dir, std::string_view name, Credentials who, Done<wire::EntryReply> done);
+  CallId getattr(Ino ino, Credentials who, Done<wire::Attr> done);
+  CallId setattr(wire::SetattrRequest change, Credentials who, Done<wire::Attr> done);
+  CallId readlink(Ino ino, Credentials who, Done<std::string> done);
+  CallId create(wire::CreateRequest request, Credentials who, Done<wire::EntryReply> done);
+  CallId mkdir(wire::MkdirRequest request, Credentials who, Done<wire::EntryReply> done);
+  CallId symlink(wire::SymlinkRequest request, Credentials who, Done<wire::EntryReply> done);
+  CallId unlink(Ino dir, std::string_view name, Credentials who, Done<wire::EmptyReply> done);
+  CallId rmdir(Ino dir, std::string_view name, Credentials who, Done<wire::EmptyReply> done);
+  CallId rename(wire::RenameRequest request, Credentials who, Done<wire::EmptyReply> done);
+  CallId open(Ino ino, bool for_write, bool truncate, Credentials who, Done<wire::Attr> done);
+  // Ends one open of `ino`; nobody need wait for it.
+  void release(Ino ino, bool for_write);
+  // Up to `length` bytes at `offset`, fewer only at the end of the file. Any length up to 1 MiB;
+  // split over chunks here.
+  CallId read(Ino ino, std::uint64_t offset, std::uint32_t length, Credentials who,
+              Done<Bytes> done);
+  // Writes all of `bytes` (at most 1 MiB), or fails. Handles the spill to chunks.
+  CallId write(Ino ino, std::uint64_t offset, Bytes bytes, bool append, bool kill_suidgid,
+               Credentials who, Done<wire::WriteReply> done);
+  CallId fsync(Ino ino, Credentials who, Done<wire::EmptyReply> done);
+  CallId readdir(wire::ReaddirRequest request, Credentials who, Done<wire::ReaddirReply> done);
+  CallId statfs(Credentials who, Done<wire::StatfsReply> done);
+
+  // Gives a call up (Ctrl-C): its callback gets `interrupted` at once. A change that was already
+  // sent may still happen.
+  void cancel(CallId call);
+  // The kernel has forgotten the inode: placement knowledge may go.
+  void forget(Ino ino);
+
+  // To be driven by a loop or the simulator.
+  void on_datagram(const sys::Address& from, MutableByteSpan datagram);
+  void flush();  // after each batch of datagrams or calls
+  Instant deadline() const;
+  void on_timer();
+  // Whether an answer is awaited (so that polling briefly before sleeping may pay).
+  bool is_waiting() const;
+
+  struct Stats {
+    std::uint64_t calls = 0, retries = 0, reconnects = 0, moved = 0, sessions = 0;
+  };
+  Stats stats() const;
+  const rpc::Counters& counters() const;
+
+ private:
+  std::unique_ptr<ClientImpl> impl_;
+};
+
+}  // namespace magma::client

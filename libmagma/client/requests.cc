@@ -1,0 +1,535 @@
+#include "libmagma/client/requests.h"
+
+#include <algorithm>
+
+#include "libmagma/base/check.h"
+#include "libmagma/base/log.h"
+
+namespace magma::client {
+
+namespace {
+
+// Where the fields of RequestHead lie in its encoding (fixed widths, in order).
+constexpr std::size_t kEpochAt = 4;
+constexpr std::size_t kSessionAt = 8;
+constexpr std::size_t kLaneAt = 16;
+constexpr std::size_t kSequenceAt = 18;
+constexpr std::size_t kHeadBytes = 30;
+
+template <std::unsigned_integral U>
+void put_at(Bytes& bytes, std::size_t at, U value) {
+  for (std::size_t i = 0; i < sizeof(U); ++i)
+    bytes[at + i] = static_cast<std::uint8_t>(value >> (8 * (sizeof(U) - 1 - i)));
+}
+
+// Whether a refusal shows that a volcano is there and works (then the stall clock starts anew).
+bool is_sign_of_life(Code code) { return code == Code::overloaded || code == Code::locked; }
+
+}  // namespace
+
+void Request::reset() {
+  Bytes kept_head = std::move(head);
+  kept_head.clear();
+  *this = Request{};
+  head = std::move(kept_head);
+}
+
+Requests::Requests(Config config, Links& links, Router& router, Session& session,
+                   FileTable& files, sys::Clock& clock, sys::Random& random)
+    : config_(config),
+      links_(links),
+      router_(router),
+      session_(session),
+      files_(files),
+      clock_(clock),
+      random_(random) {}
+
+// Queues keep ids of requests that have left them otherwise; those are dropped when the head of
+// the queue is taken, and here before they could pile up.
+void Requests::enqueue(std::deque<Token>& queue, Token id, Request::State state) {
+  if (queue.size() > 2 * slab_.size() + 1024)
+    std::erase_if(queue, [&](Token other) {
+      const Request* request = slab_.find(other);
+      return request == nullptr || request->state != state;
+    });
+  slab_.find(id)->state = state;
+  queue.push_back(id);
+}
+
+// ---- making
+
+Token Requests::admit(wire::FlareOp op, ring::Slot slot, Credentials who, AnyDone& done) {
+  ++begun_;
+  if (is_ended_ || slab_.size() >= kRequestsMax) {
+    Answer answer;
+    answer.code = is_ended_ ? end_error_.code : Code::overloaded;
+    answer.detail = is_ended_ ? end_error_.detail : "too many calls under way";
+    finish(done, answer, files_, clock_.now());
+    return 0;
+  }
+  Token id = slab_.take();
+  Request& request = *slab_.find(id);
+  request.op = op;
+  request.kind = wire::kind_of(op);
+  request.priority = static_cast<rpc::Priority>(wire::priority_of(op));
+  request.slot = slot;
+  request.uid = who.uid;
+  request.gid = who.gid;
+  request.done = std::move(done);
+  request.since = clock_.now();
+  if (next_sweep_ == Instant::never()) next_sweep_ = request.since + kSweepEvery;
+  return id;
+}
+
+void Requests::put_head(Request& request, Credentials who) {
+  wire::RequestHead head;
+  head.op = static_cast<std::uint16_t>(request.op);
+  head.slot = request.slot;
+  head.uid = who.uid;
+  head.gid = who.gid;
+  wire::encode_to(request.head, head);
+  MAGMA_CHECK(request.head.size() == kHeadBytes);
+}
+
+Token Requests::begin_open(const wire::OpenRequest& message, Credentials who,
+                           Done<wire::Attr> done) {
+  AnyDone any = std::move(done);
+  Token id = admit(wire::FlareOp::open, ring::home_of(message.ino), who, any);
+  if (id == 0) return 0;
+  Request& request = *slab_.find(id);
+  request.role = Request::Role::open;
+  request.ino = message.ino;
+  request.for_write = message.for_write;
+  put_head(request, who);
+  wire::encode_to(request.head, message);
+  dispatch(id);
+  return id;
+}
+
+Token Requests::begin_create(const wire::CreateRequest& message, Credentials who,
+                             Done<wire::EntryReply> done) {
+  AnyDone any = std::move(done);
+  Token id = admit(wire::FlareOp::create, ring::home_of(message.dir), who, any);
+  if (id == 0) return 0;
+  Request& request = *slab_.find(id);
+  request.role = Request::Role::create;
+  request.for_write = message.for_write;
+  put_head(request, who);
+  wire::encode_to(request.head, message);
+  dispatch(id);
+  return id;
+}
+
+// ---- sending
+
+void Requests::dispatch(Token id) {
+  Request& request = *slab_.find(id);
+  if (!session_.is_usable(clock_.now())) {
+    enqueue(held_, id, Request::State::held);
+    session_.refresh_map(kNoLink);
+    return;
+  }
+  Route route = router_.route(request.slot);
+  if (route.link == kNoLink) return rest(id, request, true);
+  if (!links_.has_room(route.link)) return wait_for_link(id, request, route.link);
+  if (request.kind == wire::OpKind::change && request.lane == wire::kNoLane) {
+    if (!lanes_.has_free()) return enqueue(laneless_, id, Request::State::laneless);
+    request.lane = lanes_.take();
+    request.sequence = lanes_.next_sequence(request.lane);
+    request.session = session_.id();
+  }
+  send(id, request, route);
+}
+
+void Requests::wait_for_link(Token id, Request& request, LinkIndex link) {
+  request.link = link;
+  if (queues_.size() <= link) queues_.resize(link + 1u);
+  enqueue(queues_[link], id, Request::State::queued);
+  links_.want(link);
+}
+
+void Requests::stamp_head(Request& request, Epoch epoch) const {
+  put_at(request.head, kEpochAt, epoch.value);
+  put_at(request.head, kSessionAt, request.session.value);
+  put_at(request.head, kLaneAt, request.lane);
+  put_at(request.head, kSequenceAt, request.sequence);
+}
+
+void Requests::send(Token id, Request& request, Route route) {
+  if (request.kind != wire::OpKind::change) request.session = session_.id();
+  stamp_head(request, route.epoch);
+  if (request.sent_at != Instant{}) ++retries_;
+  request.state = Request::State::sent;
+  request.link = route.link;
+  request.sent_at = clock_.now();
+  request.needs_map = false;
+  ++sent_;
+  // Both parts are copied: they are kept for the case that the connection is lost.
+  request.rpc_id = links_.send(route.link, {.head = request.head, .tail = request.tail},
+                               request.priority, Instant::never(), id);
+}
+
+// ---- answers
+
+void Requests::on_answer(LinkIndex link, Token id, Result<ByteSpan> message) {
+  Request* request = slab_.find(id);
+  if (request == nullptr || request->state != Request::State::sent) return;
+  --sent_;
+  if (!message) {
+    if (request->is_given_up) {
+      Answer dropped;
+      dropped.code = message.error().code;
+      return complete(id, dropped);
+    }
+    if (message.error().code == Code::connection_closed)
+      return wait_for_link(id, *request, link);  // on_link_up, or another map
+    rest(id, *request, false);
+    return pump_link(link);
+  }
+  auto front = wire::decode_front<wire::ResponseHead>(*message);
+  Answer answer;
+  if (!front) {
+    answer.code = Code::malformed;
+    complete(id, answer);
+    return pump_link(link);
+  }
+  auto [head, body] = *front;
+  if (head.map_version > router_.version()) session_.refresh_map(kNoLink);
+  if (head.code == 0) {
+    answer.body = body;
+    complete(id, answer);
+  } else {
+    refused(id, *request, static_cast<Code>(head.code), body);
+  }
+  pump_link(link);
+}
+
+void Requests::refused(Token id, Request& request, Code code, ByteSpan body) {
+  bool is_raw = std::holds_alternative<RawDone>(request.done);
+  bool is_moved = code == Code::moved_to_chunks || code == Code::behind_truncate;
+  if (code == Code::unknown_session || code == Code::fenced) {
+    if (request.session == session_.id() && session_.is_live()) {
+      request.state = Request::State::resting;  // on_session_lost ends it if it is a change
+      request.wake = Instant::never();
+      session_.lost(request.session);
+    }
+    if (slab_.find(id) == nullptr) return;
+    if (request.kind != wire::OpKind::change && !request.is_given_up) return dispatch(id);
+    code = Code::fenced;
+  } else if (class_of(code) == ErrorClass::retry && !(is_raw && is_moved) &&
+             !request.is_given_up) {
+    if (is_sign_of_life(code)) request.since = clock_.now();
+    bool needs_map = code == Code::wrong_epoch || code == Code::not_primary;
+    return rest(id, request, needs_map);
+  }
+  Answer answer;
+  answer.code = code;
+  answer.body = body;
+  complete(id, answer);
+}
+
+// Tries again a little later; the wait doubles with each refusal and has some chance in it, so
+// that askers that were refused together do not come back together.
+void Requests::rest(Token id, Request& request, bool needs_map) {
+  Duration wait = kRetryFirst * (std::int64_t{1} << std::min(request.tries, 7u));
+  wait = std::min(wait, kRetryLast);
+  auto share = static_cast<std::int64_t>(random_.next() % 256);
+  request.wake = clock_.now() + wait / 2 + nanoseconds(wait.ns / 2 * share / 256);
+  request.state = Request::State::resting;
+  request.needs_map = needs_map;
+  ++request.tries;
+  wakes_.push_back({request.wake, id});
+  std::push_heap(wakes_.begin(), wakes_.end());
+  if (needs_map) session_.refresh_map(kNoLink);
+}
+
+void Requests::note_success(Request& request, ByteSpan body) {
+  using Role = Request::Role;
+  if (request.role == Role::open) {
+    files_.add_open(request.ino, request.for_write, request.uid, request.gid);
+  } else if (request.role == Role::create) {
+    auto reply = wire::decode<wire::EntryReply>(body);
+    if (!reply) return;
+    request.ino = reply->ino;
+    files_.add_open(reply->ino, request.for_write, request.uid, request.gid);
+  } else {
+    return;
+  }
+  // Nobody will end an open that its caller no longer waits for.
+  if (request.is_given_up) release(request.ino, request.for_write);
+}
+
+void Requests::complete(Token id, Answer& answer) {
+  Request& request = *slab_.find(id);
+  if (answer.is_ok()) note_success(request, answer.body);
+  bool is_release = request.role == Request::Role::release;
+  if (request.role == Request::Role::reopen) --reopening_;
+  if (is_release) --releasing_;
+  answer.tail = std::move(request.tail);
+  AnyDone done = std::move(request.done);
+  free_lane(request);
+  slab_.give_back(id);
+  pump_lanes();
+  if (!releases_.empty()) pump_releases();
+  finish(done, answer, files_, clock_.now());
+}
+
+// ---- lanes and queues
+
+void Requests::free_lane(Request& request) {
+  if (request.lane == wire::kNoLane) return;
+  if (request.session == session_.id()) lanes_.give_back(request.lane);
+  request.lane = wire::kNoLane;
+  request.sequence = 0;
+}
+
+void Requests::pump_lanes() {
+  while (!laneless_.empty() && lanes_.has_free()) {
+    Token id = laneless_.front();
+    laneless_.pop_front();
+    Request* request = slab_.find(id);
+    if (request != nullptr && request->state == Request::State::laneless) dispatch(id);
+  }
+}
+
+void Requests::pump_link(LinkIndex link) {
+  // By index: dispatch may make queues_ longer.
+  while (link < queues_.size() && !queues_[link].empty() && links_.has_room(link)) {
+    Token id = queues_[link].front();
+    queues_[link].pop_front();
+    Request* request = slab_.find(id);
+    if (request != nullptr && request->state == Request::State::queued && request->link == link)
+      dispatch(id);
+  }
+}
+
+void Requests::release(Ino ino, bool for_write) {
+  const File* file = files_.find(ino);
+  Release item{.ino = ino, .for_write = for_write};
+  if (file != nullptr) {
+    item.uid = file->uid;
+    item.gid = file->gid;
+  }
+  files_.drop_open(ino, for_write, clock_.now());
+  if (is_ended_) return;
+  releases_.push_back(item);
+  pump_releases();
+}
+
+void Requests::pump_releases() {
+  while (!releases_.empty() && releasing_ < kReleaseLanesMax && reopening_ == 0 && !is_ended_) {
+    Release item = releases_.front();
+    AnyDone none;
+    Credentials who{.uid = item.uid, .gid = item.gid};
+    if (slab_.size() >= kRequestsMax) return;
+    releases_.pop_front();
+    Token id = admit(wire::FlareOp::release, ring::home_of(item.ino), who, none);
+    Request& request = *slab_.find(id);
+    request.role = Request::Role::release;
+    put_head(request, who);
+    wire::ReleaseRequest message;
+    message.ino = item.ino;
+    message.for_write = item.for_write;
+    wire::encode_to(request.head, message);
+    ++releasing_;
+    dispatch(id);
+  }
+}
+
+// ---- giving up
+
+void Requests::unsend(Request& request) {
+  if (request.state != Request::State::sent) return;
+  --sent_;
+  links_.cancel(request.link, request.rpc_id);
+  request.state = Request::State::none;
+}
+
+void Requests::give_up(Token id, Error error, bool tell) {
+  Request* request = slab_.find(id);
+  if (request == nullptr || request->is_given_up) return;
+  Answer answer;
+  answer.code = error.code;
+  answer.detail = std::move(error.detail);
+  bool may_be_done =
+      request->kind == wire::OpKind::change && request->state == Request::State::sent;
+  if (may_be_done) {
+    request->is_given_up = true;
+    AnyDone done = std::exchange(request->done, std::monostate{});
+    if (tell) finish(done, answer, files_, clock_.now());
+    return;
+  }
+  unsend(*request);
+  if (!tell) request->done = std::monostate{};
+  complete(id, answer);
+}
+
+void Requests::cancel(Token id) {
+  give_up(id, Error{Code::interrupted, {}}, true);
+}
+
+void Requests::abandon(Token id) { give_up(id, Error{Code::interrupted, {}}, false); }
+
+void Requests::end(Error error) {
+  is_ended_ = true;
+  end_error_ = error;
+  releases_.clear();
+  std::vector<Token> all;
+  slab_.ids(all);
+  for (Token id : all) {
+    Request* request = slab_.find(id);
+    if (request == nullptr) continue;
+    if (request->state == Request::State::sent) --sent_;
+    request->state = Request::State::none;
+    Answer answer;
+    answer.code = error.code;
+    answer.detail = error.detail;
+    complete(id, answer);
+  }
+}
+
+// ---- what changes around them
+
+void Requests::on_link_up(LinkIndex link) { pump_link(link); }
+
+bool Requests::is_link_wanted(LinkIndex link) const {
+  return link < queues_.size() && !queues_[link].empty();
+}
+
+void Requests::on_session_usable(bool is_new) {
+  if (is_new) {
+    lanes_.reset();
+    std::vector<wire::OpenRequest> again;
+    std::vector<Credentials> whose;
+    files_.for_each_open([&](Ino ino, const File& file) {
+      for (std::uint32_t i = 0; i < file.readers + file.writers; ++i) {
+        wire::OpenRequest message;
+        message.ino = ino;
+        message.for_write = i >= file.readers;
+        again.push_back(message);
+        whose.push_back({.uid = file.uid, .gid = file.gid});
+      }
+    });
+    for (std::size_t i = 0; i < again.size(); ++i) {
+      AnyDone none;
+      Token id = admit(wire::FlareOp::open, ring::home_of(again[i].ino), whose[i], none);
+      if (id == 0) break;
+      Request& request = *slab_.find(id);
+      request.role = Request::Role::reopen;
+      put_head(request, whose[i]);
+      wire::encode_to(request.head, again[i]);
+      ++reopening_;
+      dispatch(id);
+    }
+  }
+  std::deque<Token> held = std::exchange(held_, {});
+  for (Token id : held) {
+    Request* request = slab_.find(id);
+    if (request != nullptr && request->state == Request::State::held) dispatch(id);
+  }
+  pump_lanes();
+  pump_releases();
+}
+
+// Changes that were sent may have been done: their callers get `fenced`. Opens are made again and
+// releases of the old session are moot. Everything else waits for the new session.
+void Requests::on_session_lost(SessionId old) {
+  releases_.clear();
+  lanes_.reset();
+  std::vector<Token> all;
+  slab_.ids(all);
+  for (Token id : all) {
+    Request* request = slab_.find(id);
+    if (request == nullptr || request->kind != wire::OpKind::change) continue;
+    bool is_moot = request->role == Request::Role::release ||
+                   request->role == Request::Role::reopen;
+    bool was_sent = request->sequence != 0 && request->session == old;
+    if (!is_moot && !was_sent) continue;
+    unsend(*request);
+    Answer answer;
+    answer.code = Code::fenced;
+    complete(id, answer);
+  }
+}
+
+// Requests whose slot has another primary now are sent there, with the same lane and sequence:
+// what the old primary acknowledged, the new one knows; what it did not, it can no longer do.
+void Requests::on_routes_changed() {
+  slab_.ids(walk_);
+  std::vector<Token> ids = std::exchange(walk_, {});
+  for (Token id : ids) {
+    Request* request = slab_.find(id);
+    if (request == nullptr) continue;
+    bool is_elsewhere = router_.route(request->slot).link != request->link;
+    switch (request->state) {
+      case Request::State::queued:
+        if (is_elsewhere) dispatch(id);
+        break;
+      case Request::State::sent:
+        if (!is_elsewhere) break;
+        unsend(*request);
+        if (request->is_given_up) {
+          Answer dropped;
+          dropped.code = Code::interrupted;
+          complete(id, dropped);
+        } else {
+          dispatch(id);
+        }
+        break;
+      case Request::State::resting:
+        if (request->needs_map) dispatch(id);
+        break;
+      default: break;
+    }
+  }
+  walk_ = std::move(ids);
+}
+
+// ---- time
+
+Instant Requests::deadline() const {
+  return wakes_.empty() ? next_sweep_ : std::min(next_sweep_, wakes_.front().at);
+}
+
+void Requests::on_timer() {
+  Instant now = clock_.now();
+  while (!wakes_.empty() && wakes_.front().at <= now) {
+    Token id = wakes_.front().id;
+    std::pop_heap(wakes_.begin(), wakes_.end());
+    wakes_.pop_back();
+    Request* request = slab_.find(id);
+    if (request != nullptr && request->state == Request::State::resting && request->wake <= now)
+      dispatch(id);
+  }
+  if (next_sweep_ <= now) sweep();
+}
+
+// Looks for requests that get no answer: asks for a newer map, and with fail_when_away ends them.
+void Requests::sweep() {
+  Instant now = clock_.now();
+  next_sweep_ = slab_.size() == 0 ? Instant::never() : now + kSweepEvery;
+  slab_.ids(walk_);
+  std::vector<Token> ids = std::exchange(walk_, {});
+  bool asked = false;
+  for (Token id : ids) {
+    Request* request = slab_.find(id);
+    if (request == nullptr || request->is_given_up) continue;
+    bool is_at_volcano = request->state == Request::State::sent;
+    bool is_waiting = is_at_volcano || request->state == Request::State::queued;
+    Instant from = is_at_volcano ? request->sent_at : request->since;
+    if (!asked && is_waiting && now - from >= kAskMapAfter) {
+      asked = true;
+      session_.refresh_map(request->link);
+    }
+    bool is_internal = request->role == Request::Role::release ||
+                       request->role == Request::Role::reopen;
+    if (config_.fail_when_away && !is_internal && now - request->since >= config_.stall) {
+      std::string text = request->link == kNoLink ? std::string("no volcano")
+                                                  : links_.address(request->link).text();
+      give_up(id, Error{Code::io, "volcano away: " + text}, true);
+    }
+  }
+  walk_ = std::move(ids);
+}
+
+}  // namespace magma::client

@@ -1,0 +1,209 @@
+// Requests under way: one request of the flare protocol each, from the call that made it to its
+// answer, over any number of connections, volcanoes and maps. ClientImpl makes one per simple
+// call, ContentIo several per read, write or fsync. One thread.
+//
+// A request is in one of these states:
+//   held      the session is not usable                      -> on_session_usable
+//   queued    its volcano is not connected or has no room    -> on_link_up, an answer, a new map
+//   laneless  a change, and all lanes are taken              -> a lane becomes free
+//   sent      awaiting the answer                            -> on_answer, a new map
+//   resting   refused for now; tried again at `wake`         -> timer, a new map if `needs_map`
+// Invariants: a change has a lane from its first sending to its end, and the same sequence each
+// time it is sent; a lane is never with two requests. A change that was given up (cancelled, or
+// too late) keeps its lane until it is answered or its connection is lost, and is not sent again:
+// it must not happen long after its caller was told.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "libmagma/base/bytes.h"
+#include "libmagma/base/result.h"
+#include "libmagma/base/time.h"
+#include "libmagma/client/client.h"
+#include "libmagma/client/file_table.h"
+#include "libmagma/client/lanes.h"
+#include "libmagma/client/links.h"
+#include "libmagma/client/router.h"
+#include "libmagma/client/session.h"
+#include "libmagma/client/slab.h"
+#include "libmagma/wire/codec.h"
+#include "libmagma/wire/flare_messages.h"
+
+namespace magma::client {
+
+inline constexpr std::size_t kRequestsMax = 65536;
+inline constexpr std::size_t kReleaseLanesMax = 32;          // of the 256; others must get on
+inline constexpr Duration kRetryFirst = milliseconds(4);     // after a refusal; doubles
+inline constexpr Duration kRetryLast = milliseconds(500);
+inline constexpr Duration kSweepEvery = milliseconds(250);
+inline constexpr Duration kAskMapAfter = seconds(1);         // without an answer
+
+using RequestToken = Token;  // Slab id
+
+// How a request ended: code 0 is done, and `body` follows the response head. `tail` is the payload
+// that was sent, to be taken back.
+struct Answer {
+  Code code{};
+  ByteSpan body{};
+  std::string detail{};
+  Bytes tail{};
+  bool is_ok() const { return code == Code{}; }
+};
+using RawDone = UniqueFunction<void(Answer&)>;
+
+using AnyDone =
+    std::variant<std::monostate, RawDone, Done<wire::Attr>, Done<wire::EntryReply>,
+                 Done<wire::EmptyReply>, Done<std::string>, Done<wire::ReaddirReply>,
+                 Done<wire::StatfsReply>>;
+
+struct Request {
+  enum class State : std::uint8_t { none, held, queued, laneless, sent, resting };
+  // What else its answer means.
+  enum class Role : std::uint8_t { plain, open, create, release, reopen };
+
+  Bytes head;  // RequestHead and the operation's struct; session, lane, epoch set at each sending
+  Bytes tail;
+  AnyDone done;
+  wire::FlareOp op{};
+  wire::OpKind kind{};
+  rpc::Priority priority{};
+  State state = State::none;
+  Role role = Role::plain;
+  bool needs_map = false;
+  bool is_given_up = false;
+  bool for_write = false;  // of an open
+  ring::Slot slot;
+  LinkIndex link = kNoLink;
+  std::uint16_t lane = wire::kNoLane;
+  std::uint32_t sequence = 0;
+  std::uint32_t tries = 0;  // refusals in a row
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  Ino ino;  // of an open, release
+  SessionId session{};
+  rpc::RequestId rpc_id;
+  Instant since{};    // the stall clock: made, or last heard of
+  Instant sent_at{};
+  Instant wake{};
+
+  void reset();
+};
+
+class Requests {
+ public:
+  struct Config {
+    bool fail_when_away = false;
+    Duration stall = seconds(5);
+  };
+  Requests(Config config, Links& links, Router& router, Session& session, FileTable& files,
+           sys::Clock& clock, sys::Random& random);
+
+  // Makes a request and sends it as soon as it can be. `done` may be called inside. 0 if it was
+  // refused at once (too many, or the client has ended).
+  template <class Message>
+  Token begin(ring::Slot slot, Credentials who, const Message& message, AnyDone done,
+              Bytes tail = {}) {
+    Token id = admit(wire::OpOf<Message>::op, slot, who, done);
+    if (id == 0) return 0;
+    Request& request = *slab_.find(id);
+    put_head(request, who);
+    wire::encode_to(request.head, message);
+    request.tail = std::move(tail);
+    dispatch(id);
+    return id;
+  }
+  // As begin(), for requests whose answer changes what this mount holds open.
+  Token begin_open(const wire::OpenRequest& message, Credentials who, Done<wire::Attr> done);
+  Token begin_create(const wire::CreateRequest& message, Credentials who,
+                     Done<wire::EntryReply> done);
+  void release(Ino ino, bool for_write);
+
+  // The callback gets `interrupted` now.
+  void cancel(Token id);
+  // As cancel, without calling it: the asker has been told already.
+  void abandon(Token id);
+  // Ends every request with `error`; later ones are refused with it.
+  void end(Error error);
+
+  void on_answer(LinkIndex link, Token id, Result<ByteSpan> message);
+  void on_link_up(LinkIndex link);
+  bool is_link_wanted(LinkIndex link) const;
+  void on_session_usable(bool is_new);
+  void on_session_lost(SessionId old);
+  void on_routes_changed();
+
+  Instant deadline() const;
+  void on_timer();
+
+  std::size_t under_way() const { return slab_.size() + releases_.size(); }
+  bool is_waiting() const { return sent_ > 0; }
+  std::uint64_t begun() const { return begun_; }
+  std::uint64_t retries() const { return retries_; }
+  std::size_t lanes_used() const { return lanes_.used(); }
+
+ private:
+  struct Release {
+    Ino ino;
+    bool for_write = false;
+    std::uint32_t uid = 0;
+    std::uint32_t gid = 0;
+  };
+  struct Wake {
+    Instant at;
+    Token id = 0;
+    friend bool operator<(const Wake& a, const Wake& b) { return b.at < a.at; }  // heap: first
+  };
+
+  Token admit(wire::FlareOp op, ring::Slot slot, Credentials who, AnyDone& done);
+  static void put_head(Request& request, Credentials who);
+  void dispatch(Token id);
+  void send(Token id, Request& request, Route route);
+  void stamp_head(Request& request, Epoch epoch) const;
+  void rest(Token id, Request& request, bool needs_map);
+  void refused(Token id, Request& request, Code code, ByteSpan body);
+  void wait_for_link(Token id, Request& request, LinkIndex link);
+  void unsend(Request& request);
+  void free_lane(Request& request);
+  void pump_lanes();
+  void pump_link(LinkIndex link);
+  void pump_releases();
+  void complete(Token id, Answer& answer);
+  void note_success(Request& request, ByteSpan body);
+  void give_up(Token id, Error error, bool tell);
+  void sweep();
+  void enqueue(std::deque<Token>& queue, Token id, Request::State state);
+
+  Config config_;
+  Links& links_;
+  Router& router_;
+  Session& session_;
+  FileTable& files_;
+  sys::Clock& clock_;
+  sys::Random& random_;
+
+  Slab<Request> slab_;
+  Lanes lanes_;
+  std::deque<Token> held_;
+  std::deque<Token> laneless_;
+  std::vector<std::deque<Token>> queues_;  // by link
+  std::deque<Release> releases_;
+  std::vector<Wake> wakes_;                // heap
+  std::vector<Token> walk_;                // scratch
+  std::size_t releasing_ = 0;
+  std::size_t reopening_ = 0;
+  std::size_t sent_ = 0;
+  Instant next_sweep_ = Instant::never();
+  std::uint64_t begun_ = 0;
+  std::uint64_t retries_ = 0;
+  bool is_ended_ = false;
+  Error end_error_;
+};
+
+// Calls the callback in `done` with the decoded answer. Learns attributes into `files`.
+void finish(AnyDone& done, Answer& answer, FileTable& files, Instant now);
+
+}  // namespace magma::client

@@ -1,0 +1,12 @@
+libmagma_client_sources = \
+	libmagma/client/answers.cc \
+	libmagma/client/client.h libmagma/client/client.cc \
+	libmagma/client/content_io.h libmagma/client/content_io.cc \
+	libmagma/client/file_table.h libmagma/client/file_table.cc \
+	libmagma/client/id_map.h \
+	libmagma/client/lanes.h \
+	libmagma/client/links.h libmagma/client/links.cc \
+	libmagma/client/requests.h libmagma/client/requests.cc \
+	libmagma/client/router.h libmagma/client/router.cc \
+	libmagma/client/session.h libmagma/client/session.cc \
+	libmagma/client/slab.h

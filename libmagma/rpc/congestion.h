@@ -1,0 +1,52 @@
+// How much may be in flight to one peer, and how fast it may leave: CUBIC (RFC 9438) with slow
+// start, and a token bucket for pacing. Pure arithmetic; a Connection reports what happened.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "libmagma/base/time.h"
+
+namespace magma::rpc {
+
+class Congestion {
+ public:
+  struct Config {
+    std::size_t datagram_bytes;
+    std::size_t initial_window_bytes;
+    bool is_paced;
+  };
+  explicit Congestion(const Config& config);
+
+  std::size_t window_bytes() const { return window_; }
+  // `was_limited`: the window was what held the sender back (RFC 9002, 7.8: else it must not grow).
+  void on_ack(std::size_t bytes, Instant sent, Instant now, Duration rtt, bool was_limited);
+  // At most one reduction for all packets sent before the last one.
+  void on_loss(Instant sent, Instant now);
+  void on_persistent_congestion();
+
+  // Pacing: when the next packet may leave (Instant{}: now).
+  Instant next_send(Instant now) const;
+  void on_sent(std::size_t bytes, Instant now, Duration rtt);
+
+ private:
+  std::size_t floor_bytes() const { return 2 * config_.datagram_bytes; }
+  void refill(Instant now, Duration rtt);
+
+  Config config_;
+  std::size_t window_;
+  std::size_t slow_start_threshold_;
+  Instant recovery_start_{-1};
+  // CUBIC, windows in datagrams.
+  double window_max_ = 0;
+  double cubic_k_seconds_ = 0;
+  double window_reno_ = 0;
+  Instant epoch_start_{};
+  bool in_epoch_ = false;
+  // Pacing.
+  double tokens_ = 0;
+  double rate_per_ns_ = 0;
+  Instant refilled_{};
+};
+
+}  // namespace magma::rpc

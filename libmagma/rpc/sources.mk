@@ -1,0 +1,1 @@
+libmagma_rpc_sources =

@@ -1,0 +1,47 @@
+#include "libmagma/wire/flare_messages.h"
+
+namespace magma::wire {
+
+namespace {
+// Numbers of rpc::Priority; wire does not include rpc.
+constexpr std::uint8_t lock = 1;
+constexpr std::uint8_t metadata = 2;
+constexpr std::uint8_t data = 3;
+}  // namespace
+
+std::string_view name_of(FlareOp op) {
+  switch (op) {
+#define MAGMA_FLARE_OP(name, number, Request, Response, kind, priority) \
+  case FlareOp::name:                                                   \
+    return #name;
+#include "libmagma/wire/flare_ops.def"
+#undef MAGMA_FLARE_OP
+  }
+  return "?";
+}
+
+bool is_known_op(std::uint16_t number) { return name_of(static_cast<FlareOp>(number)) != "?"; }
+
+OpKind kind_of(FlareOp op) {
+  switch (op) {
+#define MAGMA_FLARE_OP(name, number, Request, Response, kind, priority) \
+  case FlareOp::name:                                                   \
+    return OpKind::kind;
+#include "libmagma/wire/flare_ops.def"
+#undef MAGMA_FLARE_OP
+  }
+  return OpKind::read;
+}
+
+std::uint8_t priority_of(FlareOp op) {
+  switch (op) {
+#define MAGMA_FLARE_OP(name, number, Request, Response, kind, priority) \
+  case FlareOp::name:                                                   \
+    return priority;
+#include "libmagma/wire/flare_ops.def"
+#undef MAGMA_FLARE_OP
+  }
+  return metadata;
+}
+
+}  // namespace magma::wire

@@ -1,0 +1,538 @@
+// Messages of the flare protocol: a request is a RequestHead, the operation's request struct, and
+// for `write` the bytes; a response is a ResponseHead, on success the operation's response struct,
+// and for `read` the bytes. doc/protocol.md describes them for people, golden files pin them.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "libmagma/base/bytes.h"
+#include "libmagma/base/result.h"
+#include "libmagma/base/strong.h"
+#include "libmagma/base/time.h"
+#include "libmagma/ring/key.h"
+#include "libmagma/ring/slot.h"
+
+namespace magma::wire {
+
+inline constexpr std::uint32_t kProtocolVersion = 1;
+inline constexpr std::size_t kNameBytesMax = 255;
+inline constexpr std::size_t kLinkTargetBytesMax = 4095;
+inline constexpr std::size_t kIoBytesMax = 1u << 20;       // payload of one read or write
+inline constexpr std::size_t kLanes = 256;                 // of one session
+inline constexpr std::uint16_t kNoLane = 0xffff;           // requests of kind read
+inline constexpr std::uint64_t kFileBytesMax = std::uint64_t{1} << 44;  // 16 TiB
+inline constexpr Duration kSessionLease = seconds(10);
+
+struct RequestHead {
+  std::uint16_t op = 0;
+  ring::Slot slot;          // the slot asked
+  Epoch epoch;              // as the asker knows it
+  SessionId session{};
+  std::uint16_t lane = kNoLane;
+  std::uint32_t sequence = 0;  // of the lane, from 1
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("op", s.op);
+    v("slot", s.slot);
+    v("epoch", s.epoch);
+    v("session", s.session);
+    v("lane", s.lane);
+    v("sequence", s.sequence);
+    v("uid", s.uid);
+    v("gid", s.gid);
+  }
+};
+
+struct ResponseHead {
+  std::uint16_t code = 0;        // 0: done; else a number of errors.def
+  std::uint32_t map_version = 0; // of the answering volcano's lava map: higher than yours, fetch it
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("code", s.code);
+    v("map_version", s.map_version);
+  }
+};
+
+// Content of a regular file as a client must know it to reach it.
+struct Placement {
+  bool in_chunks = false;              // false: at home; true: at the slots of `key`
+  std::optional<ring::Key> key{};      // of a directory or a file in chunks
+  std::uint64_t truncate_number = 0;
+  std::uint64_t mark = 0;              // size authority's mark, 0 at rest
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("in_chunks", s.in_chunks);
+    v("key", s.key);
+    v("truncate_number", s.truncate_number);
+    v("mark", s.mark);
+  }
+};
+
+struct Attr {
+  Ino ino;
+  std::uint32_t mode = 0;  // st_mode: type and permission bits
+  std::uint32_t nlink = 0;
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  std::uint64_t rdev = 0;
+  std::uint64_t size = 0;
+  std::uint64_t blocks = 0;  // of 512 bytes
+  WallTime atime, mtime, ctime, btime;
+  std::uint64_t data_version = 0;  // rises with every content change
+  Placement placement;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("mode", s.mode);
+    v("nlink", s.nlink);
+    v("uid", s.uid);
+    v("gid", s.gid);
+    v("rdev", s.rdev);
+    v("size", s.size);
+    v("blocks", s.blocks);
+    v("atime", s.atime);
+    v("mtime", s.mtime);
+    v("ctime", s.ctime);
+    v("btime", s.btime);
+    v("data_version", s.data_version);
+    v("placement", s.placement);
+  }
+};
+
+struct EmptyReply {
+  template <class Self, class Visit>
+  static void fields(Self&, Visit&) {}
+};
+
+struct AttrReply {
+  Attr attr;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("attr", s.attr);
+  }
+};
+
+// An entry and what it names; without attributes if they are another volcano's to tell.
+struct EntryReply {
+  Ino ino;
+  std::uint8_t type = 0;  // DT_*
+  std::optional<ring::Key> key{};
+  std::optional<Attr> attr{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("type", s.type);
+    v("key", s.key);
+    v("attr", s.attr);
+  }
+};
+
+struct LookupRequest {  // to the directory's home
+  Ino dir;
+  std::string name;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("dir", s.dir);
+    v("name", s.name);
+  }
+};
+
+struct GetattrRequest {  // to the home
+  Ino ino;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+  }
+};
+
+struct ReadlinkRequest {
+  Ino ino;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+  }
+};
+
+struct ReadlinkReply {
+  std::string target;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("target", s.target);
+  }
+};
+
+enum SetattrField : std::uint32_t {
+  kSetMode = 1,
+  kSetUid = 2,
+  kSetGid = 4,
+  kSetSize = 8,
+  kSetAtime = 16,
+  kSetMtime = 32,
+  kSetAtimeNow = 64,   // the volcano's clock decides
+  kSetMtimeNow = 128,
+  kKillSuidGid = 256,  // clear set-user-id and set-group-id as write(2) does
+};
+
+struct SetattrRequest {  // to the home
+  Ino ino;
+  std::uint32_t fields_set = 0;  // SetattrField
+  std::uint32_t mode = 0;
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  std::uint64_t size = 0;
+  WallTime atime, mtime;
+  ring::Key key_for_chunks;  // used if the file outgrows its home now
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("fields_set", s.fields_set);
+    v("mode", s.mode);
+    v("uid", s.uid);
+    v("gid", s.gid);
+    v("size", s.size);
+    v("atime", s.atime);
+    v("mtime", s.mtime);
+    v("key_for_chunks", s.key_for_chunks);
+  }
+};
+
+struct CreateRequest {  // regular file, opened as it is made; to the directory's home
+  Ino dir;
+  std::string name;
+  std::uint32_t mode = 0;  // permission bits, umask applied
+  bool exclusive = false;  // O_EXCL; without it the client opens what `exists` tells of
+  bool for_write = true;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("dir", s.dir);
+    v("name", s.name);
+    v("mode", s.mode);
+    v("exclusive", s.exclusive);
+    v("for_write", s.for_write);
+  }
+};
+
+struct MkdirRequest {  // to the parent's home
+  Ino dir;
+  std::string name;
+  std::uint32_t mode = 0;
+  ring::Key key;  // SHA1 of the new directory's path
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("dir", s.dir);
+    v("name", s.name);
+    v("mode", s.mode);
+    v("key", s.key);
+  }
+};
+
+struct SymlinkRequest {
+  Ino dir;
+  std::string name;
+  std::string target;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("dir", s.dir);
+    v("name", s.name);
+    v("target", s.target);
+  }
+};
+
+struct UnlinkRequest {
+  Ino dir;
+  std::string name;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("dir", s.dir);
+    v("name", s.name);
+  }
+};
+
+struct RmdirRequest {
+  Ino dir;
+  std::string name;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("dir", s.dir);
+    v("name", s.name);
+  }
+};
+
+enum RenameFlag : std::uint32_t { kRenameNoReplace = 1, kRenameExchange = 2 };  // renameat2(2)
+
+struct RenameRequest {  // to the destination directory's home
+  Ino from_dir;
+  std::string from_name;
+  Ino to_dir;
+  std::string to_name;
+  std::uint32_t flags = 0;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("from_dir", s.from_dir);
+    v("from_name", s.from_name);
+    v("to_dir", s.to_dir);
+    v("to_name", s.to_name);
+    v("flags", s.flags);
+  }
+};
+
+struct OpenRequest {  // to the home
+  Ino ino;
+  bool for_write = false;
+  bool truncate = false;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("for_write", s.for_write);
+    v("truncate", s.truncate);
+  }
+};
+
+struct ReleaseRequest {  // to the home; one open description ended
+  Ino ino;
+  bool for_write = false;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("for_write", s.for_write);
+  }
+};
+
+// To the home if the content is there (then `chunk` is 0 and `key` absent), else to the slot of
+// the chunk; moved_to_chunks if the asker's placement is old, behind_truncate if its number is.
+struct ReadRequest {
+  Ino ino;
+  std::uint64_t offset = 0;  // in the file
+  std::uint32_t length = 0;  // within one chunk, at most kIoBytesMax
+  std::optional<ring::Key> key{};
+  std::uint64_t truncate_number = 0;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("offset", s.offset);
+    v("length", s.length);
+    v("key", s.key);
+    v("truncate_number", s.truncate_number);
+  }
+};
+
+// The bytes follow. From home: exactly what the file has. From a chunk: what the chunk has; the
+// asker fills with zeros up to the file's size.
+struct ReadReply {
+  std::uint64_t data_version = 0;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("data_version", s.data_version);
+  }
+};
+
+struct WriteRequest {  // to the home or the chunk's slot, as ReadRequest; the bytes follow
+  Ino ino;
+  std::uint64_t offset = 0;  // ignored if `append`
+  bool append = false;
+  bool kill_suidgid = false;
+  std::optional<ring::Key> key{};  // absent: to the home
+  ring::Key key_for_chunks;        // used if the file outgrows its home now
+  std::uint64_t truncate_number = 0;
+  std::uint64_t mark = 0;
+  std::vector<std::uint32_t> page_sums{};  // CRC32C of each whole, aligned 4 KiB page in the bytes
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("offset", s.offset);
+    v("append", s.append);
+    v("kill_suidgid", s.kill_suidgid);
+    v("key", s.key);
+    v("key_for_chunks", s.key_for_chunks);
+    v("truncate_number", s.truncate_number);
+    v("mark", s.mark);
+    v("page_sums", s.page_sums);
+  }
+};
+
+struct WriteReply {
+  std::uint64_t offset = 0;  // where the bytes went
+  std::uint64_t size = 0;    // of the file, after
+  WallTime mtime;
+  std::uint64_t data_version = 0;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("offset", s.offset);
+    v("size", s.size);
+    v("mtime", s.mtime);
+    v("data_version", s.data_version);
+  }
+};
+
+// To every slot that holds a part of the file: what was acknowledged there before is on stable
+// storage after.
+struct FsyncRequest {
+  Ino ino;
+  std::vector<std::uint32_t> chunks{};  // of this slot; empty at home
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("chunks", s.chunks);
+  }
+};
+
+struct ReaddirRequest {
+  Ino dir;
+  std::uint64_t cookie = 0;  // continue after this one; 0 from the start
+  std::uint32_t bytes_max = 65536;
+  bool with_attributes = false;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("dir", s.dir);
+    v("cookie", s.cookie);
+    v("bytes_max", s.bytes_max);
+    v("with_attributes", s.with_attributes);
+  }
+};
+
+struct DirectoryEntry {
+  std::string name;
+  std::uint64_t cookie = 0;
+  Ino ino;
+  std::uint8_t type = 0;
+  std::optional<Attr> attr{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("name", s.name);
+    v("cookie", s.cookie);
+    v("ino", s.ino);
+    v("type", s.type);
+    v("attr", s.attr);
+  }
+};
+
+// Without "." and ".."; names of one cookie are never split over two replies.
+struct ReaddirReply {
+  std::vector<DirectoryEntry> entries{};
+  bool end = false;
+  Ino parent;  // for ".."
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("entries", s.entries);
+    v("end", s.end);
+    v("parent", s.parent);
+  }
+};
+
+struct StatfsRequest {
+  template <class Self, class Visit>
+  static void fields(Self&, Visit&) {}
+};
+
+struct StatfsReply {
+  std::uint64_t block_bytes = 4096;
+  std::uint64_t blocks = 0;
+  std::uint64_t blocks_free = 0;
+  std::uint64_t blocks_available = 0;
+  std::uint64_t files = 0;
+  std::uint64_t files_free = 0;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("block_bytes", s.block_bytes);
+    v("blocks", s.blocks);
+    v("blocks_free", s.blocks_free);
+    v("blocks_available", s.blocks_available);
+    v("files", s.files);
+    v("files_free", s.files_free);
+  }
+};
+
+// Begins or renews a session (kSessionLease); to any volcano. Also tells what a client must know.
+struct AttachRequest {
+  SessionId session;
+  bool fresh = false;      // refused (exists) if the ring knows the session already
+  std::string host{};      // for people: who mounts
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("session", s.session);
+    v("fresh", s.fresh);
+    v("host", s.host);
+  }
+};
+
+// Slots first..last have this epoch and these addresses as replicas, primary first.
+struct MapRun {
+  ring::Slot first, last;
+  Epoch epoch;
+  std::vector<std::string> replicas{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("first", s.first);
+    v("last", s.last);
+    v("epoch", s.epoch);
+    v("replicas", s.replicas);
+  }
+};
+
+struct AttachReply {
+  std::string nick{};
+  std::uint64_t small_file_bytes_max = 0;
+  Ino root;
+  std::uint32_t map_version = 0;
+  std::vector<MapRun> map{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("nick", s.nick);
+    v("small_file_bytes_max", s.small_file_bytes_max);
+    v("root", s.root);
+    v("map_version", s.map_version);
+    v("map", s.map);
+  }
+};
+
+struct DetachRequest {  // the session ends: its opens are released
+  SessionId session;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("session", s.session);
+  }
+};
+
+// Answers of code moved_to_chunks and behind_truncate carry the placement to use instead.
+struct MovedReply {
+  Placement placement;
+  std::uint64_t size = 0;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("placement", s.placement);
+    v("size", s.size);
+  }
+};
+
+enum class FlareOp : std::uint16_t {
+#define MAGMA_FLARE_OP(name, number, Request, Response, kind, priority) name = number,
+#include "libmagma/wire/flare_ops.def"
+#undef MAGMA_FLARE_OP
+};
+
+enum class OpKind : std::uint8_t { read, change, session };
+
+std::string_view name_of(FlareOp op);  // "?" for a number that is none
+bool is_known_op(std::uint16_t number);
+OpKind kind_of(FlareOp op);
+std::uint8_t priority_of(FlareOp op);  // rpc::Priority as its number
+
+// The operation of a request struct.
+template <class Request>
+struct OpOf;
+#define MAGMA_FLARE_OP(name, number, Request, Response, kind, priority) \
+  template <>                                                           \
+  struct OpOf<Request> {                                                \
+    static constexpr FlareOp op = FlareOp::name;                        \
+    using Reply = Response;                                             \
+  };
+#include "libmagma/wire/flare_ops.def"
+#undef MAGMA_FLARE_OP
+
+}  // namespace magma::wire

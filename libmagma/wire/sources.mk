@@ -1,0 +1,6 @@
+libmagma_wire_sources = \
+	libmagma/wire/codec.h \
+	libmagma/wire/describe.h \
+	libmagma/wire/flare_messages.cc \
+	libmagma/wire/flare_messages.h \
+	libmagma/wire/flare_ops.def

@@ -1,0 +1,2 @@
+magma_tools_sources =
+magma_tools_main_sources =

@@ -1,0 +1,1 @@
+magmad_console_sources =

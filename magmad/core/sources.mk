@@ -1,0 +1,1 @@
+magmad_core_sources =

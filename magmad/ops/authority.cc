@@ -1,0 +1,150 @@
+#include "magmad/ops/authority.h"
+
+#include <algorithm>
+
+#include "libmagma/crypto/path_hash.h"
+
+namespace magma::ops {
+
+store::RowKey authority_key(Ino ino, const ring::Key& key) {
+  return {store::Table::authority, ring::with_counter(key.slot(), 0), ino.value, {}};
+}
+
+std::optional<store::AuthorityRow> authority_of(Shard& shard, Ino ino, const ring::Key& key) {
+  return shard.get<store::AuthorityRow>(authority_key(ino, key));
+}
+
+void put_authority(Shard& shard, Ino ino, const store::AuthorityRow& row) {
+  shard.put(authority_key(ino, row.key), row);
+}
+
+bool has_chunk(const std::vector<store::ChunkRun>& runs, std::uint32_t chunk) {
+  return std::any_of(runs.begin(), runs.end(), [&](const store::ChunkRun& run) {
+    return run.first <= chunk && chunk <= run.last;
+  });
+}
+
+void add_chunk(std::vector<store::ChunkRun>& runs, std::uint32_t chunk) {
+  auto after = std::find_if(runs.begin(), runs.end(),
+                            [&](const store::ChunkRun& run) { return run.first > chunk; });
+  if (after != runs.begin()) {
+    auto before = after - 1;
+    if (chunk <= before->last) return;
+    if (before->last + 1 == chunk) {
+      before->last = chunk;
+      if (after != runs.end() && after->first == chunk + 1) {
+        before->last = after->last;
+        runs.erase(after);
+      }
+      return;
+    }
+  }
+  if (after != runs.end() && after->first == chunk + 1) {
+    after->first = chunk;
+    return;
+  }
+  runs.insert(after, {chunk, chunk});
+}
+
+std::vector<std::uint32_t> chunks_from(const std::vector<store::ChunkRun>& runs,
+                                       std::uint32_t first) {
+  std::vector<std::uint32_t> chunks;
+  for (const auto& run : runs)
+    for (std::uint64_t chunk = std::max(run.first, first); chunk <= run.last; ++chunk)
+      chunks.push_back(static_cast<std::uint32_t>(chunk));
+  return chunks;
+}
+
+void remove_chunks_from(std::vector<store::ChunkRun>& runs, std::uint32_t first) {
+  std::erase_if(runs, [&](const store::ChunkRun& run) { return run.first >= first; });
+  if (!runs.empty() && runs.back().last >= first) runs.back().last = first - 1;
+}
+
+Result<void> mark_inode(Shard& shard, Ino ino, store::InodeRow& row) {
+  auto authority = authority_of(shard, ino, *row.key);
+  if (!authority) return fail(Code::io, "the size authority's row is missing");
+  row.mark = shard.next_counter(ring::home_of(ino));
+  authority->mark = row.mark;
+  put_authority(shard, ino, *authority);
+  return {};
+}
+
+store::InodeRow with_authority(Shard& shard, Ino ino, const store::InodeRow& row) {
+  store::InodeRow result = row;
+  if (row.mark == 0 || !row.key) return result;
+  auto authority = authority_of(shard, ino, *row.key);
+  if (!authority) return result;
+  result.size = authority->size;
+  result.mtime = authority->mtime;
+  result.ctime = std::max(row.ctime, authority->ctime);
+  result.truncate_number = authority->truncate_number;
+  result.data_version = authority->data_version;
+  return result;
+}
+
+void end_mark(Shard& shard, Ino ino, store::InodeRow row) {
+  if (row.mark == 0 || !row.key) return;
+  auto authority = authority_of(shard, ino, *row.key);
+  row = with_authority(shard, ino, row);
+  if (authority) {
+    authority->refused = std::max(authority->refused, row.mark);
+    authority->mark = 0;
+    put_authority(shard, ino, *authority);
+  }
+  row.mark = 0;
+  shard.put_inode(ino, row);
+}
+
+void set_authority_mtime(Shard& shard, Ino ino, const store::InodeRow& row, WallTime mtime) {
+  if (row.mark == 0 || !row.key) return;
+  auto authority = authority_of(shard, ino, *row.key);
+  if (!authority) return;
+  authority->mtime = mtime;
+  put_authority(shard, ino, *authority);
+}
+
+void truncate_content(Shard& shard, Ino ino, store::AuthorityRow& row, std::uint64_t size,
+                      WallTime when) {
+  std::vector<PartSpec> parts;
+  ++row.truncate_number;
+  if (size < row.size) {
+    auto keep_chunks = static_cast<std::uint32_t>((size + store::kChunkBytes - 1) /
+                                                  store::kChunkBytes);
+    // Chunk 0 stays as long as the file does: its slot is the authority.
+    keep_chunks = std::max(keep_chunks, 1u);
+    for (std::uint32_t chunk : chunks_from(row.chunks, keep_chunks))
+      parts.push_back({crypto::key_of_chunk(row.key, chunk).slot(), PartKind::drop_chunk, false, 0,
+                       wire::encode(DropChunk{ino, chunk})});
+    remove_chunks_from(row.chunks, keep_chunks);
+    std::uint32_t last = keep_chunks - 1;
+    std::uint64_t start = std::uint64_t{last} * store::kChunkBytes;
+    if (has_chunk(row.chunks, last) && size - start < store::kChunkBytes)
+      parts.push_back({crypto::key_of_chunk(row.key, last).slot(), PartKind::cut_chunk, false, 0,
+                       wire::encode(CutChunk{ino, last, size - start, row.truncate_number})});
+  }
+  row.size = size;
+  row.mtime = std::max(row.mtime, when);
+  row.ctime = std::max(row.ctime, when);
+  ++row.data_version;
+  put_authority(shard, ino, row);
+  if (!parts.empty())
+    shard.operations().commit_now(row.key.slot(), OperationKind::truncate, std::move(parts));
+}
+
+wire::MovedReply moved_reply(const store::AuthorityRow& row) {
+  wire::MovedReply moved;
+  moved.placement = {true, row.key, row.truncate_number, row.mark};
+  moved.size = row.size;
+  return moved;
+}
+
+wire::MovedReply moved_reply(Shard& shard, Ino ino, const store::InodeRow& row) {
+  store::InodeRow known = with_authority(shard, ino, row);
+  wire::MovedReply moved;
+  moved.placement = {known.place == store::ContentPlace::chunks, known.key, known.truncate_number,
+                     known.mark};
+  moved.size = known.size;
+  return moved;
+}
+
+}  // namespace magma::ops

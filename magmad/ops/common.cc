@@ -1,0 +1,152 @@
+#include <dirent.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "magmad/ops/authority.h"
+#include "magmad/ops/operations.h"
+#include "magmad/ops/ops.h"
+
+namespace magma::ops {
+
+std::optional<Code> name_error(std::string_view name) {
+  if (name.size() > wire::kNameBytesMax) return Code::name_too_long;
+  if (name.empty() || name == "." || name == "..") return Code::invalid;
+  if (name.find('/') != std::string_view::npos || name.find('\0') != std::string_view::npos)
+    return Code::invalid;
+  return std::nullopt;
+}
+
+Result<Directory> directory_of(Shard& shard, Ino ino) {
+  auto row = shard.inode(ino);
+  if (!row) return fail(Code::not_found);
+  if (!S_ISDIR(row->mode)) return fail(Code::not_a_directory);
+  return Directory{ino, std::move(*row)};
+}
+
+std::uint8_t dirent_type(std::uint32_t mode) { return static_cast<std::uint8_t>(IFTODT(mode)); }
+
+namespace {
+
+// 512-byte units: what the content takes up, holes of whole chunks not counted.
+std::uint64_t blocks_of(Shard& shard, Ino ino, const store::InodeRow& row) {
+  if (row.place == store::ContentPlace::chunks && row.key) {
+    auto authority = authority_of(shard, ino, *row.key);
+    if (!authority) return 0;
+    std::uint64_t bytes = 0;
+    for (const auto& run : authority->chunks) {
+      std::uint64_t start = std::uint64_t{run.first} * store::kChunkBytes;
+      std::uint64_t end = (std::uint64_t{run.last} + 1) * store::kChunkBytes;
+      if (start < row.size) bytes += std::min(end, row.size) - start;
+    }
+    return (bytes + 511) / 512;
+  }
+  if (S_ISDIR(row.mode)) return 8;
+  if (S_ISREG(row.mode)) return (row.size + store::kPageBytes - 1) / store::kPageBytes * 8;
+  return 0;
+}
+
+}  // namespace
+
+wire::Attr attr_of(Shard& shard, Ino ino, const store::InodeRow& stored) {
+  bool is_marked = stored.mark != 0;
+  store::InodeRow known;
+  if (is_marked) known = with_authority(shard, ino, stored);
+  const store::InodeRow& row = is_marked ? known : stored;
+  wire::Attr attr;
+  attr.ino = ino;
+  attr.mode = row.mode;
+  attr.nlink = row.nlink;
+  attr.uid = row.uid;
+  attr.gid = row.gid;
+  attr.rdev = row.rdev;
+  attr.size = row.size;
+  attr.blocks = blocks_of(shard, ino, row);
+  attr.atime = row.atime;
+  attr.mtime = row.mtime;
+  attr.ctime = row.ctime;
+  attr.btime = row.btime;
+  attr.data_version = row.data_version;
+  attr.placement = {row.place == store::ContentPlace::chunks, row.key, row.truncate_number,
+                    row.mark};
+  return attr;
+}
+
+wire::EntryReply entry_reply(Shard& shard, Ino ino, const store::InodeRow& row) {
+  return {ino, dirent_type(row.mode), row.key, attr_of(shard, ino, row)};
+}
+
+store::InodeRow new_inode(Shard&, const Request& request, const store::InodeRow& parent,
+                          std::uint32_t mode, WallTime when) {
+  store::InodeRow row;
+  row.mode = mode;
+  row.uid = request.head.uid;
+  row.gid = request.head.gid;
+  if ((parent.mode & S_ISGID) != 0) {
+    row.gid = parent.gid;
+    if (S_ISDIR(mode)) row.mode |= S_ISGID;
+  }
+  row.nlink = S_ISDIR(mode) ? 2 : 1;
+  row.atime = row.mtime = row.ctime = row.btime = when;
+  return row;
+}
+
+void touch_directory(Shard& shard, Ino ino, store::InodeRow& row, WallTime when) {
+  row.mtime = std::max(row.mtime, when);
+  row.ctime = std::max(row.ctime, when);
+  ++row.data_version;
+  shard.put_inode(ino, row);
+}
+
+void drop_link(Shard& shard, Ino ino, store::InodeRow row, WallTime when) {
+  if (row.nlink > 0) --row.nlink;
+  row.ctime = std::max(row.ctime, when);
+  if (row.nlink > 0) return shard.put_inode(ino, row);
+  Shard::OpenCount opens = shard.opens_of(ino);
+  if (opens.readers + opens.writers == 0) return reap(shard, ino, row);
+  shard.put_inode(ino, row);
+  shard.put_raw(Shard::orphan_key(ino), {});
+}
+
+void reap(Shard& shard, Ino ino, const store::InodeRow& row) {
+  if (Shard::Lock* held = shard.find_lock(ino)) {
+    // Its content is on the way to its chunks: an orphan until that operation has ended.
+    shard.put_inode(ino, row);
+    shard.put_raw(Shard::orphan_key(ino), {});
+    held->waiters.push_back([&shard, ino] { after_last_open(shard, ino); });
+    return;
+  }
+  ring::Slot home = ring::home_of(ino);
+  switch (row.place) {
+    case store::ContentPlace::none:
+      break;
+    case store::ContentPlace::in_row:
+      shard.erase(Shard::inline_key(ino));
+      break;
+    case store::ContentPlace::home_file: {
+      store::ContentId id{home, ino, 0};
+      if (auto removed = shard.content().remove(id); !removed) shard.poison(removed.error());
+      shard.erase(id.row(store::Table::chunk));
+      break;
+    }
+    case store::ContentPlace::chunks:
+      if (row.key)
+        shard.operations().commit_now(home, OperationKind::drop_content,
+                                      {{row.key->slot(), PartKind::drop_authority, false, 0,
+                                        wire::encode(DropAuthority{ino})}});
+      break;
+  }
+  if (S_ISLNK(row.mode)) shard.erase(Shard::inline_key(ino));
+  shard.erase(Shard::orphan_key(ino));
+  shard.erase(Shard::inode_key(ino));
+}
+
+void after_last_open(Shard& shard, Ino ino) {
+  auto row = shard.inode(ino);
+  if (!row) return;
+  Shard::OpenCount opens = shard.opens_of(ino);
+  if (row->nlink == 0 && opens.readers + opens.writers == 0) return reap(shard, ino, *row);
+  if (row->mark != 0 && opens.writers == 0) end_mark(shard, ino, *row);
+}
+
+}  // namespace magma::ops

@@ -1,0 +1,29 @@
+// Content of regular files at a volcano: in the row, in a home file, in chunks; growing from one
+// to the next; changing size. Used by read, write, setattr, open, create.
+#pragma once
+
+#include "magmad/shard.h"
+
+namespace magma::ops {
+
+// Whether the range may be written now. If not, the request is taken and handled anew when it may
+// (or refused), because everything may have changed by then.
+bool ensure_hot(Shard& shard, RequestPtr& request, const store::ContentId& id,
+                std::uint64_t offset, std::uint64_t length);
+
+// Moves the content of a small file to the chunks of `key` by an operation (take_content), then
+// handles the request anew. Takes the request.
+void spill(Shard& shard, RequestPtr request, Ino ino, const ring::Key& key);
+
+enum class Resize : std::uint8_t {
+  done,   // the row is changed (not put)
+  taken,  // the request was taken: it is handled anew later, or was refused
+};
+// Sets the size of a regular file; times and data version follow.
+Resize set_size(Shard& shard, RequestPtr& request, Ino ino, store::InodeRow& row,
+                std::uint64_t size, const ring::Key& key_for_chunks, WallTime when);
+
+// Clears set-user-ID, and set-group-ID of group-executables, as write(2) and chown(2) do.
+std::uint32_t without_suid(std::uint32_t mode);
+
+}  // namespace magma::ops

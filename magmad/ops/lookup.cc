@@ -1,0 +1,21 @@
+// lookup(directory, name): the entry and the attributes of what it names.
+#include "magmad/ops/ops.h"
+
+namespace magma::ops {
+
+void lookup(Shard& shard, RequestPtr request, wire::LookupRequest message) {
+  if (auto error = name_error(message.name)) return shard.refuse(std::move(request), *error);
+  if (shard.is_locked(message.dir, message.name))
+    return shard.park(std::move(request), message.dir, message.name);
+  auto entry = shard.get<store::EntryRow>(Shard::entry_key(message.dir, message.name));
+  if (!entry) {
+    auto dir = directory_of(shard, message.dir);
+    return shard.refuse(std::move(request), dir ? Code::not_found : dir.error().code);
+  }
+  auto row = shard.inode(entry->ino);
+  // An entry without its inode: fsck's business; to the client the file is unreadable, not absent.
+  if (!row) return shard.refuse(std::move(request), Error{Code::io, "entry without inode"});
+  shard.answer(std::move(request), entry_reply(shard, entry->ino, *row));
+}
+
+}  // namespace magma::ops

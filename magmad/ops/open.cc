@@ -1,0 +1,42 @@
+// open(inode) and release: opens are counted per session, so that an unlinked file lives until its
+// last close; opening a large file for writing marks it (DESIGN.md 2.6).
+#include <sys/stat.h>
+
+#include "magmad/ops/authority.h"
+#include "magmad/ops/content.h"
+#include "magmad/ops/ops.h"
+
+namespace magma::ops {
+
+void open(Shard& shard, RequestPtr request, wire::OpenRequest message) {
+  if (shard.is_locked(message.ino)) return shard.park(std::move(request), message.ino);
+  auto row = shard.inode(message.ino);
+  if (!row) return shard.refuse(std::move(request), Code::stale);
+  bool is_regular = S_ISREG(row->mode);
+  if (!is_regular && message.for_write)
+    return shard.refuse(std::move(request),
+                        S_ISDIR(row->mode) ? Code::is_a_directory : Code::invalid);
+  bool changed = false;
+  if (message.truncate && is_regular) {
+    if (set_size(shard, request, message.ino, *row, 0, {}, shard.time()) == Resize::taken) return;
+    changed = true;
+  }
+  shard.add_open(request->head.session, message.ino, message.for_write);
+  if (message.for_write && row->place == store::ContentPlace::chunks && row->mark == 0) {
+    if (auto marked = mark_inode(shard, message.ino, *row); !marked) shard.poison(marked.error());
+    changed = true;
+  }
+  if (changed) shard.put_inode(message.ino, *row);
+  shard.answer(std::move(request), wire::AttrReply{attr_of(shard, message.ino, *row)});
+}
+
+void release(Shard& shard, RequestPtr request, wire::ReleaseRequest message) {
+  if (shard.drop_open(request->head.session, message.ino, message.for_write)) {
+    Shard::OpenCount left = shard.opens_of(message.ino);
+    bool last = left.readers + left.writers == 0;
+    if (last || (message.for_write && left.writers == 0)) after_last_open(shard, message.ino);
+  }
+  shard.answer(std::move(request), wire::EmptyReply{});
+}
+
+}  // namespace magma::ops

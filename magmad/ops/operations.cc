@@ -1,0 +1,428 @@
+#include "magmad/ops/operations.h"
+
+#include <algorithm>
+
+#include "libmagma/base/check.h"
+#include "libmagma/base/log.h"
+#include "magmad/shard.h"
+
+namespace magma::ops {
+
+namespace {
+
+enum class PartState : std::uint8_t { prepared = 1, done = 2 };
+
+unsigned database_of(ring::Slot slot) { return slot.value % store::kDatabases; }
+
+store::RowKey intent_key(OpId op) { return {store::Table::intent, op.value, 0, {}}; }
+
+}  // namespace
+
+// ---- coordinator
+
+OpId Operations::begin(ring::Slot coordinator, OperationKind kind, RequestPtr request) {
+  OpId op(shard_.next_counter(coordinator));
+  if (request) request->keep();
+  Active& active = active_[op.value];
+  active.kind = kind;
+  active.request = std::move(request);
+  ++shard_.counters().operations;
+  return op;
+}
+
+void Operations::hold(OpId op, Ino ino, std::string_view name) {
+  auto found = active_.find(op.value);
+  MAGMA_CHECK(found != active_.end());
+  shard_.lock(ino, name, op);
+  found->second.locks.emplace_back(ino, std::string(name));
+}
+
+void Operations::prepare(OpId op, ring::Slot slot, PartKind kind, Bytes body,
+                         UniqueFunction<void(Result<Bytes>)> done) {
+  auto found = active_.find(op.value);
+  MAGMA_CHECK(found != active_.end());
+  auto& parts = found->second.parts;
+  MAGMA_CHECK(parts.size() < kPartsMax);
+  auto index = static_cast<std::uint16_t>(parts.size());
+  parts.push_back({slot, kind, body, false, false, std::move(done)});
+  send(Verb::prepare, op, index, ring::coordinator_of(op), slot, kind, std::move(body));
+}
+
+void Operations::release(OpId op, const Active& operation) {
+  for (const auto& [ino, name] : operation.locks) shard_.unlock(ino, name, op);
+}
+
+RequestPtr Operations::abort(OpId op) {
+  auto found = active_.find(op.value);
+  MAGMA_CHECK(found != active_.end());
+  Active operation = std::move(found->second);
+  active_.erase(found);
+  for (std::size_t i = 0; i < operation.parts.size(); ++i) {
+    // Parts not yet answered are aborted too: the abort follows the prepare.
+    const ActivePart& part = operation.parts[i];
+    if (part.prepared || !part.answered)
+      send(Verb::abort, op, static_cast<std::uint16_t>(i), ring::coordinator_of(op), part.slot,
+           part.kind, {});
+  }
+  release(op, operation);
+  return std::move(operation.request);
+}
+
+RequestPtr Operations::commit(OpId op, std::vector<PartSpec> more, bool durable_first) {
+  auto found = active_.find(op.value);
+  MAGMA_CHECK(found != active_.end());
+  Active operation = std::move(found->second);
+  active_.erase(found);
+  IntentBody intent;
+  for (ActivePart& part : operation.parts) {
+    MAGMA_CHECK(part.prepared);
+    std::uint8_t stage = part.kind == PartKind::rename_lock ? 1 : 0;
+    intent.parts.push_back({part.slot, part.kind, true, stage, std::move(part.body)});
+  }
+  for (PartSpec& spec : more) intent.parts.push_back(std::move(spec));
+  release(op, operation);
+  store::IntentRow row{static_cast<std::uint8_t>(operation.kind), 1, wire::encode(intent)};
+  shard_.put(intent_key(op), row);
+  Committed& committed = committed_[op.value];
+  committed.kind = operation.kind;
+  committed.parts = std::move(intent.parts);
+  committed.answered.resize(committed.parts.size());
+  if (durable_first)
+    apply_after_sync_.emplace_back(database_of(ring::coordinator_of(op)), op);
+  else
+    send_applies(op, committed);
+  return std::move(operation.request);
+}
+
+void Operations::commit_now(ring::Slot coordinator, OperationKind kind,
+                            std::vector<PartSpec> parts) {
+  OpId op = begin(coordinator, kind, nullptr);
+  commit(op, std::move(parts), false);
+}
+
+// Sends applies of the stage under way, a bounded number at a time.
+void Operations::send_applies(OpId op, Committed& operation) {
+  std::size_t in_flight = 0;
+  for (std::size_t i = 0; i < operation.next; ++i)
+    if (!operation.answered[i] && operation.parts[i].stage == operation.stage) ++in_flight;
+  while (operation.next < operation.parts.size() && in_flight < kAppliesInFlight) {
+    std::size_t i = operation.next++;
+    const PartSpec& part = operation.parts[i];
+    if (part.stage != operation.stage) continue;
+    ++in_flight;
+    send(Verb::apply, op, static_cast<std::uint16_t>(i), ring::coordinator_of(op), part.slot,
+         part.kind, part.body);
+  }
+  if (operation.parts.empty()) stage_done(op, operation);
+}
+
+// Every part of a stage has answered: the next stage, or all is applied.
+void Operations::stage_done(OpId op, Committed& operation) {
+  bool more = std::any_of(operation.parts.begin(), operation.parts.end(),
+                          [&](const PartSpec& p) { return p.stage > operation.stage; });
+  if (more) {
+    ++operation.stage;
+    operation.next = 0;
+    send_applies(op, operation);
+    return;
+  }
+  operation.state = Stage::applied;
+  std::fill(operation.answered.begin(), operation.answered.end(), false);
+  operation.answers = 0;
+  to_settle_.push_back(op);
+}
+
+void Operations::on_prepared(SlotMessage message) {
+  auto found = active_.find(message.op.value);
+  if (found == active_.end() || message.index >= found->second.parts.size()) {
+    // Aborted meanwhile; the abort is on its way.
+    return;
+  }
+  ActivePart& part = found->second.parts[message.index];
+  if (part.answered) return;
+  part.answered = true;
+  part.prepared = message.code == 0;
+  auto done = std::move(part.done);
+  if (message.code == 0)
+    done(std::move(message.body));
+  else
+    done(fail(static_cast<Code>(message.code)));
+}
+
+void Operations::on_applied(const SlotMessage& message) {
+  auto found = committed_.find(message.op.value);
+  if (found == committed_.end()) return;
+  Committed& operation = found->second;
+  if (operation.state != Stage::applying || message.index >= operation.parts.size() ||
+      operation.answered[message.index])
+    return;
+  operation.answered[message.index] = true;
+  bool stage_open = false;
+  for (std::size_t i = 0; i < operation.parts.size() && !stage_open; ++i)
+    stage_open = operation.parts[i].stage == operation.stage && !operation.answered[i];
+  if (stage_open)
+    send_applies(message.op, operation);
+  else
+    stage_done(message.op, operation);
+}
+
+void Operations::on_settled(const SlotMessage& message) {
+  auto found = committed_.find(message.op.value);
+  if (found == committed_.end()) return;
+  Committed& operation = found->second;
+  if (operation.state != Stage::settling || operation.answered[message.index]) return;
+  operation.answered[message.index] = true;
+  if (++operation.answers < operation.parts.size()) return;
+  shard_.erase(intent_key(message.op));
+  ring::Slot self = ring::coordinator_of(message.op);
+  for (std::size_t i = 0; i < operation.parts.size(); ++i) {
+    const PartSpec& part = operation.parts[i];
+    if (!must_remember(part.kind)) continue;
+    SlotMessage forget;
+    forget.verb = Verb::forget;
+    forget.op = message.op;
+    forget.index = static_cast<std::uint16_t>(i);
+    forget.from = self;
+    forget.to = part.slot;
+    forget.from_epoch = shard_.epoch_of(self);
+    forget.to_epoch = shard_.epoch_of(part.slot);
+    forget.kind = part.kind;
+    after_sync_.emplace_back(database_of(self), std::move(forget));
+  }
+  committed_.erase(found);
+}
+
+void Operations::on_ask(const SlotMessage& message) {
+  if (active_.contains(message.op.value)) return;
+  auto found = committed_.find(message.op.value);
+  if (found != committed_.end()) return;  // its apply comes, or came
+  send(Verb::unknown, message.op, message.index, message.to, message.from, message.kind, {});
+}
+
+// ---- participant
+
+store::RowKey Operations::part_key(const SlotMessage& message) const {
+  return {store::Table::part, ring::with_counter(message.to, message.index), message.op.value, {}};
+}
+
+void Operations::on_prepare(SlotMessage message) {
+  auto key = part_key(message);
+  auto shared = std::make_shared<SlotMessage>(std::move(message));
+  auto generation = generation_;
+  auto done = [this, key, shared, generation](Result<Prepared> prepared) {
+    if (generation != generation_) return;
+    if (!prepared) {
+      send(Verb::prepared, shared->op, shared->index, shared->to, shared->from, shared->kind, {},
+           prepared.error().code);
+      return;
+    }
+    store::PartRow row{static_cast<std::uint8_t>(shared->kind),
+                       static_cast<std::uint8_t>(PartState::prepared),
+                       std::move(prepared->record)};
+    shard_.put(key, row);
+    send(Verb::prepared, shared->op, shared->index, shared->to, shared->from, shared->kind,
+         std::move(prepared->answer));
+  };
+  prepare_part(shard_, {shared->op, shared->to}, shared->kind, std::move(shared->body),
+               std::move(done));
+}
+
+void Operations::on_abort(const SlotMessage& message) {
+  auto key = part_key(message);
+  auto row = shard_.get<store::PartRow>(key);
+  if (!row || row->state != static_cast<std::uint8_t>(PartState::prepared)) return;
+  abort_part(shard_, {message.op, message.to}, message.kind, row->body);
+  shard_.erase(key);
+}
+
+void Operations::on_apply(SlotMessage message) {
+  auto key = part_key(message);
+  auto row = shard_.get<store::PartRow>(key);
+  bool done_before = row && row->state == static_cast<std::uint8_t>(PartState::done);
+  if (!done_before) {
+    const Bytes& record = row ? row->body : message.body;
+    apply_part(shard_, {message.op, message.to}, message.kind, record);
+    if (must_remember(message.kind)) {
+      store::PartRow done{static_cast<std::uint8_t>(message.kind),
+                          static_cast<std::uint8_t>(PartState::done), {}};
+      shard_.put(key, done);
+    }
+  }
+  send(Verb::applied, message.op, message.index, message.to, message.from, message.kind, {});
+}
+
+void Operations::on_settle(const SlotMessage& message) {
+  if (!must_remember(message.kind)) {
+    auto key = part_key(message);
+    if (shard_.get<store::PartRow>(key)) shard_.erase(key);
+  }
+  SlotMessage settled = message;
+  settled.verb = Verb::settled;
+  std::swap(settled.from, settled.to);
+  std::swap(settled.from_epoch, settled.to_epoch);
+  after_sync_.emplace_back(database_of(message.to), std::move(settled));
+}
+
+void Operations::on_forget(const SlotMessage& message) {
+  auto key = part_key(message);
+  if (shard_.get<store::PartRow>(key)) shard_.erase(key);
+}
+
+void Operations::on_unknown(const SlotMessage& message) {
+  auto key = part_key(message);
+  auto row = shard_.get<store::PartRow>(key);
+  if (!row) return;
+  if (row->state == static_cast<std::uint8_t>(PartState::prepared))
+    abort_part(shard_, {message.op, message.to}, message.kind, row->body);
+  shard_.erase(key);
+}
+
+// ---- messages
+
+void Operations::send(Verb verb, OpId op, std::uint16_t index, ring::Slot from, ring::Slot to,
+                      PartKind kind, Bytes body, Code code) {
+  SlotMessage& message = outbox_.emplace_back();
+  message.verb = verb;
+  message.op = op;
+  message.index = index;
+  message.from = from;
+  message.to = to;
+  message.from_epoch = shard_.epoch_of(from);
+  message.to_epoch = shard_.epoch_of(to);
+  message.kind = kind;
+  message.code = static_cast<std::uint16_t>(code);
+  message.body = std::move(body);
+}
+
+void Operations::deliver() {
+  auto messages = std::move(inbox_);
+  inbox_.clear();
+  for (SlotMessage& message : messages) handle(std::move(message));
+}
+
+void Operations::handle(SlotMessage message) {
+  if (message.to_epoch != shard_.epoch_of(message.to) ||
+      message.from_epoch != shard_.epoch_of(message.from))
+    return;
+  switch (message.verb) {
+    case Verb::prepare: return on_prepare(std::move(message));
+    case Verb::prepared: return on_prepared(std::move(message));
+    case Verb::abort: return on_abort(message);
+    case Verb::apply: return on_apply(std::move(message));
+    case Verb::applied: return on_applied(message);
+    case Verb::settle: return on_settle(message);
+    case Verb::settled: return on_settled(message);
+    case Verb::forget: return on_forget(message);
+    case Verb::ask: return on_ask(message);
+    case Verb::unknown: return on_unknown(message);
+  }
+}
+
+void Operations::committed() {
+  for (SlotMessage& message : outbox_) inbox_.push_back(std::move(message));
+  outbox_.clear();
+  auto applies = std::move(apply_after_sync_);
+  apply_after_sync_.clear();
+  auto messages = std::move(after_sync_);
+  after_sync_.clear();
+  for (unsigned database = 0; database < store::kDatabases; ++database) {
+    auto ops = std::make_shared<std::vector<OpId>>();
+    auto late = std::make_shared<std::vector<SlotMessage>>();
+    for (auto& [where, op] : applies)
+      if (where == database) ops->push_back(op);
+    for (auto& [where, message] : messages)
+      if (where == database) late->push_back(std::move(message));
+    if (ops->empty() && late->empty()) continue;
+    shard_.metadata().sync(database, [this, ops, late, generation = generation_](Result<void> ok) {
+      if (!ok || generation != generation_) return;
+      for (OpId op : *ops)
+        if (auto found = committed_.find(op.value); found != committed_.end())
+          send_applies(op, found->second);
+      for (SlotMessage& message : *late) inbox_.push_back(std::move(message));
+      // Nothing but messages was made: they need no commit of their own.
+      for (SlotMessage& message : outbox_) inbox_.push_back(std::move(message));
+      outbox_.clear();
+    });
+  }
+}
+
+void Operations::on_tick() {
+  for (OpId op : to_settle_) {
+    auto found = committed_.find(op.value);
+    if (found == committed_.end() || found->second.state != Stage::applied) continue;
+    Committed& operation = found->second;
+    operation.state = Stage::settling;
+    if (operation.parts.empty()) {
+      shard_.erase(intent_key(op));
+      committed_.erase(found);
+      continue;
+    }
+    for (std::size_t i = 0; i < operation.parts.size(); ++i)
+      send(Verb::settle, op, static_cast<std::uint16_t>(i), ring::coordinator_of(op),
+           operation.parts[i].slot, operation.parts[i].kind, {});
+  }
+  to_settle_.clear();
+}
+
+// ---- restart
+
+Result<void> Operations::reload() {
+  ++generation_;
+  active_.clear();
+  committed_.clear();
+  to_settle_.clear();
+  inbox_.clear();
+  outbox_.clear();
+  after_sync_.clear();
+  apply_after_sync_.clear();
+  std::optional<Error> broken;
+  for (unsigned database = 0; database < store::kDatabases; ++database) {
+    auto visit_intent = [&](const store::MetadataStore::ScanRow& row) {
+      auto image = wire::decode<store::IntentRow>(row.image);
+      auto body = image ? wire::decode<IntentBody>(image->body) : fail(Code::malformed);
+      if (!body) {
+        broken = Error{Code::io, "malformed intent " + std::to_string(row.a)};
+        return false;
+      }
+      Committed& operation = committed_[row.a];
+      operation.kind = static_cast<OperationKind>(image->kind);
+      operation.parts = std::move(body->parts);
+      operation.answered.resize(operation.parts.size());
+      return true;
+    };
+    TRY(shard_.metadata().scan_database(database, store::Table::intent, visit_intent));
+    auto visit_part = [&](const store::MetadataStore::ScanRow& row) {
+      auto image = wire::decode<store::PartRow>(row.image);
+      if (!image) {
+        broken = Error{Code::io, "malformed part of operation " + std::to_string(row.b)};
+        return false;
+      }
+      OpId op(row.b);
+      ring::Slot slot(static_cast<std::uint16_t>(row.a >> ring::kCounterBits));
+      auto index = static_cast<std::uint16_t>(row.a & ring::kCounterMask);
+      auto kind = static_cast<PartKind>(image->kind);
+      if (image->state == static_cast<std::uint8_t>(PartState::prepared))
+        restore_part(shard_, {op, slot}, kind, image->body);
+      send(Verb::ask, op, index, slot, ring::coordinator_of(op), kind, {});
+      return true;
+    };
+    TRY(shard_.metadata().scan_database(database, store::Table::part, visit_part));
+  }
+  if (broken) return fail(*broken);
+  for (auto& [id, operation] : committed_) {
+    ++shard_.counters().operations_recovered;
+    send_applies(OpId(id), operation);
+  }
+  for (SlotMessage& message : outbox_) inbox_.push_back(std::move(message));
+  outbox_.clear();
+  return {};
+}
+
+std::vector<RequestPtr> Operations::take_requests() {
+  std::vector<RequestPtr> requests;
+  for (auto& [id, operation] : active_)
+    if (operation.request) requests.push_back(std::move(operation.request));
+  return requests;
+}
+
+}  // namespace magma::ops

@@ -1,0 +1,210 @@
+// Operations over several slots: durable, atomic, decided by their coordinator alone.
+//
+// One commit point. The coordinator (the slot that owns the decision) prepares what must be
+// prepared at other slots (parts), then commits: in one transaction it makes its own changes and
+// writes an intent row that names every part. After that the operation has happened; each part is
+// applied, again after a restart, until all have answered.
+//
+//   coordinator                      participant
+//   prepare(part)              ->    checks, locks, PartRow prepared          (abortable)
+//                              <-    prepared / refused
+//   commit: own rows + IntentRow
+//   apply(part)                ->    effect, PartRow done or kept, unlock
+//                              <-    applied
+//   settle(part)               ->    PartRow erased (unless it must stay), synced
+//                              <-    settled
+//   IntentRow erased, synced
+//   forget(part)               ->    PartRow of kinds that stay erased
+//
+// Presumed abort: before its commit an operation lives in the coordinator's memory only. A
+// participant that holds a prepared part asks; a coordinator that neither works on the operation
+// nor has an intent for it answers `unknown`, and that answer is final: operation ids are never
+// used again, and only the memory of this epoch could have committed it. Nothing is decided by age.
+//
+// Power loss: databases are synced apart, so a commit may be lost on one side. An intent is erased
+// only when every part is durable, a part row only when the end of its intent is durable or asking
+// again is harmless; a part whose undoing would be visible (rename source) is applied only after
+// the commit is durable. What is left is found by reload() and driven to its end.
+//
+// Messages between slots of this volcano are delivered by the next round of Shard::flush, after
+// the commit of the batch that sent them.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "libmagma/base/result.h"
+#include "libmagma/base/unique_function.h"
+#include "magmad/ops/parts.h"
+#include "magmad/request.h"
+#include "magmad/store/rows.h"
+
+namespace magma {
+class Shard;
+}
+
+namespace magma::ops {
+
+// Stored in intent rows: never reused.
+enum class OperationKind : std::uint8_t {
+  mkdir = 1,
+  rmdir = 2,
+  rename = 3,
+  unlink = 4,
+  spill = 5,
+  drop_content = 6,
+  drop_chunks = 7,
+  truncate = 8,
+};
+
+// A part of a committed operation, as the intent row keeps it.
+struct PartSpec {
+  ring::Slot slot;
+  PartKind kind{};
+  bool prepared = false;   // the participant holds a PartRow for it
+  std::uint8_t stage = 0;  // parts of stage 1 are applied after all of stage 0
+  Bytes body{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("slot", s.slot);
+    v("kind", s.kind);
+    v("prepared", s.prepared);
+    v("stage", s.stage);
+    v("body", s.body);
+  }
+};
+
+struct IntentBody {
+  std::vector<PartSpec> parts{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("parts", s.parts);
+  }
+};
+
+enum class Verb : std::uint8_t {
+  prepare = 1, prepared, abort, apply, applied, settle, settled, forget, ask, unknown,
+};
+
+struct SlotMessage {
+  Verb verb{};
+  OpId op;
+  std::uint16_t index = 0;  // of the part within the operation
+  ring::Slot from, to;
+  Epoch from_epoch, to_epoch;
+  PartKind kind{};
+  std::uint16_t code = 0;   // prepared: 0 or an error
+  Bytes body{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("verb", s.verb);
+    v("op", s.op);
+    v("index", s.index);
+    v("from", s.from);
+    v("to", s.to);
+    v("from_epoch", s.from_epoch);
+    v("to_epoch", s.to_epoch);
+    v("kind", s.kind);
+    v("code", s.code);
+    v("body", s.body);
+  }
+};
+
+class Operations {
+ public:
+  static constexpr std::size_t kPartsMax = 65535;
+  static constexpr std::size_t kAppliesInFlight = 256;
+
+  explicit Operations(Shard& shard) : shard_(shard) {}
+
+  // ---- coordinator
+  OpId begin(ring::Slot coordinator, OperationKind kind, RequestPtr request);
+  // Holds an entry or inode for the operation until it ends (commit or abort).
+  void hold(OpId op, Ino ino, std::string_view name);
+  // Asks a participant to prepare; `done` gets its answer in a later batch, or is dropped if the
+  // operation is aborted meanwhile.
+  void prepare(OpId op, ring::Slot slot, PartKind kind, Bytes body,
+               UniqueFunction<void(Result<Bytes>)> done);
+  // Undoes what was prepared and gives the request back.
+  RequestPtr abort(OpId op);
+  // The commit point: writes the intent (in the open batch, with the caller's own rows), frees the
+  // locks held, and gives the request back, to be answered in the same batch. Parts prepared
+  // earlier come first, `more` after them. `durable_first`: parts are applied only once the commit
+  // is on stable storage.
+  RequestPtr commit(OpId op, std::vector<PartSpec> more, bool durable_first);
+  // begin and commit in one: an operation that needs no preparation.
+  void commit_now(ring::Slot coordinator, OperationKind kind, std::vector<PartSpec> parts);
+  bool is_active(OpId op) const { return active_.contains(op.value); }
+
+  // ---- shard
+  bool has_messages() const { return !inbox_.empty(); }
+  void deliver();
+  void committed();   // the batch was committed: its messages may go
+  void on_tick();
+  // Drops everything volatile, then reads intents and parts and drives them to their ends.
+  Result<void> reload();
+  std::vector<RequestPtr> take_requests();  // of operations not yet committed
+  std::size_t unfinished() const { return active_.size() + committed_.size(); }
+
+ private:
+  struct ActivePart {
+    ring::Slot slot;
+    PartKind kind{};
+    Bytes body;
+    bool answered = false;
+    bool prepared = false;
+    UniqueFunction<void(Result<Bytes>)> done;
+  };
+  struct Active {
+    OperationKind kind{};
+    RequestPtr request;
+    std::vector<ActivePart> parts;
+    std::vector<std::pair<Ino, std::string>> locks;
+  };
+  enum class Stage : std::uint8_t { applying, applied, settling };
+  struct Committed {
+    OperationKind kind{};
+    std::vector<PartSpec> parts;
+    std::vector<bool> answered;  // applied, then settled
+    std::size_t answers = 0;
+    std::size_t next = 0;        // next part to send an apply for
+    std::uint8_t stage = 0;      // being applied
+    Stage state = Stage::applying;
+  };
+
+  void send(Verb verb, OpId op, std::uint16_t index, ring::Slot from, ring::Slot to, PartKind kind,
+            Bytes body, Code code = {});
+  void handle(SlotMessage message);
+  void on_prepare(SlotMessage message);
+  void on_prepared(SlotMessage message);
+  void on_abort(const SlotMessage& message);
+  void on_apply(SlotMessage message);
+  void on_applied(const SlotMessage& message);
+  void on_settle(const SlotMessage& message);
+  void on_settled(const SlotMessage& message);
+  void on_forget(const SlotMessage& message);
+  void on_ask(const SlotMessage& message);
+  void on_unknown(const SlotMessage& message);
+  void send_applies(OpId op, Committed& operation);
+  void stage_done(OpId op, Committed& operation);
+  void release(OpId op, const Active& operation);
+  store::RowKey part_key(const SlotMessage& message) const;
+
+  Shard& shard_;
+  std::unordered_map<std::uint64_t, Active> active_;
+  std::map<std::uint64_t, Committed> committed_;
+  std::vector<OpId> to_settle_;
+  std::vector<SlotMessage> to_forget_;
+  std::deque<SlotMessage> inbox_;
+  std::vector<SlotMessage> outbox_;
+  // Sent once the named database is durable past the batch that asked.
+  std::vector<std::pair<unsigned, SlotMessage>> after_sync_;
+  std::vector<std::pair<unsigned, OpId>> apply_after_sync_;
+  std::uint64_t generation_ = 0;  // of this memory: late callbacks of an older one are dropped
+};
+
+}  // namespace magma::ops

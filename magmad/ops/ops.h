@@ -1,0 +1,47 @@
+// The operations a client may ask for, one file each (magmad/ops/<name>.cc). Each function answers
+// its request now or hands it to whatever must happen first. Rows are changed only after every
+// check has passed.
+#pragma once
+
+#include <string_view>
+
+#include "magmad/shard.h"
+
+namespace magma::ops {
+
+#define MAGMA_FLARE_OP(name, number, Request, Response, kind, priority) \
+  void name(Shard& shard, RequestPtr request, wire::Request message);
+// attach and detach belong to the session (magmad/session.cc).
+#include "libmagma/wire/flare_ops.def"
+#undef MAGMA_FLARE_OP
+
+// ---- shared by several operations (common.cc)
+
+// invalid, name_too_long, or nothing: 1 to 255 bytes, no '/', no NUL, not "." or "..".
+std::optional<Code> name_error(std::string_view name);
+
+struct Directory {
+  Ino ino;
+  store::InodeRow row;
+};
+// The directory a request wants to work in, checked: exists, is a directory, is not being removed.
+Result<Directory> directory_of(Shard& shard, Ino ino);
+
+// What a client is told of an inode; asks the size authority of a marked file.
+wire::Attr attr_of(Shard& shard, Ino ino, const store::InodeRow& row);
+wire::EntryReply entry_reply(Shard& shard, Ino ino, const store::InodeRow& row);
+
+// A new inode's row with owner, group (that of a set-group-ID directory) and times.
+store::InodeRow new_inode(Shard& shard, const Request& request, const store::InodeRow& parent,
+                          std::uint32_t mode, WallTime when);
+void touch_directory(Shard& shard, Ino ino, store::InodeRow& row, WallTime when);
+std::uint8_t dirent_type(std::uint32_t mode);
+
+// Gives back one link of an inode of this volcano; reaps it with the last one unless it is open.
+void drop_link(Shard& shard, Ino ino, store::InodeRow row, WallTime when);
+// Removes an inode nobody can reach any more, with its content.
+void reap(Shard& shard, Ino ino, const store::InodeRow& row);
+// After the last open of an inode went away: reap an orphan, end a size authority's mark.
+void after_last_open(Shard& shard, Ino ino);
+
+}  // namespace magma::ops

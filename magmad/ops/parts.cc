@@ -1,0 +1,355 @@
+#include "magmad/ops/parts.h"
+
+#include <dirent.h>
+#include <sys/stat.h>
+
+#include <memory>
+
+#include "libmagma/base/check.h"
+#include "libmagma/crypto/path_hash.h"
+#include "magmad/ops/authority.h"
+#include "magmad/ops/operations.h"
+#include "magmad/ops/ops.h"
+#include "magmad/shard.h"
+
+namespace magma::ops {
+
+namespace {
+
+using Done = UniqueFunction<void(Result<Prepared>)>;
+
+// Runs `again` when (ino, name) is free if this operation is older than the holder, else answers
+// `locked`.
+template <class Again>
+void wait_or_die(Shard& shard, PartPlace place, Ino ino, std::string_view name, Done done,
+                 Again again) {
+  Shard::Lock* held = shard.find_lock(ino, name);
+  MAGMA_CHECK(held != nullptr);
+  if (held->op < place.op) return done(fail(Code::locked));
+  auto shared = std::make_shared<Done>(std::move(done));
+  held->waiters.push_back([shared, again]() mutable { again(std::move(*shared)); });
+}
+
+// ---- make_directory
+
+void prepare_make_directory(Shard& shard, PartPlace place, MakeDirectory body, Done done) {
+  if (shard.is_space_short()) return done(fail(Code::no_space));
+  body.ino = shard.new_ino(place.slot);
+  store::InodeRow row;
+  row.mode = body.mode;
+  row.uid = body.uid;
+  row.gid = body.gid;
+  row.nlink = 2;
+  row.size = 4096;
+  row.atime = row.mtime = row.ctime = row.btime = body.when;
+  row.key = body.key;
+  row.parent = body.parent;
+  row.state = store::InodeState::pending;
+  row.op = place.op;
+  shard.put_inode(body.ino, row);
+  Bytes record = wire::encode(body);
+  done(Prepared{record, record});
+}
+
+// ---- remove_directory
+
+bool has_entries(Shard& shard, Ino dir) {
+  bool found = false;
+  auto visit = [&](const store::MetadataStore::ScanRow&) {
+    found = true;
+    return false;
+  };
+  store::RowKey from{store::Table::entry, dir.value, 0, {}};
+  store::RowKey to{store::Table::entry, dir.value, ~std::uint64_t{0} >> 1,
+                   std::string(wire::kNameBytesMax + 1, '\xff')};
+  if (auto done = shard.metadata().scan(from, to, visit); !done) shard.poison(done.error());
+  return found;
+}
+
+void prepare_remove_directory(Shard& shard, PartPlace place, RemoveDirectory body, Done done) {
+  auto row = shard.inode(body.ino);
+  if (!row) return done(fail(Code::not_found));
+  if (!S_ISDIR(row->mode)) return done(fail(Code::not_a_directory));
+  if (shard.is_locked(body.ino)) {
+    auto again = [&shard, place, body](Done later) {
+      prepare_remove_directory(shard, place, body, std::move(later));
+    };
+    return wait_or_die(shard, place, body.ino, {}, std::move(done), again);
+  }
+  if (has_entries(shard, body.ino)) return done(fail(Code::not_empty));
+  // An entry being made by an operation under way: it holds a lock on its name.
+  if (shard.has_name_locks(body.ino)) return done(fail(Code::locked));
+  shard.lock(body.ino, {}, place.op);
+  done(Prepared{wire::encode(body), {}});
+}
+
+// ---- rename_source
+
+void prepare_rename_source(Shard& shard, PartPlace place, RenameSource body, Done done) {
+  if (shard.is_locked(body.dir) || shard.is_locked(body.dir, body.name)) {
+    bool whole = shard.is_locked(body.dir);
+    auto again = [&shard, place, body](Done later) {
+      prepare_rename_source(shard, place, body, std::move(later));
+    };
+    return wait_or_die(shard, place, body.dir, whole ? std::string_view{} : body.name,
+                       std::move(done), again);
+  }
+  auto dir = directory_of(shard, body.dir);
+  if (!dir) return done(fail(dir.error()));
+  auto entry = shard.get<store::EntryRow>(Shard::entry_key(body.dir, body.name));
+  if (!entry) return done(fail(Code::not_found));
+  body.entry = *entry;
+  shard.lock(body.dir, body.name, place.op);
+  Bytes record = wire::encode(body);
+  done(Prepared{record, record});
+}
+
+void apply_rename_source(Shard& shard, PartPlace place, const RenameSource& body) {
+  auto entry = shard.get<store::EntryRow>(Shard::entry_key(body.dir, body.name));
+  if (entry && entry->ino == body.entry.ino) {
+    shard.erase(Shard::entry_key(body.dir, body.name));
+    if (auto row = shard.inode(body.dir)) {
+      if (entry->type == DT_DIR) --row->nlink;
+      touch_directory(shard, body.dir, *row, body.when);
+    }
+  }
+  shard.unlock(body.dir, body.name, place.op);
+}
+
+// ---- take_content
+
+void prepare_take_content(Shard& shard, PartPlace place, TakeContent body, Done done) {
+  if (shard.is_space_short()) return done(fail(Code::no_space));
+  store::ContentId id{place.slot, body.ino, 0};
+  auto state = std::make_shared<std::pair<TakeContent, Done>>(std::move(body), std::move(done));
+  auto ready = [&shard, id, state, place](Result<void> hot) {
+    auto& [content, finish] = *state;
+    if (!hot) return finish(fail(hot.error()));
+    if (!content.data.empty()) {
+      auto written = shard.content().write(id, shard.version_of(place.slot), 0, content.data, {});
+      if (!written) return finish(fail(written.error()));
+    }
+    shard.put(id.row(store::Table::chunk),
+              store::ChunkRow{content.data.size(), content.authority.truncate_number});
+    content.authority.chunks = {{0, 0}};
+    put_authority(shard, content.ino, content.authority);
+    content.data.clear();
+    finish(Prepared{wire::encode(content), {}});
+  };
+  std::uint64_t length = std::max<std::uint64_t>(1, state->first.data.size());
+  shard.content().prepare_write(id, shard.version_of(place.slot), 0, length, std::move(ready));
+}
+
+void remove_chunk(Shard& shard, const store::ContentId& id) {
+  shard.version_of(id.slot);
+  if (auto removed = shard.content().remove(id); !removed) shard.poison(removed.error());
+  shard.erase(id.row(store::Table::chunk));
+}
+
+// ---- rename_lock
+
+void prepare_rename_lock(Shard& shard, PartPlace place, Done done) {
+  // Taken before any other lock, so waiting for it cannot close a circle.
+  if (Shard::Lock* held = shard.find_lock(Ino(0), kRenameLockName)) {
+    auto shared = std::make_shared<Done>(std::move(done));
+    held->waiters.push_back(
+        [&shard, place, shared] { prepare_rename_lock(shard, place, std::move(*shared)); });
+    return;
+  }
+  shard.lock(Ino(0), kRenameLockName, place.op);
+  done(Prepared{});
+}
+
+void apply_drop_authority(Shard& shard, PartPlace place, const DropAuthority& body) {
+  store::RowKey key{store::Table::authority, ring::with_counter(place.slot, 0), body.ino.value, {}};
+  auto row = shard.get<store::AuthorityRow>(key);
+  if (!row) return;
+  std::vector<PartSpec> parts;
+  for (std::uint32_t chunk : chunks_from(row->chunks, 0))
+    parts.push_back({crypto::key_of_chunk(row->key, chunk).slot(), PartKind::drop_chunk, false, 0,
+                     wire::encode(DropChunk{body.ino, chunk})});
+  shard.erase(key);
+  if (!parts.empty())
+    shard.operations().commit_now(place.slot, OperationKind::drop_chunks, std::move(parts));
+}
+
+void apply_cut_chunk(Shard& shard, PartPlace place, const CutChunk& body) {
+  store::ContentId id{place.slot, body.ino, body.chunk};
+  auto row = shard.get<store::ChunkRow>(id.row(store::Table::chunk));
+  if (!row || row->truncate_number >= body.truncate_number) return;
+  row->truncate_number = body.truncate_number;
+  if (row->length > body.length) {
+    row->length = body.length;
+    auto cut = shard.content().truncate(id, shard.version_of(place.slot), body.length);
+    if (!cut) shard.poison(cut.error());
+  }
+  shard.put(id.row(store::Table::chunk), *row);
+}
+
+void apply_link_count(Shard& shard, const LinkCount& body) {
+  auto row = shard.inode(body.ino);
+  if (!row) return;
+  if (body.delta < 0) {
+    drop_link(shard, body.ino, *row, body.when);
+  } else {
+    ++row->nlink;
+    row->ctime = std::max(row->ctime, body.when);
+    shard.put_inode(body.ino, *row);
+  }
+}
+
+// Decodes a record; a malformed one poisons the batch: what is stored must be readable.
+template <class T>
+std::optional<T> record_as(Shard& shard, ByteSpan record) {
+  auto body = wire::decode<T>(record);
+  if (body) return std::move(*body);
+  shard.poison(Error{Code::io, "malformed part record"});
+  return std::nullopt;
+}
+
+template <class T>
+std::optional<T> body_as(ByteSpan raw, Done& done) {
+  auto body = wire::decode<T>(raw);
+  if (body) return std::move(*body);
+  done(fail(Code::malformed));
+  return std::nullopt;
+}
+
+}  // namespace
+
+void prepare_part(Shard& shard, PartPlace place, PartKind kind, Bytes raw, Done done) {
+  switch (kind) {
+    case PartKind::make_directory:
+      if (auto body = body_as<MakeDirectory>(raw, done))
+        prepare_make_directory(shard, place, *body, std::move(done));
+      return;
+    case PartKind::remove_directory:
+      if (auto body = body_as<RemoveDirectory>(raw, done))
+        prepare_remove_directory(shard, place, *body, std::move(done));
+      return;
+    case PartKind::rename_source:
+      if (auto body = body_as<RenameSource>(raw, done))
+        prepare_rename_source(shard, place, std::move(*body), std::move(done));
+      return;
+    case PartKind::take_content:
+      if (auto body = body_as<TakeContent>(raw, done))
+        prepare_take_content(shard, place, std::move(*body), std::move(done));
+      return;
+    case PartKind::rename_lock:
+      return prepare_rename_lock(shard, place, std::move(done));
+    case PartKind::link_count:
+    case PartKind::drop_authority:
+    case PartKind::cut_chunk:
+    case PartKind::drop_chunk:
+    case PartKind::set_parent:
+      break;
+  }
+  done(fail(Code::malformed));
+}
+
+void abort_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record) {
+  switch (kind) {
+    case PartKind::make_directory:
+      if (auto body = record_as<MakeDirectory>(shard, record))
+        shard.erase(Shard::inode_key(body->ino));
+      return;
+    case PartKind::remove_directory:
+      if (auto body = record_as<RemoveDirectory>(shard, record))
+        shard.unlock(body->ino, {}, place.op);
+      return;
+    case PartKind::rename_source:
+      if (auto body = record_as<RenameSource>(shard, record))
+        shard.unlock(body->dir, body->name, place.op);
+      return;
+    case PartKind::take_content:
+      if (auto body = record_as<TakeContent>(shard, record)) {
+        remove_chunk(shard, {place.slot, body->ino, 0});
+        shard.erase(authority_key(body->ino, body->authority.key));
+      }
+      return;
+    case PartKind::rename_lock:
+      return shard.unlock(Ino(0), kRenameLockName, place.op);
+    case PartKind::link_count:
+    case PartKind::drop_authority:
+    case PartKind::cut_chunk:
+    case PartKind::drop_chunk:
+    case PartKind::set_parent:
+      return;  // never prepared
+  }
+}
+
+void apply_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record) {
+  switch (kind) {
+    case PartKind::make_directory: {
+      auto body = record_as<MakeDirectory>(shard, record);
+      auto row = body ? shard.inode(body->ino) : std::nullopt;
+      if (!row || row->state != store::InodeState::pending || row->op != place.op) return;
+      row->state = store::InodeState::alive;
+      row->op = OpId{};
+      shard.put_inode(body->ino, *row);
+      return;
+    }
+    case PartKind::remove_directory:
+      if (auto body = record_as<RemoveDirectory>(shard, record)) {
+        if (shard.inode(body->ino)) shard.erase(Shard::inode_key(body->ino));
+        shard.unlock(body->ino, {}, place.op);
+      }
+      return;
+    case PartKind::rename_source:
+      if (auto body = record_as<RenameSource>(shard, record))
+        apply_rename_source(shard, place, *body);
+      return;
+    case PartKind::take_content:
+      return;  // all was done when it was prepared
+    case PartKind::rename_lock:
+      return shard.unlock(Ino(0), kRenameLockName, place.op);
+    case PartKind::link_count:
+      if (auto body = record_as<LinkCount>(shard, record)) apply_link_count(shard, *body);
+      return;
+    case PartKind::drop_authority:
+      if (auto body = record_as<DropAuthority>(shard, record))
+        apply_drop_authority(shard, place, *body);
+      return;
+    case PartKind::cut_chunk:
+      if (auto body = record_as<CutChunk>(shard, record)) apply_cut_chunk(shard, place, *body);
+      return;
+    case PartKind::drop_chunk:
+      if (auto body = record_as<DropChunk>(shard, record))
+        remove_chunk(shard, {place.slot, body->ino, body->chunk});
+      return;
+    case PartKind::set_parent: {
+      auto body = record_as<SetParent>(shard, record);
+      auto row = body ? shard.inode(body->dir) : std::nullopt;
+      if (!row) return;
+      row->parent = body->parent;
+      row->ctime = std::max(row->ctime, body->when);
+      shard.put_inode(body->dir, *row);
+      return;
+    }
+  }
+}
+
+void restore_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record) {
+  auto take = [&](Ino ino, std::string_view name) {
+    if (!shard.is_locked(ino, name)) shard.lock(ino, name, place.op);
+  };
+  switch (kind) {
+    case PartKind::remove_directory:
+      if (auto body = record_as<RemoveDirectory>(shard, record)) take(body->ino, {});
+      return;
+    case PartKind::rename_source:
+      if (auto body = record_as<RenameSource>(shard, record)) take(body->dir, body->name);
+      return;
+    case PartKind::rename_lock:
+      return take(Ino(0), kRenameLockName);
+    default:
+      return;  // holds no lock
+  }
+}
+
+bool must_remember(PartKind kind) {
+  return kind == PartKind::rename_source || kind == PartKind::link_count ||
+         kind == PartKind::set_parent;
+}
+
+}  // namespace magma::ops

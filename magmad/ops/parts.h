@@ -1,0 +1,172 @@
+// Parts: what a slot does for an operation another slot coordinates. For each kind: how it is
+// prepared, undone, applied, and what of it is rebuilt in memory after a restart. operations.h has
+// the protocol and keeps the PartRow; this is the effect.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "libmagma/base/result.h"
+#include "libmagma/base/unique_function.h"
+#include "libmagma/ring/key.h"
+#include "magmad/store/rows.h"
+
+namespace magma {
+class Shard;
+}
+
+namespace magma::ops {
+
+// Stored in intent and part rows: never reused.
+enum class PartKind : std::uint8_t {
+  make_directory = 1,    // the object of a new directory
+  remove_directory = 2,  // the object of a directory that goes
+  rename_source = 3,     // the entry a rename takes away
+  link_count = 4,        // links of an inode, up or down
+  take_content = 5,      // content of a file that outgrew its home
+  drop_authority = 6,    // all content of a large file
+  cut_chunk = 7,         // truncate
+  drop_chunk = 8,
+  rename_lock = 9,       // the one lock for moving directories, at the root's slot
+  set_parent = 10,       // of a moved directory
+};
+
+struct MakeDirectory {
+  Ino ino{};  // chosen by the participant
+  std::uint32_t mode = 0, uid = 0, gid = 0;
+  Ino parent;
+  ring::Key key;
+  WallTime when;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("mode", s.mode);
+    v("uid", s.uid);
+    v("gid", s.gid);
+    v("parent", s.parent);
+    v("key", s.key);
+    v("when", s.when);
+  }
+};
+
+struct RemoveDirectory {
+  Ino ino;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+  }
+};
+
+struct RenameSource {
+  Ino dir;
+  std::string name;
+  store::EntryRow entry{};  // filled in by the participant
+  WallTime when;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("dir", s.dir);
+    v("name", s.name);
+    v("entry", s.entry);
+    v("when", s.when);
+  }
+};
+
+struct LinkCount {
+  Ino ino;
+  std::int32_t delta = 0;
+  WallTime when;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("delta", s.delta);
+    v("when", s.when);
+  }
+};
+
+struct TakeContent {
+  Ino ino;
+  store::AuthorityRow authority{};
+  Bytes data{};  // at most the small-file limit; empty in the stored PartRow
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("authority", s.authority);
+    v("data", s.data);
+  }
+};
+
+struct DropAuthority {
+  Ino ino;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+  }
+};
+
+struct CutChunk {
+  Ino ino;
+  std::uint32_t chunk = 0;
+  std::uint64_t length = 0;  // bytes of the chunk that stay
+  std::uint64_t truncate_number = 0;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("chunk", s.chunk);
+    v("length", s.length);
+    v("truncate_number", s.truncate_number);
+  }
+};
+
+struct DropChunk {
+  Ino ino;
+  std::uint32_t chunk = 0;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("chunk", s.chunk);
+  }
+};
+
+struct RenameLock {
+  template <class Self, class Visit>
+  static void fields(Self&, Visit&) {}
+};
+
+struct SetParent {
+  Ino dir;
+  Ino parent;
+  WallTime when;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("dir", s.dir);
+    v("parent", s.parent);
+    v("when", s.when);
+  }
+};
+
+struct PartPlace {
+  OpId op;
+  ring::Slot slot;
+};
+
+struct Prepared {
+  Bytes record;  // kept in the PartRow, given to apply, abort and restore
+  Bytes answer;  // for the coordinator
+};
+
+// Checks and prepares; `done` may be called later (waits for a lock or the disk). A lock held by
+// an older operation answers `locked` (wait-die by operation id: the younger gives way).
+void prepare_part(Shard& shard, PartPlace place, PartKind kind, Bytes body,
+                  UniqueFunction<void(Result<Prepared>)> done);
+void abort_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record);
+// `record`: of the PartRow if the part was prepared, else the spec's body. Errors poison the batch.
+void apply_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record);
+// After a restart: takes the locks a prepared part holds.
+void restore_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record);
+// Whether applying twice would do harm, so that a PartRow must remember that it was done.
+bool must_remember(PartKind kind);
+
+// The key under which the rename lock is held in Shard's table of locks.
+inline constexpr std::string_view kRenameLockName = "rename";
+
+}  // namespace magma::ops

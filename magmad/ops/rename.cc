@@ -1,0 +1,285 @@
+// rename(from, to), coordinated by the destination directory's home.
+//
+// Within one directory, nothing remote replaced: one transaction. Otherwise an operation:
+//   1. a directory that changes its parent: the rename lock (one at a time in the filesystem), and
+//      the destination must not lie below it
+//   2. source at another directory: part rename_source locks and tells the entry
+//   3. a directory that is replaced: part remove_directory locks it, if it is empty
+//   4. commit: entry at the destination; after it the source's entry goes (once the commit is
+//      durable, for taking it away cannot be undone), a replaced inode of another home loses its
+//      link, a moved directory learns its new parent
+// Content of a file that replaces another is synced before the commit (DESIGN.md 4.1).
+#include <dirent.h>
+#include <sys/stat.h>
+
+#include <memory>
+
+#include "libmagma/crypto/path_hash.h"
+#include "magmad/ops/authority.h"
+#include "magmad/ops/operations.h"
+#include "magmad/ops/ops.h"
+
+namespace magma::ops {
+
+namespace {
+
+constexpr unsigned kDepthMax = 4096;
+
+// Code to answer if `source` may not replace `target`.
+std::optional<Code> replace_error(const store::EntryRow& source, const store::EntryRow& target) {
+  if (source.type == DT_DIR && target.type != DT_DIR) return Code::not_a_directory;
+  if (source.type != DT_DIR && target.type == DT_DIR) return Code::is_a_directory;
+  return std::nullopt;
+}
+
+// Whether `ino` is `dir` or above it.
+bool is_above(Shard& shard, Ino ino, Ino dir) {
+  Ino current = dir;
+  for (unsigned depth = 0; depth < kDepthMax; ++depth) {
+    if (current == ino) return true;
+    if (current == Shard::root()) return false;
+    auto row = shard.inode(current);
+    if (!row || row->parent == current) return false;
+    current = row->parent;
+  }
+  return true;  // too deep to tell: refused
+}
+
+void touch_ctime(Shard& shard, Ino ino, WallTime when) {
+  auto row = shard.inode(ino);
+  if (!row) return;
+  row->ctime = std::max(row->ctime, when);
+  shard.put_inode(ino, *row);
+}
+
+// Syncs the bytes of a regular file, then goes on.
+void sync_content(Shard& shard, Ino ino, UniqueFunction<void(Result<void>)> then) {
+  auto row = shard.inode(ino);
+  if (!row || !S_ISREG(row->mode)) return then({});
+  if (row->place == store::ContentPlace::home_file)
+    return shard.content().sync({ring::home_of(ino), ino, 0}, std::move(then));
+  if (row->place != store::ContentPlace::chunks || !row->key) return then({});
+  auto authority = authority_of(shard, ino, *row->key);
+  if (!authority) return then({});
+  struct Pending {
+    std::size_t left;
+    std::optional<Error> error;
+    UniqueFunction<void(Result<void>)> then;
+  };
+  auto chunks = chunks_from(authority->chunks, 0);
+  auto pending = std::make_shared<Pending>(Pending{chunks.size() + 1, {}, std::move(then)});
+  auto one = [pending](Result<void> synced) {
+    if (!synced) pending->error = synced.error();
+    if (--pending->left > 0) return;
+    if (pending->error)
+      pending->then(fail(*pending->error));
+    else
+      pending->then({});
+  };
+  for (std::uint32_t chunk : chunks)
+    shard.content().sync({crypto::key_of_chunk(*row->key, chunk).slot(), ino, chunk}, one);
+  one({});
+}
+
+bool needs_content_sync(Shard& shard, Ino ino) {
+  auto row = shard.inode(ino);
+  return row && (row->place == store::ContentPlace::home_file ||
+                 row->place == store::ContentPlace::chunks);
+}
+
+// The changes at the destination that every kind of rename has in common. Parts for what lies
+// elsewhere are added to `parts`.
+void enter_destination(Shard& shard, const wire::RenameRequest& message, store::InodeRow& to_row,
+                       const store::EntryRow& source, const std::optional<store::EntryRow>& target,
+                       WallTime when, std::vector<PartSpec>& parts) {
+  if (target) {
+    if (target->type == DT_DIR) {
+      --to_row.nlink;
+    } else if (ring::home_of(target->ino) == ring::home_of(message.to_dir)) {
+      if (auto row = shard.inode(target->ino)) drop_link(shard, target->ino, std::move(*row), when);
+    } else {
+      parts.push_back({ring::home_of(target->ino), PartKind::link_count, false, 0,
+                       wire::encode(LinkCount{target->ino, -1, when})});
+    }
+  }
+  shard.put(Shard::entry_key(message.to_dir, message.to_name), source);
+  if (source.type == DT_DIR && message.from_dir != message.to_dir) ++to_row.nlink;
+  touch_directory(shard, message.to_dir, to_row, when);
+}
+
+// ---- within one directory, in one transaction
+
+void rename_here(Shard& shard, RequestPtr request, const wire::RenameRequest& message,
+                 store::InodeRow dir, const store::EntryRow& source,
+                 const std::optional<store::EntryRow>& target) {
+  WallTime when = shard.time();
+  std::vector<PartSpec> parts;
+  shard.erase(Shard::entry_key(message.from_dir, message.from_name));
+  enter_destination(shard, message, dir, source, target, when, parts);
+  touch_ctime(shard, source.ino, when);
+  if (!parts.empty())
+    shard.operations().commit_now(request->head.slot, OperationKind::rename, std::move(parts));
+  shard.answer(std::move(request), wire::EmptyReply{});
+}
+
+// ---- over several slots
+
+// A rename under way: its steps hold it alive through their callbacks.
+struct Rename : std::enable_shared_from_this<Rename> {
+  Rename(Shard& s, wire::RenameRequest m) : shard(s), message(std::move(m)) {}
+
+  Shard& shard;
+  wire::RenameRequest message;
+  OpId op{};
+  bool within = false;  // one directory: the source's entry is locked here, not by a part
+  bool has_rename_lock = false;
+  store::EntryRow source;
+  std::optional<store::EntryRow> target;
+
+  void stop(const Error& error) {
+    RequestPtr request = shard.operations().abort(op);
+    if (error.code == Code::locked)
+      return shard.retry_later(std::move(request), milliseconds(1 + (op.value & 3)));
+    shard.refuse(std::move(request), error);
+  }
+
+  void start() {
+    if (!within && source.type == DT_DIR) return take_rename_lock();
+    prepare_source();
+  }
+
+  void take_rename_lock() {
+    has_rename_lock = true;
+    shard.operations().prepare(
+        op, ring::home_of(Shard::root()), PartKind::rename_lock, wire::encode(RenameLock{}),
+        [self = shared_from_this()](Result<Bytes> answer) {
+          if (!answer) return self->stop(answer.error());
+          if (is_above(self->shard, self->source.ino, self->message.to_dir))
+            return self->stop(Error{Code::invalid, "a directory cannot move below itself"});
+          self->prepare_source();
+        });
+  }
+
+  void prepare_source() {
+    if (within) return check_target();
+    RenameSource part{message.from_dir, message.from_name, {}, shard.time()};
+    shard.operations().prepare(op, ring::home_of(message.from_dir), PartKind::rename_source,
+                               wire::encode(part),
+                               [self = shared_from_this()](Result<Bytes> answer) {
+                                 self->source_prepared(std::move(answer));
+                               });
+  }
+
+  void source_prepared(Result<Bytes> answer) {
+    if (!answer) return stop(answer.error());
+    auto part = wire::decode<RenameSource>(*answer);
+    if (!part) return stop(part.error());
+    bool became_directory = part->entry.type == DT_DIR && !has_rename_lock;
+    // It changed between the first look and the lock: from the start.
+    if (became_directory || part->entry.ino != source.ino) return stop(Error{Code::locked, {}});
+    source = part->entry;
+    check_target();
+  }
+
+  void check_target() {
+    target = shard.get<store::EntryRow>(Shard::entry_key(message.to_dir, message.to_name));
+    if (target && (message.flags & wire::kRenameNoReplace) != 0)
+      return stop(Error{Code::exists, {}});
+    if (target && target->ino == source.ino) {
+      // Two links of one file: nothing to do (rename(2)).
+      RequestPtr request = shard.operations().abort(op);
+      return shard.answer(std::move(request), wire::EmptyReply{});
+    }
+    if (target)
+      if (auto error = replace_error(source, *target)) return stop(Error{*error, {}});
+    if (!target || target->type == DT_DIR) return prepare_target();
+    sync_content(shard, source.ino, [self = shared_from_this()](Result<void> synced) {
+      if (!self->shard.operations().is_active(self->op)) return;
+      if (!synced) return self->stop(synced.error());
+      self->commit();
+    });
+  }
+
+  void prepare_target() {
+    if (!target) return commit();
+    shard.operations().prepare(op, ring::home_of(target->ino), PartKind::remove_directory,
+                               wire::encode(RemoveDirectory{target->ino}),
+                               [self = shared_from_this()](Result<Bytes> answer) {
+                                 if (!answer) return self->stop(answer.error());
+                                 self->commit();
+                               });
+  }
+
+  void commit() {
+    auto dir = directory_of(shard, message.to_dir);
+    if (!dir) return stop(dir.error());
+    WallTime when = shard.time();
+    std::vector<PartSpec> parts;
+    if (within) shard.erase(Shard::entry_key(message.from_dir, message.from_name));
+    enter_destination(shard, message, dir->row, source, target, when, parts);
+    if (source.type == DT_DIR && !within)
+      parts.push_back({ring::home_of(source.ino), PartKind::set_parent, false, 0,
+                       wire::encode(SetParent{source.ino, message.to_dir, when})});
+    else
+      touch_ctime(shard, source.ino, when);
+    RequestPtr request = shard.operations().commit(op, std::move(parts), !within);
+    shard.answer(std::move(request), wire::EmptyReply{});
+  }
+};
+
+// The request waits if anything it names is locked.
+bool park_if_locked(Shard& shard, RequestPtr& request, const wire::RenameRequest& message) {
+  for (auto [dir, name] : {std::pair<Ino, std::string_view>{message.to_dir, {}},
+                           {message.to_dir, message.to_name},
+                           {message.from_dir, {}},
+                           {message.from_dir, message.from_name}})
+    if (shard.is_locked(dir, name)) {
+      shard.park(std::move(request), dir, name);
+      return true;
+    }
+  return false;
+}
+
+}  // namespace
+
+void rename(Shard& shard, RequestPtr request, wire::RenameRequest message) {
+  for (std::string_view name : {message.from_name, message.to_name})
+    if (auto error = name_error(name)) return shard.refuse(std::move(request), *error);
+  if ((message.flags & ~std::uint32_t{wire::kRenameNoReplace}) != 0)
+    return shard.refuse(std::move(request), Code::invalid);
+  if (park_if_locked(shard, request, message)) return;
+  bool within = message.from_dir == message.to_dir;
+  auto dir = directory_of(shard, message.to_dir);
+  if (!dir) return shard.refuse(std::move(request), dir.error());
+  auto source =
+      shard.get<store::EntryRow>(Shard::entry_key(message.from_dir, message.from_name));
+  if (!source) return shard.refuse(std::move(request), Code::not_found);
+  auto target = shard.get<store::EntryRow>(Shard::entry_key(message.to_dir, message.to_name));
+  if (target && (message.flags & wire::kRenameNoReplace) != 0)
+    return shard.refuse(std::move(request), Code::exists);
+  if (target && target->ino == source->ino)
+    return shard.answer(std::move(request), wire::EmptyReply{});
+  if (source->type == DT_DIR && is_above(shard, source->ino, message.to_dir))
+    return shard.refuse(std::move(request), Code::invalid);
+  if (target)
+    if (auto error = replace_error(*source, *target))
+      return shard.refuse(std::move(request), *error);
+
+  // A file that replaces another, its bytes in a file of their own, waits for their sync.
+  bool waits_for_sync = target && source->type == DT_REG && needs_content_sync(shard, source->ino);
+  bool replaces_directory = target && target->type == DT_DIR;
+  if (within && !replaces_directory && !waits_for_sync)
+    return rename_here(shard, std::move(request), message, std::move(dir->row), *source, target);
+
+  ring::Slot home = request->head.slot;
+  auto rename = std::make_shared<Rename>(shard, std::move(message));
+  rename->within = within;
+  rename->source = *source;
+  rename->op = shard.operations().begin(home, OperationKind::rename, std::move(request));
+  const wire::RenameRequest& names = rename->message;
+  shard.operations().hold(rename->op, names.to_dir, names.to_name);
+  if (within) shard.operations().hold(rename->op, names.from_dir, names.from_name);
+  rename->start();
+}
+
+}  // namespace magma::ops

@@ -1,0 +1,219 @@
+// write: to home (row or home file) or to a chunk. The bytes follow the request. A write that
+// takes a small file past the limit first moves it to its chunks and answers moved_to_chunks.
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "libmagma/crypto/checksum.h"
+#include "libmagma/crypto/path_hash.h"
+#include "magmad/ops/authority.h"
+#include "magmad/ops/content.h"
+#include "magmad/ops/ops.h"
+
+namespace magma::ops {
+
+namespace {
+
+// The client's checksums of the whole pages in `bytes` at `offset`; none given is fine.
+bool sums_match(const std::vector<std::uint32_t>& sums, std::uint64_t offset, ByteSpan bytes) {
+  if (sums.empty()) return true;
+  std::uint64_t first = (offset + store::kPageBytes - 1) / store::kPageBytes * store::kPageBytes;
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    std::uint64_t at = first + i * store::kPageBytes - offset;
+    if (at + store::kPageBytes > bytes.size()) return false;
+    if (crypto::crc32c(bytes.subspan(at, store::kPageBytes)) != sums[i]) return false;
+  }
+  return true;
+}
+
+void write_in_row(Shard& shard, Ino ino, store::InodeRow& row, std::uint64_t offset,
+                  ByteSpan bytes) {
+  Bytes data;
+  if (row.place == store::ContentPlace::in_row && (offset > 0 || bytes.size() < row.size))
+    data = shard.get_raw(Shard::inline_key(ino)).value_or(Bytes{});
+  if (data.size() < offset + bytes.size()) data.resize(offset + bytes.size());
+  std::copy(bytes.begin(), bytes.end(), data.begin() + static_cast<std::ptrdiff_t>(offset));
+  shard.put_raw(Shard::inline_key(ino), data);
+  row.place = store::ContentPlace::in_row;
+}
+
+// False: the request was taken.
+bool write_home_file(Shard& shard, RequestPtr& request, Ino ino, store::InodeRow& row,
+                     std::uint64_t offset, ByteSpan bytes, const wire::WriteRequest& message) {
+  store::ContentId id{ring::home_of(ino), ino, 0};
+  std::uint64_t end = offset + bytes.size();
+  std::uint64_t first = row.place == store::ContentPlace::in_row ? 0 : offset;
+  if (!ensure_hot(shard, request, id, first, end - first)) return false;
+  store::Version version = shard.version_of(id.slot);
+  if (row.place == store::ContentPlace::in_row) {
+    auto data = shard.get_raw(Shard::inline_key(ino)).value_or(Bytes{});
+    if (auto written = shard.content().write(id, version, 0, data, {}); !written) {
+      shard.refuse(std::move(request), written.error());
+      return false;
+    }
+    shard.erase(Shard::inline_key(ino));
+  }
+  bool own_sums = message.append;  // the client did not know where its bytes would go
+  auto written = shard.content().write(id, version, offset, bytes,
+                                       own_sums ? std::vector<std::uint32_t>{} : message.page_sums);
+  if (!written) {
+    shard.refuse(std::move(request), written.error());
+    return false;
+  }
+  row.place = store::ContentPlace::home_file;
+  shard.put(id.row(store::Table::chunk),
+            store::ChunkRow{std::max(row.size, end), row.truncate_number});
+  return true;
+}
+
+void write_home(Shard& shard, RequestPtr request, const wire::WriteRequest& message) {
+  Ino ino = message.ino;
+  if (shard.is_locked(ino)) return shard.park(std::move(request), ino);
+  auto row = shard.inode(ino);
+  if (!row) return shard.refuse(std::move(request), Code::stale);
+  if (S_ISDIR(row->mode)) return shard.refuse(std::move(request), Code::is_a_directory);
+  if (!S_ISREG(row->mode)) return shard.refuse(std::move(request), Code::invalid);
+  if (row->place == store::ContentPlace::chunks)
+    return shard.refuse_moved(std::move(request), Code::moved_to_chunks,
+                              moved_reply(shard, ino, *row));
+  if (shard.is_space_short()) return shard.refuse(std::move(request), Code::no_space);
+  ByteSpan bytes = request->payload;
+  std::uint64_t offset = message.append ? row->size : message.offset;
+  std::uint64_t end = offset + bytes.size();
+  if (end > wire::kFileBytesMax) return shard.refuse(std::move(request), Code::too_big);
+  if (end > shard.config().small_file_bytes_max)
+    return spill(shard, std::move(request), ino, message.key_for_chunks);
+  if (!bytes.empty()) {
+    bool fits_row = std::max(row->size, end) <= Shard::kInlineBytesMax;
+    if (row->place != store::ContentPlace::home_file && fits_row) {
+      if (!message.append && !sums_match(message.page_sums, offset, bytes))
+        return shard.refuse(std::move(request), Error{Code::checksum, "bytes of a write"});
+      write_in_row(shard, ino, *row, offset, bytes);
+    } else if (!write_home_file(shard, request, ino, *row, offset, bytes, message)) {
+      return;
+    }
+    WallTime when = shard.time();
+    row->size = std::max(row->size, end);
+    row->mtime = std::max(row->mtime, when);
+    row->ctime = std::max(row->ctime, when);
+    ++row->data_version;
+    if (message.kill_suidgid) row->mode = without_suid(row->mode);
+    shard.put_inode(ino, *row);
+  }
+  shard.answer(std::move(request),
+               wire::WriteReply{offset, row->size, row->mtime, row->data_version});
+}
+
+// One chunk's share of a write to a large file.
+struct ChunkPiece {
+  store::ContentId id;
+  std::uint64_t start;  // in the chunk
+  ByteSpan bytes;
+};
+
+std::vector<ChunkPiece> pieces_of(Ino ino, const ring::Key& key, std::uint64_t offset,
+                                  ByteSpan bytes) {
+  std::vector<ChunkPiece> pieces;
+  while (!bytes.empty()) {
+    auto chunk = static_cast<std::uint32_t>(offset / store::kChunkBytes);
+    std::uint64_t start = offset % store::kChunkBytes;
+    std::size_t length = std::min<std::uint64_t>(bytes.size(), store::kChunkBytes - start);
+    pieces.push_back(
+        {{crypto::key_of_chunk(key, chunk).slot(), ino, chunk}, start, bytes.first(length)});
+    bytes = bytes.subspan(length);
+    offset += length;
+  }
+  return pieces;
+}
+
+// The asker's mark or truncate number is not the authority's: it learns the right ones. A mark
+// that ended is begun anew at home.
+void refuse_old_placement(Shard& shard, RequestPtr request, const wire::WriteRequest& message,
+                          const store::AuthorityRow& authority) {
+  if (authority.mark != 0)
+    return shard.refuse_moved(std::move(request), Code::moved_to_chunks, moved_reply(authority));
+  auto row = shard.inode(message.ino);
+  if (!row || row->place != store::ContentPlace::chunks)
+    return shard.refuse(std::move(request), Code::stale);
+  if (auto marked = mark_inode(shard, message.ino, *row); !marked)
+    return shard.refuse(std::move(request), marked.error());
+  shard.put_inode(message.ino, *row);
+  shard.refuse_moved(std::move(request), Code::moved_to_chunks,
+                     moved_reply(shard, message.ino, *row));
+}
+
+// False: the request was refused.
+bool write_pieces(Shard& shard, RequestPtr& request, const std::vector<ChunkPiece>& pieces,
+                  const wire::WriteRequest& message, store::AuthorityRow& authority) {
+  for (const ChunkPiece& piece : pieces) {
+    auto row = shard.get<store::ChunkRow>(piece.id.row(store::Table::chunk));
+    if (!row) {
+      row.emplace();
+      add_chunk(authority.chunks, piece.id.chunk);
+    }
+    bool own_sums = message.append || pieces.size() > 1;
+    auto written = shard.content().write(
+        piece.id, shard.version_of(piece.id.slot), piece.start, piece.bytes,
+        own_sums ? std::vector<std::uint32_t>{} : message.page_sums);
+    if (!written) {
+      // What earlier pieces put stays without effect: the size was not published.
+      put_authority(shard, message.ino, authority);
+      shard.refuse(std::move(request), written.error());
+      return false;
+    }
+    row->length = std::max(row->length, piece.start + piece.bytes.size());
+    row->truncate_number = authority.truncate_number;
+    shard.put(piece.id.row(store::Table::chunk), *row);
+  }
+  return true;
+}
+
+void write_chunk(Shard& shard, RequestPtr request, const wire::WriteRequest& message) {
+  Ino ino = message.ino;
+  const ring::Key& key = *message.key;
+  auto authority = authority_of(shard, ino, key);
+  if (!authority) return shard.refuse(std::move(request), Code::stale);
+  if (authority->mark == 0 || authority->mark != message.mark ||
+      authority->truncate_number != message.truncate_number)
+    return refuse_old_placement(shard, std::move(request), message, *authority);
+  if (shard.is_space_short()) return shard.refuse(std::move(request), Code::no_space);
+  std::uint64_t offset = message.append ? authority->size : message.offset;
+  std::uint64_t end = offset + request->payload.size();
+  if (end > wire::kFileBytesMax) return shard.refuse(std::move(request), Code::too_big);
+  auto pieces = pieces_of(ino, key, offset, request->payload);
+  // An append goes to the authority's slot, any other write to the chunk's.
+  ring::Slot asked = message.append || pieces.empty() ? key.slot() : pieces.front().id.slot;
+  if (asked != request->head.slot || (!message.append && pieces.size() > 1))
+    return shard.refuse(std::move(request), Code::malformed);
+  for (const ChunkPiece& piece : pieces)
+    if (!ensure_hot(shard, request, piece.id, piece.start, piece.bytes.size())) return;
+  if (!pieces.empty()) {
+    if (!write_pieces(shard, request, pieces, message, *authority)) return;
+    WallTime when = shard.time();
+    authority->size = std::max(authority->size, end);
+    authority->mtime = std::max(authority->mtime, when);
+    authority->ctime = std::max(authority->ctime, when);
+    ++authority->data_version;
+    put_authority(shard, ino, *authority);
+    if (message.kill_suidgid)
+      if (auto row = shard.inode(ino); row && without_suid(row->mode) != row->mode) {
+        row->mode = without_suid(row->mode);
+        shard.put_inode(ino, *row);
+      }
+  }
+  shard.answer(std::move(request), wire::WriteReply{offset, authority->size, authority->mtime,
+                                                    authority->data_version});
+}
+
+}  // namespace
+
+void write(Shard& shard, RequestPtr request, wire::WriteRequest message) {
+  if (request->payload.size() > wire::kIoBytesMax)
+    return shard.refuse(std::move(request), Code::invalid);
+  if (message.offset > wire::kFileBytesMax)
+    return shard.refuse(std::move(request), Code::too_big);
+  if (message.key) return write_chunk(shard, std::move(request), message);
+  write_home(shard, std::move(request), message);
+}
+
+}  // namespace magma::ops

@@ -1,0 +1,115 @@
+// Sessions: a client's lease with the volcano, and what ends with it (opens, reply records).
+// DESIGN.md section 6: one session with the ring, 10 s lease, renewed by any request.
+#include "libmagma/base/log.h"
+#include "magmad/ops/ops.h"
+#include "magmad/shard.h"
+
+namespace magma {
+
+namespace {
+
+store::RowKey session_key(SessionId id) { return {store::Table::session, 0, id.value, {}}; }
+
+constexpr std::size_t kReplyRowsPerCleaning = 2000;
+
+}  // namespace
+
+void Shard::attach(RequestPtr request, const wire::AttachRequest& message) {
+  auto known = sessions_.find(message.session);
+  if (message.session.value == 0) return refuse(std::move(request), Code::malformed);
+  if (known == sessions_.end()) {
+    if (!message.fresh) return refuse(std::move(request), Code::unknown_session);
+    if (get<store::SessionRow>(session_key(message.session)))
+      return refuse(std::move(request), Code::fenced);
+    if (sessions_.size() >= kSessionsMax) return refuse(std::move(request), Code::overloaded);
+    remember_session(message.session);
+    put(session_key(message.session), store::SessionRow{false, time(), message.host.substr(0, 255)});
+    log_info("session_begin session={:#x} host=\"{}\"", message.session.value,
+             message.host.substr(0, 255));
+  } else {
+    known->second.last_seen = now_;
+  }
+  wire::AttachReply reply;
+  reply.nick = config_.nick;
+  reply.small_file_bytes_max = config_.small_file_bytes_max;
+  reply.root = root();
+  reply.map_version = slots_[0].epoch.value;
+  for (unsigned index = 0; index < ring::kSlotCount; ++index) {
+    ring::Slot slot(static_cast<std::uint16_t>(index));
+    if (!reply.map.empty() && reply.map.back().epoch == slots_[index].epoch) {
+      reply.map.back().last = slot;
+      continue;
+    }
+    reply.map.push_back({slot, slot, slots_[index].epoch, {config_.address}});
+  }
+  answer(std::move(request), reply);
+}
+
+void Shard::detach(RequestPtr request, const wire::DetachRequest& message) {
+  if (message.session != request->head.session)
+    return refuse(std::move(request), Code::malformed);
+  end_session(message.session);
+  answer(std::move(request), wire::EmptyReply{});
+}
+
+// Releases what the session holds. Its row goes with its reply rows (clean_replies), so that a
+// late request of it is refused as long as a reply of it might be asked for.
+void Shard::end_session(SessionId id) {
+  auto found = sessions_.find(id);
+  if (found == sessions_.end()) return;
+  auto opens = found->second.opens;
+  for (const auto& [ino, row] : opens) {
+    for (std::uint32_t i = 0; i < row.readers; ++i) drop_open(id, Ino(ino), false);
+    for (std::uint32_t i = 0; i < row.writers; ++i) drop_open(id, Ino(ino), true);
+    if (opens_of(Ino(ino)).readers + opens_of(Ino(ino)).writers == 0 ||
+        opens_of(Ino(ino)).writers == 0)
+      ops::after_last_open(*this, Ino(ino));
+  }
+  sessions_.erase(id);
+  put(session_key(id), store::SessionRow{true, time(), {}});
+  ended_sessions_.push_back(id);
+  log_info("session_end session={:#x} opens={}", id.value, opens.size());
+}
+
+void Shard::expire_sessions() {
+  std::vector<SessionId> expired;
+  for (const auto& [id, session] : sessions_)
+    if (now_ - session.last_seen > wire::kSessionLease) expired.push_back(id);
+  for (SessionId id : expired) {
+    log_warning("session_expired session={:#x}", id.value);
+    end_session(id);
+  }
+}
+
+// Drops the reply rows of ended sessions, some at a time, then the sessions' own rows.
+void Shard::clean_replies() {
+  if (ended_sessions_.empty()) return;
+  SessionId id = ended_sessions_.back();
+  std::vector<store::RowKey> keys;
+  for (unsigned database = 0; database < store::kDatabases; ++database) {
+    auto visit = [&](const store::MetadataStore::ScanRow& row) {
+      if (row.b == id.value) keys.push_back({store::Table::reply, row.a, row.b, {}});
+      return keys.size() < kReplyRowsPerCleaning;
+    };
+    if (auto done = metadata_.scan_database(database, store::Table::reply, visit); !done)
+      return poison(done.error());
+  }
+  for (const auto& key : keys) erase(key);
+  if (keys.size() < kReplyRowsPerCleaning) {
+    erase(session_key(id));
+    ended_sessions_.pop_back();
+  }
+}
+
+namespace ops {
+
+void attach(Shard& shard, RequestPtr request, wire::AttachRequest message) {
+  shard.attach(std::move(request), message);
+}
+void detach(Shard& shard, RequestPtr request, wire::DetachRequest message) {
+  shard.detach(std::move(request), message);
+}
+
+}  // namespace ops
+
+}  // namespace magma

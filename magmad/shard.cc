@@ -1,0 +1,620 @@
+#include "magmad/shard.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "libmagma/base/check.h"
+#include "libmagma/crypto/path_hash.h"
+#include "magmad/ops/operations.h"
+#include "magmad/ops/ops.h"
+
+namespace magma {
+
+namespace {
+
+constexpr Duration kSessionCheckEvery = seconds(1);
+constexpr Duration kSyncEvery = seconds(1);       // DESIGN 4.1: metadata synced each second
+constexpr Duration kSpaceCheckEvery = milliseconds(50);
+constexpr std::size_t kRoundsPerFlush = 256;      // chained steps of operations in one flush
+
+store::RowKey slot_key(ring::Slot slot) {
+  return {store::Table::slot, ring::with_counter(slot, 0), 0, {}};
+}
+
+}  // namespace
+
+Shard::Shard(ShardConfig config, sys::Clock& clock, sys::Disk& disk,
+             store::MetadataStore& metadata, store::ContentStore& content)
+    : config_(std::move(config)),
+      clock_(clock),
+      disk_(disk),
+      metadata_(metadata),
+      content_(content),
+      operations_(std::make_unique<ops::Operations>(*this)),
+      now_(clock.now()) {}
+
+Shard::~Shard() = default;
+
+Ino Shard::root() {
+  static const Ino ino(
+      ring::with_counter(crypto::key_of_path("/").slot(), kRootCounter));
+  return ino;
+}
+
+Result<void> Shard::format() {
+  store::InodeRow row;
+  row.mode = S_IFDIR | 0755;
+  row.nlink = 2;
+  row.size = 4096;
+  row.atime = row.mtime = row.ctime = row.btime = time();
+  row.key = crypto::key_of_path("/");
+  row.parent = root();
+  for (unsigned slot = 0; slot < ring::kSlotCount; ++slot) {
+    store::SlotRow initial{Epoch(0), kFirstCounter};
+    TRY(metadata_.put(slot_key(ring::Slot(static_cast<std::uint16_t>(slot))), {},
+                      wire::encode(initial)));
+  }
+  TRY(metadata_.put(inode_key(root()), {}, wire::encode(row)));
+  return metadata_.commit();
+}
+
+// ---- start
+
+Result<void> Shard::begin(bool clean) {
+  now_ = clock_.now();
+  TRY(begin_epochs());
+  if (!clean) {
+    TRY_VALUE(std::uint64_t ranges, content_.recover({slots_[0].epoch, Seq(0)}));
+    stats_.ranges_recovered = ranges;
+    log_info("recovered hot_ranges={}", ranges);
+  }
+  TRY(reload());
+  reap_orphans();
+  return {};
+}
+
+// Every start is a new epoch of every slot; counters jump past whatever the last one may have
+// given out.
+Result<void> Shard::begin_epochs() {
+  for (unsigned index = 0; index < ring::kSlotCount; ++index) {
+    ring::Slot slot(static_cast<std::uint16_t>(index));
+    TRY_VALUE(auto row, metadata_.get(slot_key(slot)));
+    if (!row) return fail(Code::io, "slot row " + std::to_string(index) + " is missing");
+    TRY_VALUE(auto image, wire::decode<store::SlotRow>(row->image));
+    SlotState& state = slots_[index];
+    state.epoch = Epoch(image.epoch.value + 1);
+    state.seq = 0;
+    state.counter = image.counter_limit;
+    state.counter_limit = image.counter_limit + kCountersPerEpoch;
+    store::SlotRow next{state.epoch, state.counter_limit};
+    TRY(metadata_.put(slot_key(slot), {state.epoch, Seq(0)}, wire::encode(next)));
+  }
+  return metadata_.commit();
+}
+
+// Rebuilds everything that lives in memory only from the rows.
+Result<void> Shard::reload() {
+  locks_.clear();
+  parked_ = 0;
+  ready_.clear();
+  ready_steps_.clear();
+  delayed_.clear();
+  load_opens();
+  TRY(operations_->reload());
+  if (batch_error_) return fail(*batch_error_);
+  return {};
+}
+
+void Shard::load_opens() {
+  std::unordered_map<SessionId, Session> old = std::move(sessions_);
+  sessions_.clear();
+  opens_.clear();
+  ended_sessions_.clear();
+  auto visit_session = [&](const store::MetadataStore::ScanRow& row) {
+    auto image = wire::decode<store::SessionRow>(row.image);
+    if (image && image->fenced) ended_sessions_.push_back(SessionId(row.b));
+    if (image && !image->fenced) {
+      SessionId id(row.b);
+      Session& session = remember_session(id);
+      if (auto known = old.find(id); known != old.end()) {
+        session.last_seen = known->second.last_seen;
+        session.lanes = std::move(known->second.lanes);
+        for (Lane& lane : session.lanes) lane.under_way = false;
+      }
+    }
+    return true;
+  };
+  if (auto scanned = metadata_.scan_database(0, store::Table::session, visit_session); !scanned)
+    poison(scanned.error());
+  for (unsigned database = 0; database < store::kDatabases; ++database) {
+    auto visit_open = [&](const store::MetadataStore::ScanRow& row) {
+      auto image = wire::decode<store::OpenRow>(row.image);
+      auto session = sessions_.find(SessionId(row.b));
+      if (!image) return true;
+      if (session == sessions_.end()) {
+        // A power cut lost the session's row but not its opens: they end with the session's lease.
+        remember_session(SessionId(row.b));
+        session = sessions_.find(SessionId(row.b));
+      }
+      session->second.opens[row.a] = *image;
+      opens_[row.a].readers += image->readers;
+      opens_[row.a].writers += image->writers;
+      return true;
+    };
+    if (auto scanned = metadata_.scan_database(database, store::Table::open, visit_open); !scanned)
+      poison(scanned.error());
+  }
+}
+
+Shard::Session& Shard::remember_session(SessionId id) {
+  Session& session = sessions_[id];
+  session.last_seen = now_;
+  session.lanes.resize(wire::kLanes);
+  return session;
+}
+
+// Orphans whose opens ended with the last run.
+void Shard::reap_orphans() {
+  std::vector<Ino> orphans;
+  for (unsigned database = 0; database < store::kDatabases; ++database) {
+    auto visit = [&](const store::MetadataStore::ScanRow& row) {
+      orphans.push_back(Ino(row.a));
+      return true;
+    };
+    if (auto scanned = metadata_.scan_database(database, store::Table::orphan, visit); !scanned)
+      poison(scanned.error());
+  }
+  for (Ino ino : orphans)
+    if (!opens_.contains(ino.value)) ops::after_last_open(*this, ino);
+}
+
+// ---- requests
+
+void Shard::handle(RequestPtr request) {
+  now_ = clock_.now();
+  ++stats_.requests;
+  if (!admit(request)) return;
+  dispatch(std::move(request));
+}
+
+bool Shard::admit(RequestPtr& request) {
+  const wire::RequestHead& head = request->head;
+  if (!wire::is_known_op(head.op)) {
+    refuse(std::move(request), Code::unknown_op);
+    return false;
+  }
+  if (stopping_) {
+    refuse(std::move(request), Code::shutting_down);
+    return false;
+  }
+  wire::FlareOp op = request->op();
+  if (op == wire::FlareOp::attach) return true;
+  auto session = sessions_.find(head.session);
+  if (session == sessions_.end()) {
+    refuse(std::move(request), Code::unknown_session);
+    return false;
+  }
+  session->second.last_seen = now_;
+  if (op == wire::FlareOp::detach) return true;
+  if (head.slot.value >= ring::kSlotCount) {
+    refuse(std::move(request), Code::malformed);
+    return false;
+  }
+  if (head.epoch != slots_[head.slot.value].epoch) {
+    refuse(std::move(request), Code::wrong_epoch);
+    return false;
+  }
+  if (wire::kind_of(op) != wire::OpKind::change) return true;
+  return admit_change(request, session->second);
+}
+
+// Done once: a change that was answered before gets the same answer; one that is under way takes
+// over where the answer goes.
+bool Shard::admit_change(RequestPtr& request, Session& session) {
+  const wire::RequestHead& head = request->head;
+  ++stats_.changes;
+  if (head.lane >= wire::kLanes || head.sequence == 0) {
+    refuse(std::move(request), Code::malformed);
+    return false;
+  }
+  Lane& lane = session.lanes[head.lane];
+  if (head.sequence < lane.sequence) {
+    Request old = std::move(*request);
+    request.reset();
+    push_answer(old, false, Code::old_sequence, {}, {});
+    return false;
+  }
+  if (head.sequence == lane.sequence && lane.under_way) {
+    lane.target = request->target;
+    request.reset();
+    return false;
+  }
+  auto row = get<store::ReplyRow>({store::Table::reply, ring::with_counter(head.slot, head.lane),
+                                   head.session.value, {}});
+  if (row && row->sequence == head.sequence) {
+    ++stats_.replays;
+    lane.sequence = head.sequence;
+    push_answer(*request, row->code == 0, static_cast<Code>(row->code), std::move(row->body), {});
+    request.reset();
+    return false;
+  }
+  if (row && row->sequence > head.sequence) {
+    push_answer(*request, false, Code::old_sequence, {}, {});
+    request.reset();
+    return false;
+  }
+  lane.sequence = head.sequence;
+  lane.under_way = true;
+  lane.target = request->target;
+  return true;
+}
+
+void Shard::dispatch(RequestPtr request) {
+  switch (request->op()) {
+#define MAGMA_FLARE_OP(name, number, RequestType, Response, kind, priority)                \
+  case wire::FlareOp::name: {                                                              \
+    auto message = wire::decode_front<wire::RequestType>(request->body);                   \
+    if (!message || (wire::FlareOp::name != wire::FlareOp::write && !message->second.empty())) \
+      return refuse(std::move(request), Code::malformed);                                  \
+    request->payload = message->second;                                                    \
+    return ops::name(*this, std::move(request), std::move(message->first));                \
+  }
+#include "libmagma/wire/flare_ops.def"
+#undef MAGMA_FLARE_OP
+  }
+}
+
+void Shard::drop_connection(std::uint64_t) {
+  // Requests under way go on: their answers are recorded, the client asks again on its next
+  // connection. Answers to a connection that is gone are dropped by the endpoint.
+}
+
+// ---- answers
+
+ReplyTarget Shard::finish_lane(const Request& request) {
+  if (wire::kind_of(request.op()) != wire::OpKind::change) return request.target;
+  auto session = sessions_.find(request.head.session);
+  if (session == sessions_.end() || request.head.lane >= wire::kLanes) return request.target;
+  Lane& lane = session->second.lanes[request.head.lane];
+  if (lane.sequence != request.head.sequence || !lane.under_way) return request.target;
+  lane.under_way = false;
+  return lane.target;
+}
+
+void Shard::push_answer(const Request& request, bool ok, Code code, Bytes body, Bytes payload) {
+  Answer& answer = answers_.emplace_back();
+  answer.target = request.target;
+  answer.op = request.op();
+  answer.ok = ok;
+  answer.code = code;
+  answer.body = std::move(body);
+  answer.payload = std::move(payload);
+}
+
+void Shard::answer_raw(RequestPtr request, Bytes body, Bytes payload) {
+  request->target = finish_lane(*request);
+  if (wire::kind_of(request->op()) == wire::OpKind::change &&
+      sessions_.contains(request->head.session)) {
+    store::ReplyRow row{request->head.sequence, 0, body};
+    put({store::Table::reply, ring::with_counter(request->head.slot, request->head.lane),
+         request->head.session.value, {}},
+        row);
+  }
+  push_answer(*request, true, Code{}, std::move(body), std::move(payload));
+}
+
+// Errors are not recorded: nothing was done, and asking again may be answered anew.
+void Shard::refuse(RequestPtr request, Code code) {
+  ++stats_.refused;
+  request->target = finish_lane(*request);
+  push_answer(*request, false, code, {}, {});
+}
+
+void Shard::refuse(RequestPtr request, const Error& error) {
+  if (error.code == Code::io || error.code == Code::checksum) {
+    ++stats_.io_errors;
+    log_error("request_failed op={} slot={} error={} detail=\"{}\"", wire::name_of(request->op()),
+              request->head.slot.value, name_of(error.code), error.detail);
+  }
+  refuse(std::move(request), error.code);
+}
+
+void Shard::refuse_moved(RequestPtr request, Code code, const wire::MovedReply& moved) {
+  request->target = finish_lane(*request);
+  push_answer(*request, false, code, wire::encode(moved), {});
+}
+
+// ---- rows
+
+std::optional<Bytes> Shard::get_raw(const store::RowKey& key) {
+  auto row = metadata_.get(key);
+  if (!row) {
+    poison(row.error(), key);
+    return std::nullopt;
+  }
+  if (!*row) return std::nullopt;
+  return std::move((*row)->image);
+}
+
+void Shard::put_raw(const store::RowKey& key, ByteSpan image) {
+  if (batch_error_) return;
+  store::Version version = version_of(key.slot());
+  touched_[key.slot().value].push_back(key);
+  if (auto done = metadata_.put(key, version, image); !done) poison(done.error(), key);
+}
+
+void Shard::erase(const store::RowKey& key) {
+  if (batch_error_) return;
+  version_of(key.slot());
+  touched_[key.slot().value].push_back(key);
+  if (auto done = metadata_.erase(key); !done) poison(done.error(), key);
+}
+
+void Shard::poison(Error error, const store::RowKey& where) {
+  error.detail += fmt::format(" table={} a={:#x} b={:#x}", static_cast<int>(where.table), where.a,
+                              where.b);
+  poison(std::move(error));
+}
+
+void Shard::poison(Error error) {
+  if (!batch_error_) batch_error_ = std::move(error);
+}
+
+store::RowKey Shard::entry_key(Ino dir, std::string_view name) {
+  return {store::Table::entry, dir.value, crypto::name_hash(name), std::string(name)};
+}
+
+store::Version Shard::version_of(ring::Slot slot) {
+  SlotState& state = slots_[slot.value];
+  if (!state.touched) {
+    state.touched = true;
+    ++state.seq;
+    touched_[slot.value];
+  }
+  return {state.epoch, Seq(state.seq)};
+}
+
+std::uint64_t Shard::next_counter(ring::Slot slot) {
+  SlotState& state = slots_[slot.value];
+  if (state.counter == state.counter_limit) {
+    state.counter_limit += kCountersPerEpoch;
+    put(slot_key(slot), store::SlotRow{state.epoch, state.counter_limit});
+  }
+  return ring::with_counter(slot, state.counter++);
+}
+
+WallTime Shard::time() {
+  WallTime wall = clock_.wall_now();
+  last_time_ = wall > last_time_ ? wall : WallTime{last_time_.ns + 1};
+  return last_time_;
+}
+
+// ---- locks
+
+Shard::Lock* Shard::find_lock(Ino ino, std::string_view name) {
+  auto found = locks_.find(LockKey{ino, std::string(name)});
+  return found == locks_.end() ? nullptr : &found->second;
+}
+
+void Shard::lock(Ino ino, std::string_view name, OpId op) {
+  auto [place, fresh] = locks_.try_emplace(LockKey{ino, std::string(name)});
+  MAGMA_CHECK(fresh);
+  place->second.op = op;
+}
+
+void Shard::unlock(Ino ino, std::string_view name, OpId op) {
+  auto found = locks_.find(LockKey{ino, std::string(name)});
+  if (found == locks_.end() || found->second.op != op) return;
+  Lock freed = std::move(found->second);
+  locks_.erase(found);
+  for (auto& step : freed.waiters) ready_steps_.push_back(std::move(step));
+  for (auto& request : freed.requests) {
+    --parked_;
+    ready_.push_back(std::move(request));
+  }
+}
+
+void Shard::park(RequestPtr request, Ino ino, std::string_view name) {
+  Lock* held = find_lock(ino, name);
+  MAGMA_CHECK(held != nullptr);
+  if (parked_ >= kParkedMax) return refuse(std::move(request), Code::overloaded);
+  request->keep();
+  ++parked_;
+  held->requests.push_back(std::move(request));
+}
+
+void Shard::retry_later(RequestPtr request, Duration wait) {
+  request->keep();
+  auto shared = std::make_shared<RequestPtr>(std::move(request));
+  later(wait, [this, shared] { ready_.push_back(std::move(*shared)); });
+}
+
+void Shard::later(Duration wait, UniqueFunction<void()> action) {
+  delayed_.emplace(now_ + wait, std::move(action));
+}
+
+// ---- opens
+
+Shard::OpenCount Shard::opens_of(Ino ino) const {
+  auto found = opens_.find(ino.value);
+  return found == opens_.end() ? OpenCount{} : found->second;
+}
+
+void Shard::add_open(SessionId session_id, Ino ino, bool for_write) {
+  auto session = sessions_.find(session_id);
+  if (session == sessions_.end()) return;
+  store::OpenRow& row = session->second.opens[ino.value];
+  OpenCount& count = opens_[ino.value];
+  ++(for_write ? row.writers : row.readers);
+  ++(for_write ? count.writers : count.readers);
+  put({store::Table::open, ino.value, session_id.value, {}}, row);
+}
+
+bool Shard::drop_open(SessionId session_id, Ino ino, bool for_write) {
+  auto session = sessions_.find(session_id);
+  if (session == sessions_.end()) return false;
+  auto held = session->second.opens.find(ino.value);
+  if (held == session->second.opens.end()) return false;
+  store::OpenRow& row = held->second;
+  OpenCount& count = opens_[ino.value];
+  std::uint32_t& mine = for_write ? row.writers : row.readers;
+  if (mine == 0) return false;
+  --mine;
+  --(for_write ? count.writers : count.readers);
+  store::RowKey key{store::Table::open, ino.value, session_id.value, {}};
+  if (row.readers == 0 && row.writers == 0) {
+    session->second.opens.erase(held);
+    erase(key);
+  } else {
+    put(key, row);
+  }
+  if (count.readers == 0 && count.writers == 0) opens_.erase(ino.value);
+  return true;
+}
+
+std::uint64_t Shard::reserve_bytes(std::uint64_t total_bytes) {
+  return std::clamp<std::uint64_t>(total_bytes / 20, 16u << 20, 256u << 20);
+}
+
+bool Shard::is_space_short() {
+  if (now_ < next_space_check_) return space_short_;
+  next_space_check_ = now_ + kSpaceCheckEvery;
+  auto space = disk_.space();
+  if (!space) return space_short_;
+  std::uint64_t reserve = reserve_bytes(space->total_bytes);
+  bool is_short = space->free_bytes < reserve;
+  if (is_short != space_short_)
+    log_warning("space {} free={} reserve={}", is_short ? "short" : "ok", space->free_bytes,
+                reserve);
+  space_short_ = is_short;
+  return space_short_;
+}
+
+// ---- the batch
+
+bool Shard::has_work() const {
+  return !answers_.empty() || !ready_.empty() || !ready_steps_.empty() || !touched_.empty() ||
+         batch_error_.has_value() || operations_->has_messages() || metadata_.in_transaction();
+}
+
+void Shard::flush(UniqueFunction<void(Answer)>& send) {
+  for (std::size_t round = 0; round < kRoundsPerFlush && has_work(); ++round) {
+    now_ = clock_.now();
+    operations_->deliver();
+    auto steps = std::move(ready_steps_);
+    ready_steps_.clear();
+    for (auto& step : steps) step();
+    auto requests = std::move(ready_);
+    ready_.clear();
+    for (auto& request : requests) dispatch(std::move(request));
+    commit_batch();
+    auto answers = std::move(answers_);
+    answers_.clear();
+    for (Answer& answer : answers) send(std::move(answer));
+  }
+}
+
+void Shard::write_oplog() {
+  for (auto& [slot, keys] : touched_) {
+    if (batch_error_) return;
+    scratch_.clear();
+    wire::encode_to(scratch_, keys);
+    ring::Slot which(slot);
+    auto done = metadata_.append_oplog(which, {slots_[slot].epoch, Seq(slots_[slot].seq)},
+                                       scratch_);
+    if (!done) poison(done.error());
+  }
+}
+
+bool Shard::commit_batch() {
+  if (!batch_error_ && !metadata_.in_transaction() && touched_.empty()) return true;
+  write_oplog();
+  if (!batch_error_)
+    if (auto committed = metadata_.commit(); !committed) poison(committed.error());
+  for (auto& [slot, keys] : touched_) slots_[slot].touched = false;
+  touched_.clear();
+  if (batch_error_) {
+    fail_batch();
+    return false;
+  }
+  ++stats_.batches;
+  content_.committed();
+  operations_->committed();
+  metadata_.checkpoint_if_due();
+  return true;
+}
+
+// Nothing of the batch has happened: whoever was answered in it gets the error instead.
+void Shard::fail_batch() {
+  Error error = *batch_error_;
+  ++stats_.batches_failed;
+  ++stats_.io_errors;
+  log_error("batch_failed error={} detail=\"{}\" answers={}", name_of(error.code), error.detail,
+            answers_.size());
+  metadata_.rollback();
+  Code code = error.code == Code::no_space ? Code::no_space : Code::io;
+  for (Answer& answer : answers_) {
+    answer.ok = false;
+    answer.code = code;
+    answer.body.clear();
+    answer.payload.clear();
+  }
+  // Requests that wait in memory for what was rolled back are failed too; memory is read anew.
+  std::vector<RequestPtr> waiting = operations_->take_requests();
+  for (auto& [key, held] : locks_)
+    for (auto& request : held.requests) waiting.push_back(std::move(request));
+  for (auto& request : ready_) waiting.push_back(std::move(request));
+  for (auto& request : waiting)
+    if (request) push_answer(*request, false, code, {}, {});
+  batch_error_.reset();
+  if (auto done = reload(); !done) log_error("reload_failed error={}", describe(done.error()));
+  batch_error_.reset();
+}
+
+// ---- time
+
+Instant Shard::deadline() const {
+  Instant next = std::min(next_session_check_, next_sync_);
+  if (!delayed_.empty()) next = std::min(next, delayed_.begin()->first);
+  return has_work() ? Instant{} : next;
+}
+
+void Shard::run_delayed() {
+  while (!delayed_.empty() && delayed_.begin()->first <= now_) {
+    auto action = std::move(delayed_.begin()->second);
+    delayed_.erase(delayed_.begin());
+    action();
+  }
+}
+
+void Shard::on_timer() {
+  now_ = clock_.now();
+  run_delayed();
+  if (now_ >= next_session_check_) {
+    next_session_check_ = now_ + kSessionCheckEvery;
+    expire_sessions();
+    clean_replies();
+  }
+  if (now_ >= next_sync_) {
+    next_sync_ = now_ + kSyncEvery;
+    content_.on_tick(now_);
+    operations_->on_tick();
+    if (!sync_running_) {
+      sync_running_ = true;
+      metadata_.sync_all([this](Result<void> synced) {
+        sync_running_ = false;
+        if (!synced) log_error("metadata_sync_failed error=\"{}\"", describe(synced.error()));
+      });
+    }
+  }
+}
+
+Result<void> Shard::stop() {
+  stopping_ = true;
+  UniqueFunction<void(Answer)> nowhere = [](Answer) {};
+  flush(nowhere);
+  return metadata_.close_clean();
+}
+
+}  // namespace magma

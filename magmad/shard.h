@@ -1,0 +1,287 @@
+// A shard: the state of a volcano's slots, owned by one thread. It keeps the batch (one
+// transaction over the databases), the slots' epochs and counters, sessions, opens, locks, and the
+// operations over several slots; the files of magmad/ops are the operations themselves.
+//
+// A batch: requests and messages between slots are handled one after the other, their rows go
+// into the open transaction, their answers are held back; flush() writes one oplog row a slot,
+// commits, and lets answers and messages go. If anything of it fails, the whole batch is rolled
+// back, every request of it gets the error, and what is only in memory is rebuilt from the rows
+// (reload), so memory never says anything the databases do not.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "libmagma/base/log.h"
+#include "libmagma/base/result.h"
+#include "libmagma/base/unique_function.h"
+#include "libmagma/ring/slot.h"
+#include "libmagma/sys/clock.h"
+#include "libmagma/wire/codec.h"
+#include "libmagma/wire/flare_messages.h"
+#include "magmad/request.h"
+#include "magmad/store/content_store.h"
+#include "magmad/store/metadata_store.h"
+#include "magmad/store/rows.h"
+
+namespace magma {
+
+namespace ops {
+class Operations;
+}
+
+// An answer to a client, ready to be sent after the commit.
+struct Answer {
+  ReplyTarget target;
+  wire::FlareOp op{};
+  Code code{};          // meaningful if !ok
+  bool ok = true;
+  Bytes body;           // encoded reply struct
+  Bytes payload;        // bytes after it (read)
+};
+
+struct ShardConfig {
+  std::string nick;
+  std::string address;  // flare address, as told to clients
+  std::uint64_t small_file_bytes_max = 65536;
+};
+
+struct ShardStats {
+  std::uint64_t requests = 0, changes = 0, replays = 0, refused = 0, io_errors = 0, batches = 0;
+  std::uint64_t operations = 0, operations_recovered = 0, batches_failed = 0;
+  std::uint64_t ranges_recovered = 0;
+};
+
+// Names what a lock is on: an entry of a directory, or an inode as a whole (empty name).
+struct LockKey {
+  Ino ino;
+  std::string name{};
+  friend auto operator<=>(const LockKey&, const LockKey&) = default;
+};
+
+class Shard {
+ public:
+  static constexpr std::uint64_t kInlineBytesMax = 16384;
+  static constexpr std::uint64_t kCountersPerEpoch = std::uint64_t{1} << 20;
+  static constexpr std::uint64_t kFirstCounter = 16;
+  static constexpr std::uint64_t kRootCounter = 1;
+  static constexpr std::size_t kSessionsMax = 4096;
+  static constexpr std::size_t kParkedMax = 65536;
+
+  Shard(ShardConfig config, sys::Clock& clock, sys::Disk& disk, store::MetadataStore& metadata,
+        store::ContentStore& content);
+  ~Shard();
+
+  // Makes the root of an empty filesystem. Commits.
+  Result<void> format();
+  // Begins a new epoch of every slot and takes up what an earlier run left: operations, orphans,
+  // sessions. `clean`: the last run ended with stop(). Commits; blocks on the first sync.
+  Result<void> begin(bool clean);
+
+  // ---- for the volcano
+  void handle(RequestPtr request);
+  void drop_connection(std::uint64_t connection);
+  // Ends the batch: commit, then the answers through `send`.
+  void flush(UniqueFunction<void(Answer)>& send);
+  bool has_work() const;   // something waits for flush()
+  Instant deadline() const;
+  void on_timer();
+  Result<void> stop();
+  bool failed() const { return metadata_.failed(); }
+  ShardStats stats() const { return stats_; }
+
+  // ---- rows, for operations. A failed read or write poisons the batch (see above); reads then
+  // answer nothing.
+  template <class T>
+  std::optional<T> get(const store::RowKey& key) {
+    auto raw = get_raw(key);
+    if (!raw) return std::nullopt;
+    auto row = wire::decode<T>(*raw);
+    if (!row) {
+      poison(Error{Code::io, "malformed row"}, key);
+      return std::nullopt;
+    }
+    return std::move(*row);
+  }
+  std::optional<Bytes> get_raw(const store::RowKey& key);
+  template <class T>
+  void put(const store::RowKey& key, const T& row) {
+    scratch_.clear();
+    wire::encode_to(scratch_, row);
+    put_raw(key, scratch_);
+  }
+  void put_raw(const store::RowKey& key, ByteSpan image);
+  void erase(const store::RowKey& key);
+  bool poisoned() const { return batch_error_.has_value(); }
+  void poison(Error error, const store::RowKey& where);
+  void poison(Error error);
+
+  std::optional<store::InodeRow> inode(Ino ino) { return get<store::InodeRow>(inode_key(ino)); }
+  void put_inode(Ino ino, const store::InodeRow& row) { put(inode_key(ino), row); }
+  static store::RowKey inode_key(Ino ino) { return {store::Table::inode, ino.value, 0, {}}; }
+  static store::RowKey inline_key(Ino ino) { return {store::Table::inline_data, ino.value, 0, {}}; }
+  static store::RowKey entry_key(Ino dir, std::string_view name);
+  static store::RowKey orphan_key(Ino ino) { return {store::Table::orphan, ino.value, 0, {}}; }
+
+  // The version a change of `slot` in this batch carries.
+  store::Version version_of(ring::Slot slot);
+  Epoch epoch_of(ring::Slot slot) const { return slots_[slot.value].epoch; }
+  // A number never given out by this slot before: for inodes and operations.
+  std::uint64_t next_counter(ring::Slot slot);
+  Ino new_ino(ring::Slot slot) { return Ino(next_counter(slot)); }
+
+  // ---- time: belongs to the operation, rises strictly.
+  WallTime time();
+  Instant now() const { return now_; }
+
+  // ---- answers
+  template <class Reply>
+  void answer(RequestPtr request, const Reply& reply) {
+    answer_raw(std::move(request), wire::encode(reply), {});
+  }
+  void answer_raw(RequestPtr request, Bytes body, Bytes payload);
+  void refuse(RequestPtr request, Code code);
+  void refuse(RequestPtr request, const Error& error);
+  // moved_to_chunks or behind_truncate with where the content is now.
+  void refuse_moved(RequestPtr request, Code code, const wire::MovedReply& moved);
+
+  // ---- locks: volatile; those of participants are rebuilt from their part rows.
+  struct Lock {
+    OpId op;
+    std::deque<RequestPtr> requests{};                       // run again when it is free
+    std::deque<UniqueFunction<void()>> waiters{};            // operations' own steps
+  };
+  Lock* find_lock(Ino ino, std::string_view name = {});
+  bool is_locked(Ino ino, std::string_view name = {}) {
+    return !locks_.empty() && find_lock(ino, name) != nullptr;
+  }
+  // Whether any name in the directory is locked.
+  bool has_name_locks(Ino dir) const {
+    auto first = locks_.upper_bound(LockKey{dir, {}});
+    return first != locks_.end() && first->first.ino == dir;
+  }
+  // Requires: not locked.
+  void lock(Ino ino, std::string_view name, OpId op);
+  // Frees it if `op` holds it and runs who waits.
+  void unlock(Ino ino, std::string_view name, OpId op);
+  // The request is handled anew when the lock is free. Requires: locked.
+  void park(RequestPtr request, Ino ino, std::string_view name = {});
+  // The request is handled anew in the next round of flush().
+  void rerun(RequestPtr request) {
+    request->keep();
+    ready_.push_back(std::move(request));
+  }
+  // Handles the request anew after `wait`.
+  void retry_later(RequestPtr request, Duration wait);
+  void later(Duration wait, UniqueFunction<void()> action);
+
+  // ---- opens
+  struct OpenCount {
+    std::uint32_t readers = 0, writers = 0;
+  };
+  OpenCount opens_of(Ino ino) const;
+  void add_open(SessionId session, Ino ino, bool for_write);
+  // False if there was none.
+  bool drop_open(SessionId session, Ino ino, bool for_write);
+
+  // Whether a change that takes space must be refused: below the reserve that deletions need.
+  bool is_space_short();
+  // Enough for the -wal files and the rows that deleting needs.
+  static std::uint64_t reserve_bytes(std::uint64_t total_bytes);
+  Result<sys::DiskSpace> space() { return disk_.space(); }
+
+  // A step that came back from the executor: runs it now, its rows join the open batch.
+  store::MetadataStore& metadata() { return metadata_; }
+  store::ContentStore& content() { return content_; }
+  ops::Operations& operations() { return *operations_; }
+  const ShardConfig& config() const { return config_; }
+  ShardStats& counters() { return stats_; }
+  static Ino root();
+
+  // ---- sessions (session.cc)
+  void attach(RequestPtr request, const wire::AttachRequest& message);
+  void detach(RequestPtr request, const wire::DetachRequest& message);
+  std::size_t session_count() const { return sessions_.size(); }
+
+ private:
+  struct SlotState {
+    Epoch epoch;
+    std::uint64_t seq = 0;
+    std::uint64_t counter = 0;
+    std::uint64_t counter_limit = 0;
+    bool touched = false;  // in this batch
+  };
+  // One request line of a session: the newest sequence seen, and who waits for its answer. A
+  // duplicate that comes while the change is under way takes the answer over; an older sequence
+  // is refused even if nothing was recorded for it.
+  struct Lane {
+    std::uint32_t sequence = 0;
+    bool under_way = false;
+    ReplyTarget target;
+  };
+  struct Session {
+    Instant last_seen;
+    std::vector<Lane> lanes;
+    std::unordered_map<std::uint64_t, store::OpenRow> opens;  // by ino
+  };
+
+  void dispatch(RequestPtr request);
+  bool admit(RequestPtr& request);
+  bool admit_change(RequestPtr& request, Session& session);
+  ReplyTarget finish_lane(const Request& request);
+  void push_answer(const Request& request, bool ok, Code code, Bytes body, Bytes payload);
+  void write_oplog();
+  bool commit_batch();
+  void fail_batch();
+  Result<void> reload();
+  Result<void> begin_epochs();
+  void load_opens();
+  void reap_orphans();
+  void expire_sessions();
+  void end_session(SessionId id);
+  void clean_replies();
+  void run_delayed();
+  Session& remember_session(SessionId id);
+
+  ShardConfig config_;
+  sys::Clock& clock_;
+  sys::Disk& disk_;
+  store::MetadataStore& metadata_;
+  store::ContentStore& content_;
+  std::unique_ptr<ops::Operations> operations_;
+  std::array<SlotState, ring::kSlotCount> slots_{};
+
+  // The open batch.
+  std::optional<Error> batch_error_;
+  std::map<std::uint16_t, std::vector<store::RowKey>> touched_;
+  std::vector<Answer> answers_;
+  Bytes scratch_;
+  Instant now_{};
+  WallTime last_time_{};
+
+  std::map<LockKey, Lock> locks_;
+  std::size_t parked_ = 0;
+  std::deque<RequestPtr> ready_;
+  std::deque<UniqueFunction<void()>> ready_steps_;
+  std::multimap<Instant, UniqueFunction<void()>> delayed_;
+  std::unordered_map<SessionId, Session> sessions_;
+  std::unordered_map<std::uint64_t, OpenCount> opens_;
+  std::vector<SessionId> ended_sessions_;  // whose reply rows are still to be dropped
+  Instant next_session_check_{};
+  Instant next_sync_{};
+  Instant next_space_check_{};
+  bool sync_running_ = false;
+  bool space_short_ = false;
+  bool stopping_ = false;
+  ShardStats stats_;
+};
+
+}  // namespace magma

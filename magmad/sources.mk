@@ -1,0 +1,9 @@
+# The volcano itself, without a system call of its own; main.cc gives it the real world.
+magmad_sources = \
+	magmad/request.h \
+	magmad/session.cc \
+	magmad/shard.cc \
+	magmad/shard.h \
+	magmad/volcano.cc \
+	magmad/volcano.h
+magmad_main_sources =

@@ -1,0 +1,182 @@
+// The state behind ContentStore, for its three .cc files only: content_store.cc (writes, reads, cuts),
+// content_sync.cc (syncs, ticks, commits), content_recovery.cc (after a crash).
+//
+// A Content is the state of one content file that something is known or going on about: open, dirty,
+// hot, to be cut. One of which nothing is known has no Content.
+#pragma once
+
+#include <list>
+#include <map>
+#include <optional>
+#include <span>
+
+#include "magmad/store/content_files.h"
+#include "magmad/store/content_store.h"
+#include "magmad/store/page_sums.h"
+
+namespace magma::store {
+
+inline constexpr std::size_t kFilesOpenMax = 512;
+inline constexpr std::size_t kContentsPerTickMax = 4096;  // looked at
+inline constexpr std::size_t kSyncsPerTickMax = 256;
+inline constexpr std::size_t kCooledPerTickMax = 512;
+inline constexpr std::size_t kRemovalsPerTickMax = 1024;
+// More removals than this that are not known to be durable: the oldest are taken for done. A power
+// cut can then bring such a file back, which fsck calls stray; it is never read.
+inline constexpr std::size_t kFollowedMax = 65536;
+inline constexpr unsigned kReadRetriesMax = 3;  // of a read that a write overtook
+inline constexpr Duration kDirtyMax = seconds(5);
+inline constexpr Duration kHotIdle = seconds(10);  // before a range cools
+
+struct HotRange {
+  std::uint32_t index = 0;  // offset / kHotRangeBytes
+  bool committed = false;   // its row is
+  bool synced = false;      // its row is on stable storage: the range may be written
+};
+
+// A cut or removal that waits for the commit of its row, or whose doing has failed.
+struct PendingCut {
+  std::uint64_t size = 0;
+  bool remove = false;
+  bool committed = false;
+};
+
+struct Content {
+  explicit Content(const ContentId& content_id) : id(content_id) {}
+  ContentId id;
+  std::shared_ptr<sys::File> file;  // shared by work under way; may be closed and opened again
+  std::list<ContentId>::iterator open_place;  // if `file`
+  std::uint64_t changes = 0;        // of the file
+  std::uint64_t synced = 0;         // `changes` when the last successful sync began
+  std::uint64_t suspect_changes = 0;
+  std::uint64_t last_end = 0;       // where the last write ended
+  Instant last_change{};
+  Instant dirty_since{};
+  std::vector<HotRange> hot;
+  std::optional<PendingCut> cut;
+  std::vector<UniqueFunction<void(Result<void>)>> syncing;  // answered by the sync under way
+  std::vector<UniqueFunction<void(Result<void>)>> waiting;  // by the next
+  bool sync_runs = false;
+  unsigned users = 0;               // reads and preparations under way
+  std::optional<Error> sync_error;  // final
+
+  bool dirty() const { return changes != synced; }
+  bool idle() const {
+    return !dirty() && hot.empty() && !cut && !sync_runs && users == 0 && !sync_error;
+  }
+  HotRange* find_hot(std::uint32_t index);
+};
+
+class ContentStoreImpl final : public ContentStore {
+ public:
+  ContentStoreImpl(sys::Disk& disk, sys::Executor& executor, MetadataStore& metadata)
+      : files_(disk), executor_(executor), metadata_(metadata) {}
+
+  Result<void> start();
+  Result<std::uint64_t> recover(const Version& version) override;
+  void prepare_write(const ContentId& id, const Version& version, std::uint64_t offset,
+                     std::uint64_t length, UniqueFunction<void(Result<void>)> ready) override;
+  Result<void> write(const ContentId& id, const Version& version, std::uint64_t offset,
+                     ByteSpan bytes, const std::vector<std::uint32_t>& page_sums) override;
+  void read(const ContentId& id, std::uint64_t offset, std::uint64_t length,
+            UniqueFunction<void(Result<Bytes>)> done) override;
+  Result<void> truncate(const ContentId& id, const Version& version, std::uint64_t size) override;
+  Result<void> punch(const ContentId& id, const Version& version, std::uint64_t offset,
+                     std::uint64_t length) override;
+  Result<std::uint64_t> seek(const ContentId& id, std::uint64_t from, bool data) override;
+  Result<void> remove(const ContentId& id) override;
+  void committed() override;
+  void rolled_back() override;
+  Result<std::uint64_t> allocated_bytes(const ContentId& id) override;
+  void sync(const ContentId& id, UniqueFunction<void(Result<void>)> done) override;
+  void sync_all(UniqueFunction<void(Result<void>)> done) override;
+  void on_tick(Instant now) override;
+  Stats stats() const override;
+
+ private:
+  using Done = UniqueFunction<void(Result<void>)>;
+  using Page = std::array<std::uint8_t, kPageBytes>;
+  struct Written {  // since the last commit
+    ContentId id;
+    Version version;
+    PageRange pages;
+  };
+  struct Followed {  // a removal row whose file has followed, but perhaps not on stable storage
+    std::uint64_t serial = 0;
+    std::uint64_t change = 0;  // of the Content, for a cut
+    bool remove = false;
+    bool synced = false;
+  };
+  struct DiskRead {  // shared by the work and its end
+    std::uint64_t offset = 0, length = 0, changes = 0;
+    unsigned attempt = 0;
+    std::shared_ptr<sys::File> file{};
+    Bytes bytes{};  // whole pages
+    std::vector<std::uint32_t> sums{};
+    Result<void> result{};
+  };
+
+  static unsigned database_of(const ContentId& id) { return id.slot.value % kDatabases; }
+  Content& content(const ContentId& id);
+  Content* find(const ContentId& id);
+  void forget_if_idle(const ContentId& id);
+  Result<sys::File*> open_file(Content& c, bool create);
+  void close_file(Content& c);
+  void file_changed(Content& c);
+
+  // content_store.cc
+  Result<bool> is_new(Content& c);
+  Result<bool> make_hot(Content& c, const Version& version, std::uint64_t offset,
+                        std::uint64_t length);
+  void wait_for_hot(const ContentId& id, Done ready);
+  Result<void> settle_cut(Content& c);
+  Result<Page> old_page(Content& c, sys::File* file, std::uint64_t page);
+  Result<std::vector<std::uint32_t>> sums_after(Content& c, sys::File* file, std::uint64_t offset,
+                                                ByteSpan bytes,
+                                                const std::vector<std::uint32_t>& told);
+  Result<void> recompute(const ContentId& id, const Version& version, PageRange pages);
+  void read_from_disk(Content& c, std::shared_ptr<DiskRead> job,
+                      UniqueFunction<void(Result<Bytes>)> done);
+  void disk_read_done(const ContentId& id, std::shared_ptr<DiskRead> job,
+                      UniqueFunction<void(Result<Bytes>)> done);
+  bool is_suspect(const ContentId& id, std::uint64_t page) const;
+  // content_sync.cc
+  void start_sync(Content& c);
+  void sync_done(const ContentId& id, std::uint64_t changes,
+                 const std::vector<ContentFiles::Unsynced>& directories, Result<void> result);
+  Result<void> follow_cut(Content& c);
+  void follow_later(const ContentId& id, Followed followed);
+  void tick_contents();
+  bool cool(Content& c);
+  void erase_followed();
+  void sync_removals();
+  void repair_suspects();
+  // content_recovery.cc
+  Result<void> load_hot();
+  Result<void> finish_removals();
+  Result<void> finish_removal(const ContentId& id, ByteSpan image);
+  Result<void> cut_unsummed(const ContentId& id, sys::File& file, std::uint64_t size);
+  Result<void> recover_range(const ContentId& id, std::uint32_t index, const Version& version);
+
+  ContentFiles files_;
+  sys::Executor& executor_;
+  MetadataStore& metadata_;
+  std::map<ContentId, std::unique_ptr<Content>> contents_;
+  std::list<ContentId> open_;            // least recently used first
+  std::vector<ContentId> hot_uncommitted_;
+  std::vector<ContentId> cuts_uncommitted_;
+  std::vector<Written> written_;         // since the last commit
+  std::vector<Written> suspects_;        // pages whose sums are unknown: not verified
+  std::map<ContentId, Followed> followed_;
+  std::uint64_t followed_serial_ = 0;
+  bool removal_sync_runs_ = false;
+  bool removal_sync_failed_ = false;
+  const ContentId* preparing_ = nullptr;  // whose hot rows prepare_write itself will sync
+  ContentId tick_from_{};                 // where the next tick goes on
+  Instant now_{};
+  Instant next_warning_{};
+  std::shared_ptr<int> alive_ = std::make_shared<int>(0);  // shared with callbacks, as weak_ptr
+  Stats stats_;
+};
+
+}  // namespace magma::store

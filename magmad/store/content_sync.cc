@@ -1,0 +1,264 @@
+// Syncs of content files, what follows a commit or a rollback, and the work of each tick.
+#include <utility>
+
+#include "libmagma/base/log.h"
+#include "magmad/store/content_store_impl.h"
+
+namespace magma::store {
+
+void ContentStoreImpl::sync(const ContentId& id, Done done) {
+  Content* c = find(id);
+  if (c == nullptr) return done({});
+  if (c->sync_error) return done(fail(*c->sync_error));
+  if (!c->dirty() && files_.unsynced_above(id).empty()) return done({});
+  c->waiting.push_back(std::move(done));
+  if (!c->sync_runs) start_sync(*c);
+}
+
+void ContentStoreImpl::start_sync(Content& c) {
+  ContentId id = c.id;
+  c.sync_runs = true;
+  c.syncing = std::move(c.waiting);
+  c.waiting.clear();
+  auto file = open_file(c, false);
+  if (!file) return sync_done(id, c.changes, {}, fail(file.error()));
+  auto result = std::make_shared<Result<void>>();  // shared by the two functions below
+  auto directories = files_.unsynced_above(id);
+  auto work = [file = c.file, &disk = files_.disk(), directories, result] {
+    if (file != nullptr) *result = file->sync();
+    for (const auto& directory : directories)
+      if (*result) *result = disk.sync_directory(directory.path);
+  };
+  std::weak_ptr<int> alive = alive_;
+  executor_.run(std::move(work), [this, alive, id, changes = c.changes, directories, result] {
+    if (alive.expired()) return;
+    sync_done(id, changes, directories, std::move(*result));
+  });
+}
+
+void ContentStoreImpl::sync_done(const ContentId& id, std::uint64_t changes,
+                                 const std::vector<ContentFiles::Unsynced>& directories,
+                                 Result<void> result) {
+  Content& c = content(id);
+  c.sync_runs = false;
+  auto answered = std::move(c.syncing);
+  c.syncing.clear();
+  if (result) {
+    if (changes > c.synced) c.synced = changes;
+    for (const auto& directory : directories) files_.note_synced(directory);
+    if (!c.waiting.empty()) start_sync(c);
+  } else {
+    log_error("content_sync_failed path={} error=\"{}\"", content_path(id),
+              describe(result.error()));
+    c.sync_error = result.error();
+    for (Done& done : c.waiting) answered.push_back(std::move(done));
+    c.waiting.clear();
+  }
+  forget_if_idle(id);
+  std::weak_ptr<int> alive = alive_;
+  for (Done& done : answered) {
+    done(result);
+    if (alive.expired()) return;
+  }
+}
+
+void ContentStoreImpl::sync_all(Done done) {
+  struct Joined {
+    Done done;
+    Result<void> result;
+    std::size_t left = 1;
+    void arrive(Result<void> one) {
+      if (!one) result = std::move(one);
+      if (--left == 0) done(std::move(result));
+    }
+  };
+  auto joined = std::make_shared<Joined>();  // shared by the callbacks of all contents
+  joined->done = std::move(done);
+  std::vector<ContentId> dirty;
+  for (const auto& [id, c] : contents_)
+    if (c->dirty() || c->sync_error) dirty.push_back(id);
+  joined->left += dirty.size();
+  for (const ContentId& id : dirty)
+    sync(id, [joined](Result<void> one) { joined->arrive(std::move(one)); });
+  joined->arrive({});
+}
+
+void ContentStoreImpl::committed() {
+  written_.clear();
+  auto heated = std::exchange(hot_uncommitted_, {});
+  for (const ContentId& id : heated) {
+    Content* c = find(id);
+    if (c == nullptr) continue;
+    bool unsynced = false;
+    for (HotRange& range : c->hot) {
+      range.committed = true;
+      unsynced = unsynced || !range.synced;
+    }
+    if (unsynced && (preparing_ == nullptr || *preparing_ != id)) wait_for_hot(id, [](Result<void>) {});
+  }
+  auto cuts = std::exchange(cuts_uncommitted_, {});
+  for (const ContentId& id : cuts) {
+    Content* c = find(id);
+    if (c == nullptr || !c->cut) continue;
+    c->cut->committed = true;
+    if (auto done = follow_cut(*c); !done)  // tried again by the next prepare_write or start
+      log_warning("content_cut_failed path={} error=\"{}\"", content_path(id),
+                  describe(done.error()));
+    forget_if_idle(id);
+  }
+}
+
+// Does on the disk what a committed removal row says.
+Result<void> ContentStoreImpl::follow_cut(Content& c) {
+  if (c.cut->remove) {
+    close_file(c);
+    TRY(files_.remove(c.id));
+    c.hot.clear();
+    c.synced = c.changes;
+    c.last_end = 0;
+    c.cut.reset();
+    follow_later(c.id, {.remove = true});
+    return {};
+  }
+  TRY_VALUE(sys::File * file, open_file(c, false));
+  if (file != nullptr) {
+    file_changed(c);
+    TRY(file->truncate(c.cut->size));
+    follow_later(c.id, {.change = c.changes});
+  }
+  c.cut.reset();
+  return {};
+}
+
+void ContentStoreImpl::follow_later(const ContentId& id, Followed followed) {
+  followed.serial = ++followed_serial_;
+  followed.synced = followed.remove && followed_.size() >= kFollowedMax;
+  followed_[id] = followed;
+}
+
+void ContentStoreImpl::rolled_back() {
+  auto heated = std::exchange(hot_uncommitted_, {});
+  for (const ContentId& id : heated)
+    if (Content* c = find(id)) std::erase_if(c->hot, [](const HotRange& r) { return !r.committed; });
+  auto cuts = std::exchange(cuts_uncommitted_, {});
+  for (const ContentId& id : cuts)
+    if (Content* c = find(id); c != nullptr && c->cut && !c->cut->committed) c->cut.reset();
+  for (Written& w : written_) suspects_.push_back(std::move(w));
+  written_.clear();
+  repair_suspects();
+  for (const ContentId& id : heated) forget_if_idle(id);
+  for (const ContentId& id : cuts) forget_if_idle(id);
+}
+
+// The files hold bytes whose sums were rolled back.
+void ContentStoreImpl::repair_suspects() {
+  if (suspects_.empty() || metadata_.in_transaction() || metadata_.failed()) return;
+  for (const Written& w : suspects_) {
+    if (!recompute(w.id, w.version, w.pages)) {
+      metadata_.rollback();
+      return;
+    }
+  }
+  if (metadata_.commit()) suspects_.clear();
+}
+
+void ContentStoreImpl::on_tick(Instant now) {
+  now_ = now;
+  if (metadata_.failed()) return;
+  repair_suspects();
+  tick_contents();
+  sync_removals();
+  if (!metadata_.in_transaction()) erase_followed();
+}
+
+// Syncs what is dirty for long, cools what may cool.
+void ContentStoreImpl::tick_contents() {
+  std::vector<ContentId> stale;
+  std::vector<ContentId> cooled;
+  bool may_cool = !metadata_.in_transaction() && suspects_.empty();
+  auto it = contents_.lower_bound(tick_from_);
+  for (std::size_t i = 0; i < kContentsPerTickMax && it != contents_.end(); ++i, ++it) {
+    Content& c = *it->second;
+    if (c.dirty() && !c.sync_runs && !c.sync_error && now_ - c.dirty_since >= kDirtyMax &&
+        stale.size() < kSyncsPerTickMax)
+      stale.push_back(c.id);
+    if (may_cool && cooled.size() < kCooledPerTickMax && cool(c)) cooled.push_back(c.id);
+  }
+  tick_from_ = it == contents_.end() ? ContentId{} : it->first;
+  if (metadata_.in_transaction()) {
+    if (!metadata_.commit()) rolled_back();
+  }
+  for (const ContentId& id : cooled) forget_if_idle(id);
+  for (const ContentId& id : stale) sync(id, [](Result<void>) {});
+}
+
+// Erases the hot rows of a content at rest. A row whose erasure is lost stays without harm: its
+// range is recomputed after a crash.
+bool ContentStoreImpl::cool(Content& c) {
+  if (c.hot.empty() || c.dirty() || c.sync_runs || c.users != 0 || c.cut || c.sync_error)
+    return false;
+  // The sums are in the last commit at the latest.
+  if (now_ - c.last_change < kHotIdle) return false;
+  if (!metadata_.in_transaction() && !metadata_.is_durable(database_of(c.id))) return false;
+  for (const HotRange& range : c.hot) {
+    auto done = metadata_.erase(c.id.row(Table::hot_range, four_bytes(range.index)));
+    if (!done) return false;
+  }
+  c.hot.clear();
+  return true;
+}
+
+// Removal rows of files that have followed and are on stable storage.
+void ContentStoreImpl::erase_followed() {
+  std::size_t erased = 0;
+  for (auto it = followed_.begin(); it != followed_.end() && erased < kRemovalsPerTickMax;) {
+    Content* c = find(it->first);
+    bool on_disk = it->second.remove ? it->second.synced
+                                     : c == nullptr || c->synced >= it->second.change;
+    if (c != nullptr && c->cut) on_disk = false;  // the row is of the next cut already
+    if (!on_disk) {
+      ++it;
+      continue;
+    }
+    if (!metadata_.erase(it->first.row(Table::removal))) break;
+    it = followed_.erase(it);
+    ++erased;
+  }
+  if (metadata_.in_transaction() && !metadata_.commit()) rolled_back();
+}
+
+// Directories of removed files, many at once.
+void ContentStoreImpl::sync_removals() {
+  if (removal_sync_runs_ || removal_sync_failed_) return;
+  std::vector<std::pair<ContentId, std::uint64_t>> removals;
+  std::map<std::string, ContentFiles::Unsynced> directories;
+  for (const auto& [id, followed] : followed_) {
+    if (!followed.remove || followed.synced) continue;
+    removals.emplace_back(id, followed.serial);
+    for (auto& directory : files_.unsynced_above(id)) directories[directory.path] = directory;
+    if (removals.size() == kRemovalsPerTickMax) break;
+  }
+  if (removals.empty()) return;
+  removal_sync_runs_ = true;
+  auto result = std::make_shared<Result<void>>();  // shared by the two functions below
+  auto work = [&disk = files_.disk(), directories, result] {
+    for (const auto& [path, directory] : directories)
+      if (*result) *result = disk.sync_directory(path);
+  };
+  std::weak_ptr<int> alive = alive_;
+  executor_.run(std::move(work), [this, alive, directories, removals, result] {
+    if (alive.expired()) return;
+    removal_sync_runs_ = false;
+    if (!*result) {
+      removal_sync_failed_ = true;  // the rows stay; the next start finishes
+      return;
+    }
+    for (const auto& [path, directory] : directories) files_.note_synced(directory);
+    for (const auto& [id, serial] : removals) {
+      auto found = followed_.find(id);
+      if (found != followed_.end() && found->second.serial == serial) found->second.synced = true;
+    }
+  });
+}
+
+}  // namespace magma::store

@@ -1,0 +1,166 @@
+#include "magmad/volcano.h"
+
+#include "libmagma/base/log.h"
+#include "libmagma/wire/codec.h"
+#include "libmagma/wire/flare_messages.h"
+#include "magmad/shard.h"
+#include "magmad/store/content_store.h"
+#include "magmad/store/metadata_store.h"
+#include "magmad/store/storage_dir.h"
+
+namespace magma {
+
+struct Volcano::Parts {
+  Parts(VolcanoConfig c, sys::Clock& cl, sys::Random& r, sys::Datagrams& d, sys::Disk& di)
+      : config(std::move(c)), clock(cl), random(r), datagrams(d), disk(di) {}
+
+  VolcanoConfig config;
+  sys::Clock& clock;
+  sys::Random& random;
+  sys::Datagrams& datagrams;
+  sys::Disk& disk;
+  std::unique_ptr<store::MetadataStore> metadata;
+  std::unique_ptr<store::ContentStore> content;
+  std::unique_ptr<Shard> shard;
+  std::unique_ptr<rpc::Endpoint> endpoint;
+  UniqueFunction<void(Answer)> send;
+  std::uint64_t ranges_recovered = 0;
+};
+
+Volcano::Volcano(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+Volcano::~Volcano() = default;
+
+namespace {
+
+void send_answer(rpc::Endpoint& endpoint, std::uint32_t map_version, Answer answer) {
+  wire::ResponseHead head;
+  head.code = answer.ok ? 0 : static_cast<std::uint16_t>(answer.code);
+  head.map_version = map_version;
+  rpc::Message message;
+  message.head.reserve(16 + answer.body.size());
+  wire::encode_to(message.head, head);
+  message.head.insert(message.head.end(), answer.body.begin(), answer.body.end());
+  message.tail = std::move(answer.payload);
+  endpoint.reply(rpc::ConnectionId(answer.target.connection), rpc::RequestId(answer.target.request),
+                 std::move(message), static_cast<rpc::Priority>(wire::priority_of(answer.op)));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Volcano>> Volcano::start(VolcanoConfig config, bool create,
+                                                sys::Clock& clock, sys::Random& random,
+                                                sys::Datagrams& datagrams, sys::Disk& disk,
+                                                sys::Executor& executor) {
+  auto parts = std::make_unique<Parts>(std::move(config), clock, random, datagrams, disk);
+  TRY_VALUE(parts->metadata, store::MetadataStore::open(disk, executor, create));
+  TRY_VALUE(parts->content, store::ContentStore::open(disk, executor, *parts->metadata));
+  ShardConfig shard_config{parts->config.nick, parts->config.address.text(),
+                           parts->config.small_file_bytes_max};
+  parts->shard = std::make_unique<Shard>(shard_config, clock, disk, *parts->metadata,
+                                         *parts->content);
+  if (create) TRY(parts->shard->format());
+  TRY_VALUE(bool clean, store::take_clean_mark(disk));
+  TRY(parts->shard->begin(clean || create));
+
+  rpc::EndpointConfig endpoint_config;
+  endpoint_config.filesystem = parts->config.filesystem;
+  endpoint_config.keys = parts->config.keys;
+  endpoint_config.accepts = true;
+  endpoint_config.datagram_bytes = parts->config.datagram_bytes;
+  std::unique_ptr<Volcano> volcano(new Volcano(std::move(parts)));
+  Parts& p = *volcano->parts_;
+  p.endpoint = std::make_unique<rpc::Endpoint>(endpoint_config, clock, random, datagrams, *volcano);
+  std::uint32_t map_version = p.shard->epoch_of(ring::Slot(0)).value;
+  p.send = [&endpoint = *p.endpoint, map_version](Answer answer) {
+    send_answer(endpoint, map_version, std::move(answer));
+  };
+  p.shard->flush(p.send);
+  if (p.shard->failed()) return fail(Code::io, "the storage failed while starting");
+  return volcano;
+}
+
+void Volcano::on_datagram(const sys::Address& from, MutableByteSpan datagram) {
+  parts_->endpoint->on_datagram(from, datagram);
+}
+
+void Volcano::flush() {
+  parts_->shard->flush(parts_->send);
+  parts_->endpoint->flush();
+}
+
+Instant Volcano::deadline() const {
+  return std::min(parts_->shard->deadline(), parts_->endpoint->deadline());
+}
+
+void Volcano::on_timer() {
+  Instant now = parts_->clock.now();
+  if (parts_->shard->deadline() <= now) parts_->shard->on_timer();
+  if (parts_->endpoint->deadline() <= now) parts_->endpoint->on_timer();
+  flush();
+}
+
+Result<void> Volcano::stop() {
+  TRY(parts_->shard->stop());
+  parts_->endpoint->close_all();
+  parts_->endpoint->flush();
+  return store::put_clean_mark(parts_->disk);
+}
+
+const VolcanoConfig& Volcano::config() const { return parts_->config; }
+const rpc::Counters& Volcano::rpc_counters() const { return parts_->endpoint->counters(); }
+bool Volcano::failed() const { return parts_->shard->failed(); }
+
+VolcanoStats Volcano::stats() const {
+  ShardStats shard = parts_->shard->stats();
+  VolcanoStats stats;
+  stats.requests = shard.requests;
+  stats.changes = shard.changes;
+  stats.replays = shard.replays;
+  stats.refused = shard.refused;
+  stats.io_errors = shard.io_errors;
+  stats.batches = shard.batches;
+  stats.operations = shard.operations;
+  stats.operations_recovered = shard.operations_recovered;
+  stats.sessions = parts_->shard->session_count();
+  stats.ranges_recovered = shard.ranges_recovered;
+  return stats;
+}
+
+// ---- rpc::Handler
+
+void Volcano::on_connected(rpc::ConnectionId connection, const rpc::PeerInfo& peer) {
+  log_debug('n', "connected connection={} address={} role={}", connection.value,
+            peer.address.text(), peer.role == crypto::Role::ring ? "ring" : "client");
+}
+
+void Volcano::on_closed(rpc::ConnectionId connection, const Error& reason) {
+  log_debug('n', "closed connection={} reason=\"{}\"", connection.value, describe(reason));
+  parts_->shard->drop_connection(connection.value);
+}
+
+void Volcano::on_request(rpc::ConnectionId connection, rpc::RequestId id, ByteSpan message) {
+  auto request = std::make_unique<Request>();
+  request->target = {connection.value, id.value};
+  auto head = wire::decode_front<wire::RequestHead>(message);
+  if (!head) {
+    Answer answer;
+    answer.target = request->target;
+    answer.op = wire::FlareOp::getattr;
+    answer.ok = false;
+    answer.code = Code::malformed;
+    return parts_->send(std::move(answer));
+  }
+  request->head = head->first;
+  request->body = head->second;
+  parts_->shard->handle(std::move(request));
+}
+
+void Volcano::on_cancel(rpc::ConnectionId, rpc::RequestId) {
+  // What was asked is done all the same; nobody waits for the answer.
+}
+
+void Volcano::on_response(rpc::ConnectionId, rpc::RequestId, Result<ByteSpan>) {
+  // A volcano of a network of one asks nobody.
+}
+
+}  // namespace magma

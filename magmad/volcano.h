@@ -1,0 +1,78 @@
+// A volcano: one storage directory, one flare port. Wires the rpc endpoint to a shard; main.cc
+// gives it the real clock, sockets and disk, the simulator gives it simulated ones. Sans I/O, one
+// thread (the shard's): fed by on_datagram, flush after each batch, on_timer at deadline().
+//
+// All requests of one batch are one transaction; answers leave in flush(), after the commit.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "libmagma/base/result.h"
+#include "libmagma/base/unique_function.h"
+#include "libmagma/crypto/network_key.h"
+#include "libmagma/rpc/rpc.h"
+#include "libmagma/sys/clock.h"
+#include "libmagma/sys/datagrams.h"
+#include "libmagma/sys/disk.h"
+#include "libmagma/sys/executor.h"
+#include "libmagma/sys/random.h"
+
+namespace magma {
+
+struct VolcanoConfig {
+  std::string nick;                 // 1-63 of [A-Za-z0-9._-]
+  std::string fqdn;
+  sys::Address address;             // flare address and port as others reach it
+  crypto::Uuid filesystem{};
+  crypto::Keyring keys;             // network secret or ring and client keys
+  std::uint64_t small_file_bytes_max = 65536;  // 0 to 1 MiB; fixed when the network is made
+  std::size_t datagram_bytes = 1400;
+};
+
+struct VolcanoStats {
+  std::uint64_t requests = 0, changes = 0, replays = 0, refused = 0, io_errors = 0;
+  std::uint64_t batches = 0, operations = 0, operations_recovered = 0, sessions = 0;
+  std::uint64_t ranges_recovered = 0;
+};
+
+class Volcano final : public rpc::Handler {
+ public:
+  // Opens the storage under `disk` (`create`: makes an empty tree there first; exists if there is
+  // one already), recovers from an unclean end, and is ready to serve when it returns. Blocks.
+  static Result<std::unique_ptr<Volcano>> start(VolcanoConfig config, bool create,
+                                                sys::Clock& clock, sys::Random& random,
+                                                sys::Datagrams& datagrams, sys::Disk& disk,
+                                                sys::Executor& executor);
+  ~Volcano() override;
+
+  void on_datagram(const sys::Address& from, MutableByteSpan datagram);
+  void flush();
+  Instant deadline() const;
+  void on_timer();
+
+  // Clean stop: no new requests, everything synced, clients told, the clean mark written. Blocks.
+  Result<void> stop();
+
+  const VolcanoConfig& config() const;
+  VolcanoStats stats() const;
+  const rpc::Counters& rpc_counters() const;
+  // Whether the storage has failed for good (a sync failed): the process should end.
+  bool failed() const;
+
+  // rpc::Handler
+  void on_connected(rpc::ConnectionId connection, const rpc::PeerInfo& peer) override;
+  void on_closed(rpc::ConnectionId connection, const Error& reason) override;
+  void on_request(rpc::ConnectionId connection, rpc::RequestId request, ByteSpan message) override;
+  void on_cancel(rpc::ConnectionId connection, rpc::RequestId request) override;
+  void on_response(rpc::ConnectionId connection, rpc::RequestId request,
+                   Result<ByteSpan> message) override;
+
+ private:
+  struct Parts;
+  explicit Volcano(std::unique_ptr<Parts> parts);
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace magma

@@ -1,0 +1,154 @@
+#include "mount.magma/filesystem.h"
+
+#include <algorithm>
+
+#include "libmagma/base/check.h"
+
+namespace magma::mount {
+
+namespace {
+
+constexpr std::uint32_t kBlockBytes = 4096;  // st_blksize
+
+void interrupted(fuse_req_t request, void* call) {
+  static_cast<Filesystem*>(fuse_req_userdata(request))
+      ->on_interrupt(request, reinterpret_cast<client::CallId>(call));
+}
+static_assert(sizeof(client::CallId) == sizeof(void*));
+
+timespec timespec_of(WallTime time) {
+  constexpr std::int64_t kSecond = 1'000'000'000;
+  std::int64_t second = time.ns / kSecond, rest = time.ns % kSecond;
+  if (rest < 0) {
+    rest += kSecond;
+    --second;
+  }
+  return {.tv_sec = second, .tv_nsec = rest};
+}
+
+}  // namespace
+
+fuse_req_t Reply::finish() {
+  MAGMA_CHECK(request_ != nullptr);
+  Filesystem& fs = filesystem();
+  if (fs.starting == request_) fs.starting = nullptr;
+  fs.interrupts.remove(request_);
+  return std::exchange(request_, nullptr);
+}
+
+void Reply::dropped() {
+  MAGMA_CHECK(filesystem().is_ending);
+  fail(Code::shutting_down);
+}
+
+void Filesystem::let_interrupt(fuse_req_t request, client::CallId call) {
+  if (interrupts.set_call(request, call)) return;
+  // libfuse would call back with its lock held, and an answer inside would free the lock.
+  if (fuse_req_interrupted(request) != 0)
+    on_interrupt(request, call);
+  else
+    fuse_req_interrupt_func(request, interrupted, reinterpret_cast<void*>(call));
+}
+
+void Filesystem::on_interrupt(fuse_req_t request, client::CallId call) {
+  ++counters.interrupts;
+  const pid_t pid = fuse_req_ctx(request)->pid;
+  if (!wants_to_stop(pid)) {
+    interrupts.add({.request = request, .call = call, .pid = pid}, clock.now());
+    return;
+  }
+  ++counters.interrupts_obeyed;
+  client.cancel(call);
+}
+
+void Filesystem::on_timer() {
+  for (client::CallId call : interrupts.due(clock.now())) {
+    ++counters.interrupts_obeyed;
+    client.cancel(call);
+  }
+}
+
+struct stat Filesystem::stat_of(const wire::Attr& attr) const {
+  struct stat s = {};
+  s.st_ino = attr.ino.value;
+  s.st_mode = attr.mode;
+  s.st_nlink = attr.nlink;
+  s.st_uid = attr.uid;
+  s.st_gid = attr.gid;
+  s.st_rdev = attr.rdev;
+  s.st_size = static_cast<off_t>(attr.size);
+  s.st_blksize = kBlockBytes;
+  s.st_blocks = static_cast<blkcnt_t>(attr.blocks);
+  s.st_atim = timespec_of(attr.atime);
+  s.st_mtim = timespec_of(attr.mtime);
+  s.st_ctim = timespec_of(attr.ctime);
+  return s;
+}
+
+fuse_entry_param Filesystem::entry_of(const wire::Attr& attr, Duration timeout) const {
+  fuse_entry_param entry = {};
+  entry.ino = node_of(attr.ino);
+  entry.generation = 0;  // inode numbers are never used again
+  entry.attr = stat_of(attr);
+  entry.attr_timeout = entry.entry_timeout = timeout.seconds();
+  return entry;
+}
+
+fuse_entry_param Filesystem::remember(Ino parent, std::string_view name, const wire::Attr& attr,
+                                      Duration timeout) {
+  const bool is_directory = S_ISDIR(attr.mode);
+  inodes.add(attr.ino, {.parent = parent,
+                        .name = name,
+                        .is_directory = is_directory,
+                        .key = is_directory ? attr.placement.key : std::nullopt});
+  return entry_of(attr, timeout);
+}
+
+void Filesystem::forget(Ino ino, std::uint64_t count) {
+  if (inodes.forget(ino, count)) client.forget(ino);
+}
+
+void answer_entry(Reply reply, Ino parent, std::string name, Result<wire::EntryReply> entry) {
+  if (!entry) {
+    reply.fail(entry.error());
+    return;
+  }
+  Filesystem& fs = reply.filesystem();
+  if (entry->attr) {
+    wire::Attr& attr = *entry->attr;
+    if (S_ISDIR(attr.mode) && !attr.placement.key) attr.placement.key = entry->key;
+    const Ino ino = attr.ino;
+    if (!reply.entry(fs.remember(parent, name, attr))) fs.forget(ino, 1);
+    return;
+  }
+  const fuse_req_t request = reply.request();
+  fs.call(request, [&] {
+    const auto who = reply.who();
+    return fs.client.getattr(
+        entry->ino, who,
+        [reply = std::move(reply), parent, name = std::move(name),
+         key = entry->key](Result<wire::Attr> attr) mutable {
+          if (!attr) {
+            reply.fail(attr.error());
+            return;
+          }
+          if (S_ISDIR(attr->mode) && !attr->placement.key) attr->placement.key = key;
+          Filesystem& filesystem = reply.filesystem();
+          if (!reply.entry(filesystem.remember(parent, name, *attr)))
+            filesystem.forget(attr->ino, 1);
+        });
+  });
+}
+
+void answer_empty(Reply reply, const Result<wire::EmptyReply>& result) {
+  if (result)
+    reply.ok();
+  else
+    reply.fail(result.error());
+}
+
+void set_cache_flags(Filesystem& filesystem, const wire::Attr& attr, fuse_file_info& file) {
+  file.keep_cache = filesystem.inodes.opened(attr.ino, attr.data_version) ? 1 : 0;
+}
+
+}  // namespace magma::mount

@@ -1,0 +1,126 @@
+// What the operations of the mount share: the client they turn requests into, the inodes the
+// kernel knows, the open directories. fuse_name.cc, fuse_attr.cc, fuse_data.cc and fuse_dir.cc
+// hold the operations; fuse_channel.cc reads the requests.
+//
+// Node ids: the root is 1 to the kernel, every other flare its inode number. st_ino is always the
+// inode number.
+//
+// Coherence until there are tokens: entries and attributes are the kernel's for kTimeout, absent
+// names are asked each time (files that appear are how programs on several machines meet), pages
+// stay over an open only if the content's version is the one they were read from.
+//
+// One thread, the loop's.
+#pragma once
+
+#include "mount.magma/reply.h"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "libmagma/base/time.h"
+#include "libmagma/client/client.h"
+#include "libmagma/sys/clock.h"
+#include "libmagma/wire/flare_messages.h"
+#include "mount.magma/inode_table.h"
+#include "mount.magma/interrupts.h"
+
+namespace magma::mount {
+
+inline constexpr Duration kTimeout = seconds(1);
+inline constexpr std::uint32_t kDirectoryBufferBytes = 65536;
+
+// What libfuse does not pass on of the request it is about to dispatch.
+struct RawRequest {
+  std::uint32_t opcode = 0;
+  std::uint64_t unique = 0;
+  bool kills_privileges = false;  // clear set-user-id and set-group-id (HANDLE_KILLPRIV_V2)
+};
+
+// One opendir: a reply of the ring's readdir, which serves several of the kernel.
+struct OpenDirectory {
+  Ino ino;
+  std::vector<wire::DirectoryEntry> entries{};
+  std::size_t next = 0;              // entry that follows `cookie`
+  std::uint64_t cookie = 0;          // of the last entry given to the kernel
+  std::uint64_t start = 0;           // the buffer holds what follows this cookie
+  bool is_filled = false;
+  bool end = false;                  // nothing follows the buffer
+  bool with_attributes = false;
+  Ino parent{};
+  Instant asked_at{};
+  std::uint64_t changes = 0;         // Filesystem::changes when it was asked
+};
+
+struct Counters {  // documented in doc/metrics.md
+  std::uint64_t requests = 0;
+  std::uint64_t interrupts = 0;
+  std::uint64_t interrupts_obeyed = 0;
+};
+
+class FuseChannel;
+
+struct Filesystem {
+  Filesystem(client::Client& the_client, sys::Clock& the_clock, InodeTable& the_inodes)
+      : client(the_client), clock(the_clock), inodes(the_inodes) {}
+
+  client::Client& client;
+  sys::Clock& clock;
+  InodeTable& inodes;
+  FuseChannel* channel = nullptr;
+  RawRequest raw{};
+  Interrupts interrupts{};
+  std::unordered_map<std::uint64_t, OpenDirectory> directories{};
+  std::uint64_t next_directory = 1;
+  std::uint64_t changes = 0;      // changes of this mount that have come to their end
+  fuse_req_t starting = nullptr;  // request whose call is being made and is not answered yet
+  bool is_ending = false;         // requests may go unanswered: nobody is there
+  Counters counters{};
+
+  Ino ino_of(fuse_ino_t node) const { return node == FUSE_ROOT_ID ? inodes.root() : Ino(node); }
+  fuse_ino_t node_of(Ino ino) const { return ino == inodes.root() ? FUSE_ROOT_ID : ino.value; }
+
+  // Makes a call for `request` (`start` returns its CallId) so that an interrupt ends it.
+  template <class Start>
+  void call(fuse_req_t request, Start start) {
+    starting = request;
+    const client::CallId id = start();
+    const bool answered = starting != request;  // inside the call, or it went on to another call
+    starting = nullptr;
+    if (!answered && id != 0) let_interrupt(request, id);
+  }
+  void let_interrupt(fuse_req_t request, client::CallId call);
+  void on_interrupt(fuse_req_t request, client::CallId call);
+  Instant deadline() const { return interrupts.deadline(); }
+  void on_timer();
+
+  // The kernel's view of a flare, and of an entry that names it (counts the look-up).
+  struct stat stat_of(const wire::Attr& attr) const;
+  fuse_entry_param entry_of(const wire::Attr& attr, Duration timeout) const;
+  fuse_entry_param remember(Ino parent, std::string_view name, const wire::Attr& attr,
+                            Duration timeout = kTimeout);
+  void forget(Ino ino, std::uint64_t count);
+};
+
+// Answers a request that names a flare, asking for its attributes if the entry came without.
+void answer_entry(Reply reply, Ino parent, std::string name, Result<wire::EntryReply> entry);
+// Answers a request whose result has nothing to tell.
+void answer_empty(Reply reply, const Result<wire::EmptyReply>& result);
+// The file_info of an open that saw `attr`: keeps the kernel's pages if they are of that version.
+void set_cache_flags(Filesystem& filesystem, const wire::Attr& attr, fuse_file_info& file);
+inline bool opens_for_write(int flags) { return (flags & O_ACCMODE) != O_RDONLY; }
+inline bool is_name_too_long(std::string_view name) { return name.size() > wire::kNameBytesMax; }
+// Permission bits of a new flare: the kernel leaves the umask to us (DONT_MASK).
+inline std::uint32_t masked_mode(const Reply& reply, mode_t mode) {
+  return static_cast<std::uint32_t>(mode & 07777 & ~fuse_req_ctx(reply.request())->umask);
+}
+
+// Each file's operations.
+void add_name_operations(fuse_lowlevel_ops& operations);
+void add_attr_operations(fuse_lowlevel_ops& operations);
+void add_data_operations(fuse_lowlevel_ops& operations);
+void add_dir_operations(fuse_lowlevel_ops& operations);
+
+}  // namespace magma::mount

@@ -1,0 +1,224 @@
+// Operations on content: create, open, read, write, flush, release, fsync.
+#include <fcntl.h>
+
+#include "mount.magma/filesystem.h"
+
+namespace magma::mount {
+
+namespace {
+
+// Asks for the attributes of a flare that was just opened. An open with O_TRUNC by somebody
+// without CAP_FSETID clears the set-id bits, which the ring's open does not: then by a change.
+template <class Then>
+void attributes_of(Reply reply, Ino ino, bool kills_privileges, Then then) {
+  Filesystem& fs = reply.filesystem();
+  const fuse_req_t request = reply.request();
+  fs.call(request, [&] {
+    const auto who = reply.who();
+    auto done = [reply = std::move(reply), then = std::move(then)](
+                    Result<wire::Attr> attr) mutable { then(std::move(reply), attr); };
+    if (!kills_privileges) return fs.client.getattr(ino, who, std::move(done));
+    wire::SetattrRequest change;
+    change.ino = ino;
+    change.fields_set = wire::kKillSuidGid;
+    return fs.client.setattr(std::move(change), who, std::move(done));
+  });
+}
+
+struct CreateCall {
+  Ino dir;
+  std::string name;
+  fuse_file_info file;
+  bool kills_privileges;
+};
+
+// The flare `ino` is open for us: answer, or let it go again.
+void answer_create(Reply reply, const CreateCall& call, Ino ino, const Result<wire::Attr>& attr) {
+  Filesystem& fs = reply.filesystem();
+  const bool for_write = opens_for_write(call.file.flags);
+  if (!attr) {
+    fs.client.release(ino, for_write);
+    reply.fail(attr.error());
+    return;
+  }
+  const fuse_entry_param entry = fs.remember(call.dir, call.name, *attr);
+  fuse_file_info file = call.file;
+  set_cache_flags(fs, *attr, file);
+  if (reply.created(entry, file)) return;
+  fs.client.release(ino, for_write);
+  fs.forget(ino, 1);
+}
+
+void on_created(Reply reply, CreateCall call, Result<wire::EntryReply> entry) {
+  ++reply.filesystem().changes;
+  if (!entry) {
+    reply.fail(entry.error());
+    return;
+  }
+  const Ino ino = entry->ino;
+  if (entry->attr && !call.kills_privileges) {
+    answer_create(std::move(reply), call, ino, std::move(*entry->attr));
+    return;
+  }
+  const bool kills_privileges = call.kills_privileges;
+  attributes_of(std::move(reply), ino, kills_privileges,
+                [call = std::move(call), ino](Reply owed, const Result<wire::Attr>& attr) {
+                  answer_create(std::move(owed), call, ino, attr);
+                });
+}
+
+void op_create(fuse_req_t request, fuse_ino_t node, const char* name, mode_t mode,
+               fuse_file_info* file) {
+  Reply reply(request);
+  Filesystem& fs = reply.filesystem();
+  const Ino dir = fs.ino_of(node);
+  if (is_name_too_long(name)) {
+    reply.fail(Code::name_too_long);
+    return;
+  }
+  fs.call(request, [&] {
+    const auto who = reply.who();
+    const int flags = file->flags;
+    wire::CreateRequest change{.dir = dir,
+                               .name = name,
+                               .mode = masked_mode(reply, mode),
+                               .exclusive = (flags & O_EXCL) != 0,
+                               .for_write = opens_for_write(flags),
+                               .truncate = (flags & O_TRUNC) != 0};
+    CreateCall call{.dir = dir,
+                    .name = name,
+                    .file = *file,
+                    .kills_privileges = fs.raw.kills_privileges && change.truncate};
+    return fs.client.create(std::move(change), who,
+                            [reply = std::move(reply), call = std::move(call)](
+                                Result<wire::EntryReply> entry) mutable {
+                              on_created(std::move(reply), std::move(call), std::move(entry));
+                            });
+  });
+}
+
+void answer_open(Reply reply, Ino ino, fuse_file_info file, const Result<wire::Attr>& attr) {
+  Filesystem& fs = reply.filesystem();
+  const bool for_write = opens_for_write(file.flags);
+  if (!attr) {
+    fs.client.release(ino, for_write);
+    reply.fail(attr.error());
+    return;
+  }
+  set_cache_flags(fs, *attr, file);
+  if (!reply.opened(file)) fs.client.release(ino, for_write);
+}
+
+void op_open(fuse_req_t request, fuse_ino_t node, fuse_file_info* file) {
+  Reply reply(request);
+  Filesystem& fs = reply.filesystem();
+  const Ino ino = fs.ino_of(node);
+  const bool truncate = (file->flags & O_TRUNC) != 0;
+  const bool kills_privileges = fs.raw.kills_privileges && truncate;
+  fs.call(request, [&] {
+    const auto who = reply.who();
+    return fs.client.open(
+        ino, opens_for_write(file->flags), truncate, who,
+        [reply = std::move(reply), ino, file = *file,
+         kills_privileges](Result<wire::Attr> attr) mutable {
+          ++reply.filesystem().changes;
+          if (!attr) {
+            reply.fail(attr.error());
+          } else if (!kills_privileges) {
+            answer_open(std::move(reply), ino, file, attr);
+          } else {
+            attributes_of(std::move(reply), ino, true,
+                          [ino, file](Reply owed, const Result<wire::Attr>& after) {
+                            answer_open(std::move(owed), ino, file, after);
+                          });
+          }
+        });
+  });
+}
+
+void op_read(fuse_req_t request, fuse_ino_t node, std::size_t size, off_t offset,
+             fuse_file_info*) {
+  Reply reply(request);
+  Filesystem& fs = reply.filesystem();
+  if (size > wire::kIoBytesMax) size = wire::kIoBytesMax;
+  fs.call(request, [&] {
+    const auto who = reply.who();
+    return fs.client.read(fs.ino_of(node), static_cast<std::uint64_t>(offset),
+                          static_cast<std::uint32_t>(size), who,
+                          [reply = std::move(reply)](Result<Bytes> bytes) mutable {
+                            if (bytes)
+                              reply.bytes(*bytes);
+                            else
+                              reply.fail(bytes.error());
+                          });
+  });
+}
+
+void op_write(fuse_req_t request, fuse_ino_t node, const char* bytes, std::size_t size,
+              off_t offset, fuse_file_info* file) {
+  Reply reply(request);
+  Filesystem& fs = reply.filesystem();
+  const Ino ino = fs.ino_of(node);
+  if (size > wire::kIoBytesMax) {
+    reply.fail(Code::invalid);
+    return;
+  }
+  // The one copy: libfuse's buffer takes the next request.
+  const auto* first = reinterpret_cast<const std::uint8_t*>(bytes);
+  Bytes payload(first, first + size);
+  fs.call(request, [&] {
+    const auto who = reply.who();
+    // The kernel knows the end of the file as of its last look; the ring knows the real one.
+    const bool append = (file->flags & O_APPEND) != 0;
+    return fs.client.write(
+        ino, static_cast<std::uint64_t>(offset), std::move(payload), append,
+        fs.raw.kills_privileges, who,
+        [reply = std::move(reply), ino, size](Result<wire::WriteReply> done) mutable {
+          Filesystem& filesystem = reply.filesystem();
+          ++filesystem.changes;
+          if (!done) {
+            reply.fail(done.error());
+            return;
+          }
+          filesystem.inodes.changed_here(ino, done->data_version);
+          reply.written(size);
+        });
+  });
+}
+
+// Everything written is with the ring already.
+void op_flush(fuse_req_t request, fuse_ino_t, fuse_file_info*) { Reply(request).ok(); }
+
+void op_release(fuse_req_t request, fuse_ino_t node, fuse_file_info* file) {
+  Reply reply(request);
+  Filesystem& fs = reply.filesystem();
+  fs.client.release(fs.ino_of(node), opens_for_write(file->flags));
+  reply.ok();
+}
+
+void op_fsync(fuse_req_t request, fuse_ino_t node, int, fuse_file_info*) {
+  Reply reply(request);
+  Filesystem& fs = reply.filesystem();
+  fs.call(request, [&] {
+    const auto who = reply.who();
+    return fs.client.fsync(fs.ino_of(node), who,
+                           [reply = std::move(reply)](Result<wire::EmptyReply> done) mutable {
+                             answer_empty(std::move(reply), done);
+                           });
+  });
+}
+
+}  // namespace
+
+void add_data_operations(fuse_lowlevel_ops& operations) {
+  operations.create = op_create;
+  operations.open = op_open;
+  operations.read = op_read;
+  operations.write = op_write;
+  operations.flush = op_flush;
+  operations.release = op_release;
+  operations.fsync = op_fsync;
+  operations.fsyncdir = op_fsync;
+}
+
+}  // namespace magma::mount

@@ -1,0 +1,226 @@
+// Operations on names: lookup, forget, mkdir, mknod, symlink, unlink, rmdir, rename.
+#include <fcntl.h>
+#include <linux/fs.h>
+
+#include "mount.magma/filesystem.h"
+
+namespace magma::mount {
+
+namespace {
+
+static_assert(RENAME_NOREPLACE == wire::kRenameNoReplace);
+static_assert(RENAME_EXCHANGE == wire::kRenameExchange);
+
+// "." and ".." of an inode that the kernel knows by number only: NFS asks so, after FORGET.
+void look_up_self(Reply reply, Ino ino) {
+  answer_entry(std::move(reply), Ino(), {}, wire::EntryReply{.ino = ino});
+}
+
+void look_up_parent(Reply reply, Ino ino) {
+  Filesystem& fs = reply.filesystem();
+  const fuse_req_t request = reply.request();
+  fs.call(request, [&] {
+    const auto who = reply.who();
+    return fs.client.readdir({.dir = ino, .cookie = 0, .bytes_max = 4096}, who,
+                             [reply = std::move(reply)](Result<wire::ReaddirReply> r) mutable {
+                               if (!r)
+                                 reply.fail(r.error());
+                               else
+                                 look_up_self(std::move(reply), r->parent);
+                             });
+  });
+}
+
+void op_lookup(fuse_req_t request, fuse_ino_t node, const char* name) {
+  Reply reply(request);
+  Filesystem& fs = reply.filesystem();
+  const Ino dir = fs.ino_of(node);
+  const std::string_view text(name);
+  if (text == ".") return look_up_self(std::move(reply), dir);
+  if (text == "..") return look_up_parent(std::move(reply), dir);
+  if (is_name_too_long(text)) {
+    reply.fail(Code::name_too_long);
+    return;
+  }
+  fs.call(request, [&] {
+    const auto who = reply.who();
+    return fs.client.lookup(dir, text, who,
+                            [reply = std::move(reply), dir, text = std::string(text)](
+                                Result<wire::EntryReply> entry) mutable {
+                              answer_entry(std::move(reply), dir, std::move(text),
+                                           std::move(entry));
+                            });
+  });
+}
+
+void op_forget(fuse_req_t request, fuse_ino_t node, std::uint64_t count) {
+  Reply reply(request);
+  Filesystem& fs = reply.filesystem();
+  fs.forget(fs.ino_of(node), count);
+  reply.none();
+}
+
+void op_forget_multi(fuse_req_t request, std::size_t count, fuse_forget_data* forgets) {
+  Reply reply(request);
+  Filesystem& fs = reply.filesystem();
+  for (std::size_t i = 0; i < count; ++i)
+    fs.forget(fs.ino_of(forgets[i].ino), forgets[i].nlookup);
+  reply.none();
+}
+
+void op_mkdir(fuse_req_t request, fuse_ino_t node, const char* name, mode_t mode) {
+  Reply reply(request);
+  Filesystem& fs = reply.filesystem();
+  const Ino dir = fs.ino_of(node);
+  if (is_name_too_long(name)) {
+    reply.fail(Code::name_too_long);
+    return;
+  }
+  fs.call(request, [&] {
+    const auto who = reply.who();
+    wire::MkdirRequest change{.dir = dir,
+                              .name = name,
+                              .mode = masked_mode(reply, mode),
+                              .key = fs.inodes.key_of_new(dir, name)};
+    return fs.client.mkdir(std::move(change), who,
+                           [reply = std::move(reply), dir, text = std::string(name)](
+                               Result<wire::EntryReply> entry) mutable {
+                             ++reply.filesystem().changes;
+                             answer_entry(std::move(reply), dir, std::move(text),
+                                          std::move(entry));
+                           });
+  });
+}
+
+void op_mknod(fuse_req_t request, fuse_ino_t node, const char* name, mode_t mode, dev_t) {
+  Reply reply(request);
+  Filesystem& fs = reply.filesystem();
+  const Ino dir = fs.ino_of(node);
+  if (is_name_too_long(name)) {
+    reply.fail(Code::name_too_long);
+    return;
+  }
+  if (!S_ISREG(mode) && (mode & S_IFMT) != 0) {
+    reply.fail(Code::unsupported);
+    return;
+  }
+  fs.call(request, [&] {
+    const auto who = reply.who();
+    wire::CreateRequest change{.dir = dir,
+                               .name = name,
+                               .mode = masked_mode(reply, mode),
+                               .exclusive = true,
+                               .for_write = false};
+    return fs.client.create(std::move(change), who,
+                            [reply = std::move(reply), dir, text = std::string(name)](
+                                Result<wire::EntryReply> entry) mutable {
+                              Filesystem& filesystem = reply.filesystem();
+                              ++filesystem.changes;
+                              if (entry) filesystem.client.release(entry->ino, false);
+                              answer_entry(std::move(reply), dir, std::move(text),
+                                           std::move(entry));
+                            });
+  });
+}
+
+void op_symlink(fuse_req_t request, const char* target, fuse_ino_t node, const char* name) {
+  Reply reply(request);
+  Filesystem& fs = reply.filesystem();
+  const Ino dir = fs.ino_of(node);
+  const std::string_view text(target);
+  if (is_name_too_long(name) || text.size() > wire::kLinkTargetBytesMax) {
+    reply.fail(Code::name_too_long);
+    return;
+  }
+  fs.call(request, [&] {
+    const auto who = reply.who();
+    return fs.client.symlink({.dir = dir, .name = name, .target = std::string(text)}, who,
+                             [reply = std::move(reply), dir, link = std::string(name)](
+                                 Result<wire::EntryReply> entry) mutable {
+                               ++reply.filesystem().changes;
+                               answer_entry(std::move(reply), dir, std::move(link),
+                                            std::move(entry));
+                             });
+  });
+}
+
+// Hard links come later; link(2) names EPERM for filesystems without.
+void op_link(fuse_req_t request, fuse_ino_t, fuse_ino_t, const char*) {
+  Reply(request).fail(Code::permission);
+}
+
+auto answer_change(Reply reply) {
+  return [reply = std::move(reply)](Result<wire::EmptyReply> result) mutable {
+    ++reply.filesystem().changes;
+    answer_empty(std::move(reply), result);
+  };
+}
+
+void op_unlink(fuse_req_t request, fuse_ino_t node, const char* name) {
+  Reply reply(request);
+  Filesystem& fs = reply.filesystem();
+  fs.call(request, [&] {
+    const auto who = reply.who();
+    return fs.client.unlink(fs.ino_of(node), name, who, answer_change(std::move(reply)));
+  });
+}
+
+void op_rmdir(fuse_req_t request, fuse_ino_t node, const char* name) {
+  Reply reply(request);
+  Filesystem& fs = reply.filesystem();
+  fs.call(request, [&] {
+    const auto who = reply.who();
+    return fs.client.rmdir(fs.ino_of(node), name, who, answer_change(std::move(reply)));
+  });
+}
+
+void op_rename(fuse_req_t request, fuse_ino_t from_node, const char* from_name,
+               fuse_ino_t to_node, const char* to_name, unsigned flags) {
+  Reply reply(request);
+  Filesystem& fs = reply.filesystem();
+  if ((flags & ~(wire::kRenameNoReplace | wire::kRenameExchange)) != 0) {
+    reply.fail(Code::invalid);
+    return;
+  }
+  if (is_name_too_long(to_name)) {
+    reply.fail(Code::name_too_long);
+    return;
+  }
+  wire::RenameRequest change{.from_dir = fs.ino_of(from_node),
+                             .from_name = from_name,
+                             .to_dir = fs.ino_of(to_node),
+                             .to_name = to_name,
+                             .flags = flags};
+  fs.call(request, [&] {
+    const auto who = reply.who();
+    wire::RenameRequest names = change;
+    return fs.client.rename(
+        std::move(change), who,
+        [reply = std::move(reply),
+         names = std::move(names)](Result<wire::EmptyReply> result) mutable {
+          Filesystem& filesystem = reply.filesystem();
+          ++filesystem.changes;
+          if (result)
+            filesystem.inodes.rename(names.from_dir, names.from_name, names.to_dir,
+                                     names.to_name, (names.flags & wire::kRenameExchange) != 0);
+          answer_empty(std::move(reply), result);
+        });
+  });
+}
+
+}  // namespace
+
+void add_name_operations(fuse_lowlevel_ops& operations) {
+  operations.lookup = op_lookup;
+  operations.forget = op_forget;
+  operations.forget_multi = op_forget_multi;
+  operations.mkdir = op_mkdir;
+  operations.mknod = op_mknod;
+  operations.symlink = op_symlink;
+  operations.link = op_link;
+  operations.unlink = op_unlink;
+  operations.rmdir = op_rmdir;
+  operations.rename = op_rename;
+}
+
+}  // namespace magma::mount

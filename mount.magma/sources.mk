@@ -1,0 +1,2 @@
+mount_magma_sources =
+mount_magma_main_sources =

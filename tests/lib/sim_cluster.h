@@ -1,0 +1,138 @@
+// A lava network in one process and in simulated time, from one seed: volcanoes on simulated disks,
+// clients, and the network between them. The Volcano and Client classes are the ones that run for
+// real; clock, randomness, datagrams, disk and store threads are simulated. The same seed and the
+// same calls give the same run, which trace() sums up.
+//
+// A volcano can be stopped cleanly, killed (the kernel and its page cache live), or lose power
+// (what was not synced is gone, in part), at any moment or after its k-th change of the disk. A
+// client can leave or vanish. Datagrams are lost, doubled, delayed, reordered, corrupted, cut off.
+// One thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "libmagma/client/client.h"
+#include "libmagma/sys/clock.h"
+#include "libmagma/sys/datagrams.h"
+#include "magmad/volcano.h"
+#include "tests/lib/faulty_disk.h"
+#include "tests/lib/sim_disk.h"
+#include "tests/lib/sim_executor.h"
+#include "tests/lib/sim_loop.h"
+#include "tests/lib/store_fixture.h"
+
+namespace magma::test {
+
+// Chances are per datagram, in one thousand.
+struct NetworkFaults {
+  unsigned loss = 0;
+  unsigned duplicate = 0;
+  unsigned reorder = 0;  // delayed by up to `reorder_delay_max` more
+  unsigned corrupt = 0;  // one bit
+  Duration delay_min = microseconds(30);
+  Duration delay_max = microseconds(120);
+  Duration reorder_delay_max = milliseconds(8);
+};
+
+enum class Crash : std::uint8_t {
+  kill,       // kill -9: nothing written is lost
+  power_cut,  // machine crash: what was not synced may be lost
+};
+
+class SimNode;
+class SimVolcano;
+class SimClient;
+
+class SimCluster {
+ public:
+  struct Options {
+    std::uint64_t seed = 1;
+    unsigned clients = 1;
+    bool loopback = true;  // large datagrams, few packets; else paths of 1400 bytes
+    std::uint64_t small_file_bytes_max = 65536;
+  };
+  explicit SimCluster(Options options);
+  ~SimCluster();
+
+  // The first start makes the filesystem. False: it failed, see last_error().
+  bool start_volcano();
+  bool stop_volcano();  // cleanly
+  void crash_volcano(Crash how);
+  // Crashes it after `changes` more changes of its disk; the disk's state is exactly that.
+  void crash_volcano_after(std::uint64_t changes, Crash how);
+  bool volcano_runs() const;
+  Volcano& volcano();
+  SimDisk& disk();
+  FaultyDisk& faulty_disk();
+
+  // Connects client `index` (made anew if it was gone) and waits for it.
+  bool start_client(unsigned index, const crypto::Keyring* other_keys = nullptr);
+  void stop_client(unsigned index);    // cleanly
+  void vanish_client(unsigned index);  // dies without a word
+  // Lets the client send what a call has queued; after each call from outside a callback.
+  void touch_client(unsigned index);
+  client::Client& client(unsigned index);
+  bool client_exists(unsigned index) const;
+  unsigned clients() const { return static_cast<unsigned>(clients_.size()); }
+
+  NetworkFaults faults;
+  void partition_client(unsigned index, bool cut);  // both ways
+  // Datagrams of volcanoes are dropped (requests still arrive and are done).
+  void drop_replies(bool drop) { drop_replies_ = drop; }
+
+  // Runs until `condition` or for at most `limit`; whether it came true.
+  bool run_until(UniqueFunction<bool()> condition, Duration limit);
+  void run_for(Duration time);
+
+  SimLoop& loop() { return loop_; }
+  SeedRandom& random() { return random_; }
+  Instant now() const { return loop_.now(); }
+  std::uint64_t trace() const { return trace_; }
+  const std::string& last_error() const { return last_error_; }
+  const crypto::Keyring& keys() const { return keys_; }
+
+  struct Counters {
+    std::uint64_t datagrams = 0, lost = 0, duplicated = 0, reordered = 0, corrupted = 0;
+    std::uint64_t kills = 0, power_cuts = 0, clean_stops = 0, starts = 0;
+  };
+  const Counters& counters() const { return counters_; }
+
+ private:
+  friend class SimNode;
+  friend class SimVolcano;
+  friend class SimClient;
+  void send(SimNode& from, const sys::Address& to, ByteSpan bytes, std::size_t segment_size);
+  void deliver(const sys::Address& from, const sys::Address& to, Bytes datagram);
+  void plan_delivery(const sys::Address& from, const sys::Address& to, Bytes datagram);
+  bool is_cut(const SimNode& from, const sys::Address& to) const;
+  void step(Instant limit);
+  void run_timers();
+  void flush_nodes();
+  void crash_now();
+  SimNode* node_at(const sys::Address& address);
+  void mix(std::uint64_t value) { trace_ = (trace_ ^ value) * 0x100000001b3ULL + (trace_ >> 47); }
+  bool one_in_thousand(unsigned chance) { return chance != 0 && random_.below(1000) < chance; }
+
+  Options options_;
+  SimLoop loop_;
+  SeedRandom random_;
+  crypto::Keyring keys_;
+  crypto::Uuid filesystem_{};
+  std::unique_ptr<SimVolcano> volcano_;
+  std::vector<std::unique_ptr<SimClient>> clients_;
+  std::set<sys::Address> cut_;
+  bool drop_replies_ = false;
+  bool formatted_ = false;
+  std::optional<Crash> crash_pending_;
+  std::uint64_t trace_ = 0xcbf29ce484222325ULL;
+  std::string last_error_;
+  Counters counters_;
+};
+
+}  // namespace magma::test

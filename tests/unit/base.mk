@@ -1,0 +1,3 @@
+base_tests = \
+	tests/unit/base_test.cc \
+	tests/unit/ring_test.cc

@@ -1,0 +1,3 @@
+mount_tests = \
+	tests/unit/mount_inode_table_test.cc \
+	tests/unit/mount_options_test.cc

@@ -1,0 +1,3 @@
+wire_tests = \
+	tests/unit/wire_codec_test.cc \
+	tests/unit/wire_golden_test.cc
