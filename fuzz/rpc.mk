@@ -1,1 +1,4 @@
-rpc_fuzzers =
+rpc_fuzzers = \
+	rpc_frames \
+	rpc_strangers \
+	rpc_plaintext

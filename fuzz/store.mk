@@ -1,1 +1,1 @@
-store_fuzzers =
+store_fuzzers = store_rows

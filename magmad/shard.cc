@@ -90,7 +90,9 @@ Result<void> Shard::begin_epochs() {
     store::SlotRow next{state.epoch, state.counter_limit};
     TRY(metadata_.put(slot_key(slot), {state.epoch, Seq(0)}, wire::encode(next)));
   }
-  return metadata_.commit();
+  TRY(metadata_.commit());
+  // Nobody may be told an epoch, or get a number of it, that a power cut could take back.
+  return metadata_.sync_now();
 }
 
 // Rebuilds everything that lives in memory only from the rows.
@@ -528,7 +530,11 @@ void Shard::write_oplog() {
 }
 
 bool Shard::commit_batch() {
-  if (!batch_error_ && !metadata_.in_transaction() && touched_.empty()) return true;
+  bool any_rows = metadata_.in_transaction() || !touched_.empty();
+  if (!batch_error_ && !any_rows) {
+    operations_->committed();  // messages that changed no row
+    return true;
+  }
   write_oplog();
   if (!batch_error_)
     if (auto committed = metadata_.commit(); !committed) poison(committed.error());
@@ -553,6 +559,7 @@ void Shard::fail_batch() {
   log_error("batch_failed error={} detail=\"{}\" answers={}", name_of(error.code), error.detail,
             answers_.size());
   metadata_.rollback();
+  content_.rolled_back();
   Code code = error.code == Code::no_space ? Code::no_space : Code::io;
   for (Answer& answer : answers_) {
     answer.ok = false;

@@ -1,5 +1,7 @@
 # The volcano itself, without a system call of its own; main.cc gives it the real world.
 magmad_sources = \
+	magmad/options.cc \
+	magmad/options.h \
 	magmad/request.h \
 	magmad/session.cc \
 	magmad/shard.cc \

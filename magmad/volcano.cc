@@ -103,7 +103,7 @@ Result<void> Volcano::stop() {
   TRY(parts_->shard->stop());
   parts_->endpoint->close_all();
   parts_->endpoint->flush();
-  return store::put_clean_mark(parts_->disk);
+  return store::leave_clean_mark(parts_->disk);
 }
 
 const VolcanoConfig& Volcano::config() const { return parts_->config; }

@@ -1,7 +1,5 @@
 #include "mount.magma/filesystem.h"
 
-#include <algorithm>
-
 #include "libmagma/base/check.h"
 
 namespace magma::mount {
@@ -90,7 +88,8 @@ fuse_entry_param Filesystem::entry_of(const wire::Attr& attr, Duration timeout) 
   entry.ino = node_of(attr.ino);
   entry.generation = 0;  // inode numbers are never used again
   entry.attr = stat_of(attr);
-  entry.attr_timeout = entry.entry_timeout = timeout.seconds();
+  entry.attr_timeout = attr_timeout(attr, timeout).seconds();
+  entry.entry_timeout = timeout.seconds();
   return entry;
 }
 

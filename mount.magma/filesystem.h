@@ -14,6 +14,9 @@
 
 #include "mount.magma/reply.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -104,6 +107,12 @@ struct Filesystem {
   void forget(Ino ino, std::uint64_t count);
 };
 
+// How long the kernel may believe attributes. Not at all those of a file with set-id bits: a write
+// or truncating open clears them with the ring, without the kernel looking again.
+inline Duration attr_timeout(const wire::Attr& attr, Duration timeout) {
+  const bool may_be_cleared = S_ISREG(attr.mode) && (attr.mode & (S_ISUID | S_ISGID)) != 0;
+  return may_be_cleared ? Duration{} : timeout;
+}
 // Answers a request that names a flare, asking for its attributes if the entry came without.
 void answer_entry(Reply reply, Ino parent, std::string name, Result<wire::EntryReply> entry);
 // Answers a request whose result has nothing to tell.

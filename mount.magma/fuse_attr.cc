@@ -13,7 +13,8 @@ constexpr std::uint64_t kNoFilesystemId = 0;
 
 void answer_attr(Reply reply, const Result<wire::Attr>& attr) {
   if (attr)
-    reply.attr(reply.filesystem().stat_of(*attr), kTimeout.seconds());
+    reply.attr(reply.filesystem().stat_of(*attr),
+               attr_timeout(*attr, kTimeout).seconds());
   else
     reply.fail(attr.error());
 }

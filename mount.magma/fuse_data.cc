@@ -1,4 +1,5 @@
 // Operations on content: create, open, read, write, flush, release, fsync.
+#include <dirent.h>
 #include <fcntl.h>
 
 #include "mount.magma/filesystem.h"
@@ -6,6 +7,8 @@
 namespace magma::mount {
 
 namespace {
+
+constexpr int kCreateTriesMax = 16;
 
 // Asks for the attributes of a flare that was just opened. An open with O_TRUNC by somebody
 // without CAP_FSETID clears the set-id bits, which the ring's open does not: then by a change.
@@ -25,76 +28,144 @@ void attributes_of(Reply reply, Ino ino, bool kills_privileges, Then then) {
   });
 }
 
+// open(2) with O_CREAT. The ring makes a file or says that the name exists; then, without O_EXCL,
+// what is there is looked up and opened; if it has gone meanwhile, all begins again.
 struct CreateCall {
   Ino dir;
   std::string name;
+  std::uint32_t mode;
   fuse_file_info file;
   bool kills_privileges;
+  int tries_left = kCreateTriesMax;
+
+  bool for_write() const { return opens_for_write(file.flags); }
+  bool is_exclusive() const { return (file.flags & O_EXCL) != 0; }
+  bool truncates() const { return (file.flags & O_TRUNC) != 0; }
 };
 
+void start_create(Reply reply, CreateCall create);
+
 // The flare `ino` is open for us: answer, or let it go again.
-void answer_create(Reply reply, const CreateCall& call, Ino ino, const Result<wire::Attr>& attr) {
+void answer_create(Reply reply, const CreateCall& create, Ino ino,
+                   const Result<wire::Attr>& attr) {
   Filesystem& fs = reply.filesystem();
-  const bool for_write = opens_for_write(call.file.flags);
   if (!attr) {
-    fs.client.release(ino, for_write);
+    fs.client.release(ino, create.for_write());
     reply.fail(attr.error());
     return;
   }
-  const fuse_entry_param entry = fs.remember(call.dir, call.name, *attr);
-  fuse_file_info file = call.file;
+  const fuse_entry_param entry = fs.remember(create.dir, create.name, *attr);
+  fuse_file_info file = create.file;
   set_cache_flags(fs, *attr, file);
   if (reply.created(entry, file)) return;
-  fs.client.release(ino, for_write);
+  fs.client.release(ino, create.for_write());
   fs.forget(ino, 1);
 }
 
-void on_created(Reply reply, CreateCall call, Result<wire::EntryReply> entry) {
+// Opens a file that was there already.
+void open_existing(Reply reply, CreateCall create, Ino ino) {
+  Filesystem& fs = reply.filesystem();
+  const fuse_req_t request = reply.request();
+  fs.call(request, [&] {
+    const auto who = reply.who();
+    const bool for_write = create.for_write(), truncate = create.truncates();
+    return fs.client.open(
+        ino, for_write, truncate, who,
+        [reply = std::move(reply), create = std::move(create),
+         ino](Result<wire::Attr> attr) mutable {
+          ++reply.filesystem().changes;
+          if (!attr) {
+            reply.fail(attr.error());
+          } else if (!create.kills_privileges || !create.truncates()) {
+            answer_create(std::move(reply), create, ino, attr);
+          } else {
+            attributes_of(std::move(reply), ino, true,
+                          [create = std::move(create), ino](Reply owed,
+                                                            const Result<wire::Attr>& after) {
+                            answer_create(std::move(owed), create, ino, after);
+                          });
+          }
+        });
+  });
+}
+
+void look_up_existing(Reply reply, CreateCall create) {
+  Filesystem& fs = reply.filesystem();
+  const fuse_req_t request = reply.request();
+  fs.call(request, [&] {
+    const auto who = reply.who();
+    const Ino dir = create.dir;
+    const std::string name = create.name;
+    return fs.client.lookup(
+        dir, name, who,
+        [reply = std::move(reply),
+         create = std::move(create)](Result<wire::EntryReply> entry) mutable {
+          if (entry && entry->type == DT_REG) {
+            open_existing(std::move(reply), std::move(create), entry->ino);
+          } else if (entry) {
+            reply.fail(Code::stale);  // the kernel looks again: a link to follow, a directory
+          } else if (entry.error().code == Code::not_found && --create.tries_left > 0) {
+            start_create(std::move(reply), std::move(create));
+          } else {
+            reply.fail(entry.error());
+          }
+        });
+  });
+}
+
+void on_created(Reply reply, CreateCall create, Result<wire::EntryReply> entry) {
   ++reply.filesystem().changes;
   if (!entry) {
-    reply.fail(entry.error());
+    if (entry.error().code == Code::exists && !create.is_exclusive())
+      look_up_existing(std::move(reply), std::move(create));
+    else
+      reply.fail(entry.error());
     return;
   }
   const Ino ino = entry->ino;
-  if (entry->attr && !call.kills_privileges) {
-    answer_create(std::move(reply), call, ino, std::move(*entry->attr));
+  if (entry->attr) {
+    answer_create(std::move(reply), create, ino, std::move(*entry->attr));
     return;
   }
-  const bool kills_privileges = call.kills_privileges;
-  attributes_of(std::move(reply), ino, kills_privileges,
-                [call = std::move(call), ino](Reply owed, const Result<wire::Attr>& attr) {
-                  answer_create(std::move(owed), call, ino, attr);
+  attributes_of(std::move(reply), ino, false,
+                [create = std::move(create), ino](Reply owed, const Result<wire::Attr>& attr) {
+                  answer_create(std::move(owed), create, ino, attr);
                 });
+}
+
+void start_create(Reply reply, CreateCall create) {
+  Filesystem& fs = reply.filesystem();
+  const fuse_req_t request = reply.request();
+  fs.call(request, [&] {
+    const auto who = reply.who();
+    wire::CreateRequest change;
+    change.dir = create.dir;
+    change.name = create.name;
+    change.mode = create.mode;
+    change.exclusive = create.is_exclusive();
+    change.for_write = create.for_write();
+    return fs.client.create(std::move(change), who,
+                            [reply = std::move(reply), create = std::move(create)](
+                                Result<wire::EntryReply> entry) mutable {
+                              on_created(std::move(reply), std::move(create), std::move(entry));
+                            });
+  });
 }
 
 void op_create(fuse_req_t request, fuse_ino_t node, const char* name, mode_t mode,
                fuse_file_info* file) {
   Reply reply(request);
   Filesystem& fs = reply.filesystem();
-  const Ino dir = fs.ino_of(node);
   if (is_name_too_long(name)) {
     reply.fail(Code::name_too_long);
     return;
   }
-  fs.call(request, [&] {
-    const auto who = reply.who();
-    const int flags = file->flags;
-    wire::CreateRequest change{.dir = dir,
-                               .name = name,
-                               .mode = masked_mode(reply, mode),
-                               .exclusive = (flags & O_EXCL) != 0,
-                               .for_write = opens_for_write(flags),
-                               .truncate = (flags & O_TRUNC) != 0};
-    CreateCall call{.dir = dir,
+  CreateCall create{.dir = fs.ino_of(node),
                     .name = name,
+                    .mode = masked_mode(reply, mode),
                     .file = *file,
-                    .kills_privileges = fs.raw.kills_privileges && change.truncate};
-    return fs.client.create(std::move(change), who,
-                            [reply = std::move(reply), call = std::move(call)](
-                                Result<wire::EntryReply> entry) mutable {
-                              on_created(std::move(reply), std::move(call), std::move(entry));
-                            });
-  });
+                    .kills_privileges = fs.raw.kills_privileges};
+  start_create(std::move(reply), std::move(create));
 }
 
 void answer_open(Reply reply, Ino ino, fuse_file_info file, const Result<wire::Attr>& attr) {

@@ -27,7 +27,8 @@ rpc::EndpointConfig endpoint_config(const ClientConfig& config) {
 // Whether a connection that was closed for this reason will not do better next time.
 bool is_lasting(Code code) {
   return code == Code::wrong_key || code == Code::wrong_version ||
-         code == Code::wrong_filesystem || code == Code::invalid;
+         code == Code::wrong_filesystem || code == Code::bad_key_file ||
+         code == Code::invalid;
 }
 
 }  // namespace

@@ -75,7 +75,8 @@ class Client {
   // `patience`, detail names them), wrong_key, wrong_version. After it has succeeded the client
   // reconnects by itself for ever.
   void start(Duration patience, Done<wire::AttachReply> done);
-  // Ends the session cleanly (bounded by `patience`), then calls `done`.
+  // Ends the session cleanly (bounded by `patience`), then calls `done`; calls still under way get
+  // `io`. A client that is destroyed without it calls nobody back.
   void stop(Duration patience, UniqueFunction<void()> done);
   bool is_connected() const;
   const crypto::Uuid& filesystem() const;

@@ -71,7 +71,7 @@ void ContentIo::finish(Id id, Error error, const wire::WriteReply* written) {
   if (error.code != Code{}) return std::visit(FailWith{std::move(error)}, done);
   if (auto* read_done = std::get_if<Done<Bytes>>(&done)) (*read_done)(std::move(bytes));
   if (auto* write_done = std::get_if<Done<wire::WriteReply>>(&done)) (*write_done)(*written);
-  if (auto* fsync_done = std::get_if<Done<wire::EmptyReply>>(&done)) (*fsync_done)(wire::EmptyReply{});
+  if (auto* synced = std::get_if<Done<wire::EmptyReply>>(&done)) (*synced)(wire::EmptyReply());
 }
 
 template <class Message>

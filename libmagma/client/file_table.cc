@@ -82,6 +82,15 @@ void FileTable::learn_write(Ino ino, const wire::WriteReply& reply, std::uint64_
   }
 }
 
+void FileTable::begin_anew() {
+  for (auto& [ino, file] : files_) {
+    if (file.placement.in_chunks) file.may_have_spilled = true;
+    file.placement = {};
+    file.size_version = 0;
+    file.size_at.reset();
+  }
+}
+
 void FileTable::clear_written(File& file, std::uint64_t stamp) {
   std::erase_if(file.written, [&](const WrittenChunk& item) { return item.stamp <= stamp; });
 }

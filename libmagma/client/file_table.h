@@ -18,7 +18,7 @@ namespace magma::client {
 
 inline constexpr std::uint64_t kChunkBytes = 64u << 20;
 inline constexpr std::size_t kFilesMax = 1u << 20;       // records; beyond, a file costs a detour
-inline constexpr Duration kSizeFresh = seconds(1);       // how long a learned size is believed
+inline constexpr Duration kSizeFresh{};                  // how long a learned size is believed
 inline constexpr Duration kWrittenKept = seconds(15);    // after forget; volcanoes sync in 5 s
 
 constexpr std::uint32_t chunk_of(std::uint64_t offset) {
@@ -70,6 +70,9 @@ class FileTable {
     for (const auto& [ino, file] : files_)
       if (file.is_open()) visit(ino, file);
   }
+  // The ring began a new epoch: a power cut may have taken it back behind what is known here, and
+  // numbers that only rise have begun anew. Placement is asked of the homes again.
+  void begin_anew();
   // What an fsync that began at `stamp` has made durable.
   static void clear_written(File& file, std::uint64_t stamp);
 

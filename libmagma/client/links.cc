@@ -36,6 +36,31 @@ void Links::want_all() {
 void Links::connect(LinkIndex index) {
   Link& link = links_[index];
   link.state = State::connecting;
+  link.connection =
+      passphrase_.empty()
+          ? endpoint_.connect(link.address, crypto::Role::client, kConnectPatience)
+          : endpoint_.discover(link.address, kConnectPatience);
+  by_connection_[link.connection] = index;
+}
+
+// Blocks for 70 ms (scrypt); once, unless volcanoes tell different UUIDs.
+Result<void> Links::derive_keys(const crypto::Uuid& filesystem) {
+  if (passphrase_.empty() || filesystem == derived_for_) return {};
+  TRY_VALUE(crypto::Secret secret, crypto::secret_from_passphrase(passphrase_, filesystem));
+  endpoint_.set_keys(crypto::keyring_from_network_secret(secret));
+  derived_for_ = filesystem;
+  return {};
+}
+
+void Links::on_hello(rpc::ConnectionId discovery, const crypto::Uuid& filesystem) {
+  LinkIndex index = find(discovery);
+  if (index == kNoLink) return;
+  by_connection_.erase(discovery);
+  Link& link = links_[index];
+  if (auto derived = derive_keys(filesystem); !derived) {
+    rest(link);
+    return events_.on_link_down(index, derived.error());
+  }
   link.connection = endpoint_.connect(link.address, crypto::Role::client, kConnectPatience);
   by_connection_[link.connection] = index;
 }
@@ -98,6 +123,8 @@ void Links::on_connected(rpc::ConnectionId connection, const rpc::PeerInfo& peer
   }
   filesystem_ = peer.filesystem;
   knows_filesystem_ = true;
+  passphrase_.assign(passphrase_.size(), '\0');
+  passphrase_.clear();
   link.state = State::up;
   ++up_;
   if (link.was_up) ++reconnects_;

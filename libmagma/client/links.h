@@ -2,6 +2,10 @@
 // something wants it and again after it was lost, with back-off. Owns the rpc::Endpoint. Used by
 // Session and Requests. One thread.
 //
+// With a pass-phrase instead of keys, a volcano is asked for the filesystem's UUID first, from
+// which the keys are derived. The UUID comes unauthenticated: until a handshake has succeeded,
+// each volcano is connected to with the keys of the UUID it told.
+//
 // A link is up between on_link_up and on_link_down. Answers of a lost connection
 // (connection_closed) come before its on_link_down.
 #pragma once
@@ -86,19 +90,22 @@ class Links final : rpc::Handler {
 
   void on_connected(rpc::ConnectionId connection, const rpc::PeerInfo& peer) override;
   void on_closed(rpc::ConnectionId connection, const Error& reason) override;
+  void on_hello(rpc::ConnectionId discovery, const crypto::Uuid& filesystem) override;
   void on_request(rpc::ConnectionId, rpc::RequestId, ByteSpan) override {}
   void on_cancel(rpc::ConnectionId, rpc::RequestId) override {}
   void on_response(rpc::ConnectionId connection, rpc::RequestId request,
                    Result<ByteSpan> message) override;
 
   void connect(LinkIndex link);
+  Result<void> derive_keys(const crypto::Uuid& filesystem);
   void rest(Link& link);
   LinkIndex find(rpc::ConnectionId connection) const;
 
   sys::Clock& clock_;
   sys::Random& random_;
   LinkEvents& events_;
-  std::string passphrase_;
+  std::string passphrase_;       // empty once it has served
+  crypto::Uuid derived_for_{};   // whose keys the endpoint has
   std::vector<Link> links_;
   std::unordered_map<sys::Address, LinkIndex> by_address_;
   std::unordered_map<rpc::ConnectionId, LinkIndex> by_connection_;

@@ -176,12 +176,14 @@ void Requests::on_answer(LinkIndex link, Token id, Result<ByteSpan> message) {
   if (request == nullptr || request->state != Request::State::sent) return;
   --sent_;
   if (!message) {
-    if (request->is_given_up) {
+    Code code = message.error().code;
+    if (request->is_given_up || class_of(code) == ErrorClass::final) {  // too_long
       Answer dropped;
-      dropped.code = message.error().code;
-      return complete(id, dropped);
+      dropped.code = code;
+      complete(id, dropped);
+      return pump_link(link);
     }
-    if (message.error().code == Code::connection_closed)
+    if (code == Code::connection_closed)
       return wait_for_link(id, *request, link);  // on_link_up, or another map
     rest(id, *request, false);
     return pump_link(link);
@@ -455,6 +457,7 @@ void Requests::on_session_lost(SessionId old) {
 // Requests whose slot has another primary now are sent there, with the same lane and sequence:
 // what the old primary acknowledged, the new one knows; what it did not, it can no longer do.
 void Requests::on_routes_changed() {
+  files_.begin_anew();
   slab_.ids(walk_);
   std::vector<Token> ids = std::exchange(walk_, {});
   for (Token id : ids) {

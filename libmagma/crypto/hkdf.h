@@ -1,5 +1,5 @@
 // HMAC-SHA256 (RFC 2104) and HKDF-Expand with it (RFC 5869 section 2.3): every key of Magma is
-// made by these two. Used inside libmagma/crypto only.
+// made by these two. Used inside libmagma/crypto, and by libmagma/rpc for cookies and resets.
 #pragma once
 
 #include <array>

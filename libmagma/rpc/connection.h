@@ -56,6 +56,7 @@ class Connection {
   bool is_closed() const { return is_closed_; }
   // Set when the connection found that it must end; the endpoint then closes it.
   const std::optional<Error>& failure() const { return failure_; }
+  std::uint64_t peer_connection() const { return peer_parameters_.connection; }
 
   // `request` has been made by next_request_id().
   RequestId next_request_id() { return RequestId{next_call_id_}; }
@@ -64,12 +65,17 @@ class Connection {
   void reply(RequestId request, Message message, Priority priority);
   void cancel(RequestId request);
 
-  // True if the datagram was authentic. `datagram` is decrypted in place.
-  bool on_packet(const sys::Address& from, const Header& header, MutableByteSpan datagram,
+  // The frames of a datagram, decrypted in place; nullopt if it is a replay or not authentic.
+  std::optional<MutableByteSpan> open(const Header& header, MutableByteSpan datagram);
+  // Takes what open() has returned.
+  void on_packet(const sys::Address& from, const Header& header, MutableByteSpan frames,
                  Instant now);
-  // The frames of an authentic packet; false if it must not be acknowledged (no room for it).
-  // Public for the fuzzer, which has no keys.
-  bool on_frames(MutableByteSpan frames, Instant now);
+  struct Seen {
+    bool is_stored = true;      // false: there was no room for it, it must not be acknowledged
+    bool asks_for_ack = false;
+  };
+  // The frames of an authentic packet. Public for the fuzzer, which has no keys.
+  Seen on_frames(MutableByteSpan frames, Instant now);
   // The peer's machine says it knows nothing of packet `number`; believed if it stays silent.
   void on_reset(std::uint64_t number, Instant now);
   void flush(Instant now);
@@ -116,7 +122,7 @@ class Connection {
   // connection_receive.cc
   crypto::Opener* opener_for(const Header& header);
   void adopt_next_key(std::uint64_t number);
-  bool on_frame(Frame& frame, Instant now);
+  bool on_frame(Frame& frame, Instant now);   // false: no room
   bool on_request_frame(Frame& frame);
   bool on_response_frame(Frame& frame);
   bool is_new_request(std::uint64_t id);
@@ -128,9 +134,11 @@ class Connection {
   void grant(Assembly& assembly, bool is_response, std::uint64_t id);
   void grant_waiting();
   void deliver_request(std::uint64_t id, Incoming& incoming, MutableByteSpan message);
+  void refuse(std::uint64_t id, Code code);
+  void on_other_address(const sys::Address& from, Instant now);
   void on_ack_frame(const Frame& frame, Instant now);
-  void on_acked_packet(const SentPacket& packet);
-  void on_lost_packet(const SentPacket& packet);
+  void on_acked_packet(std::uint64_t number, const SentPacket& packet, Instant now);
+  void acknowledge_part(const SentFrame& part);
   void detect_losses(Instant now);
   void resend_frames(const SentPacket& packet);
   void push_control(const Control& control);
@@ -142,15 +150,17 @@ class Connection {
     bool has_more = false;
   };
   std::size_t window_room() const;
-  std::size_t build_packet(MutableByteSpan out, bool acks_only, bool is_limited, Instant now);
-  Built write_frames(MutableByteSpan frames, bool acks_only, Instant now);
+  bool may_send_messages(Instant now) const;
+  // Seals a packet of at most out.size() bytes; its size, 0 if there was nothing to put in.
+  std::size_t build_packet(MutableByteSpan out, bool with_messages, Instant now);
+  Built write_frames(MutableByteSpan frames, bool with_messages, Instant now);
+  void send_challenge(Instant now);
   void write_controls(FrameWriter& out, Built& built);
   void write_messages(FrameWriter& out, Built& built);
   bool write_message(FrameWriter& out, std::uint32_t slot);
   void maybe_rekey();
   void on_probe_timeout(Instant now);
   Instant probe_time() const;
-  bool wants_to_send() const;
 
   Shared& shared_;
   const ConnectionId id_;

@@ -35,18 +35,27 @@ Duration RoundTrip::probe_timeout() const {
   return smoothed_ + std::max(variation_ * 4, kGranularity) + kAckDelay;
 }
 
-SentPacket& SentPackets::add(std::size_t bytes, bool asks_for_ack, Instant now) {
+void SentPackets::begin(Instant now) {
   SentPacket& p = packets_.push();
-  p.bytes = static_cast<std::uint32_t>(bytes);
-  p.asks_for_ack = asks_for_ack;
   p.sent = now;
   p.first_frame = frames_.end();
+}
+
+SentPacket& SentPackets::finish(std::size_t bytes, bool asks_for_ack) {
+  SentPacket& p = packets_[packets_.end() - 1];
+  p.bytes = static_cast<std::uint32_t>(bytes);
+  p.asks_for_ack = asks_for_ack;
   if (asks_for_ack) {
     bytes_in_flight_ += bytes;
     ++asking_in_flight_;
-    last_asking_sent_ = now;
+    last_asking_sent_ = p.sent;
   }
   return p;
+}
+
+void SentPackets::abandon() {
+  MAGMA_CHECK(packets_[packets_.end() - 1].frame_count == 0);
+  packets_.pop_last();
 }
 
 void SentPackets::add_frame(const SentFrame& frame) {

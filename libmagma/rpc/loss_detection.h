@@ -54,6 +54,7 @@ class Ring {
     return (*this)[end_++] = T{};
   }
   void pop() { ++begin_; }
+  void pop_last() { --end_; }
 
  private:
   void grow() {
@@ -89,9 +90,12 @@ class SentPackets {
   std::size_t bytes_in_flight() const { return bytes_in_flight_; }
   bool has_unacked() const { return asking_in_flight_ > 0; }
 
-  // The next packet, numbered next_number(). Frames are added by add_frame before the next one.
-  SentPacket& add(std::size_t bytes, bool asks_for_ack, Instant now);
+  // The next packet, numbered next_number(): begin, its frames, then finish (or abandon, if it had
+  // none after all).
+  void begin(Instant now);
   void add_frame(const SentFrame& frame);
+  SentPacket& finish(std::size_t bytes, bool asks_for_ack);
+  void abandon();
   SentFrame& frame(std::uint64_t at) { return frames_[at]; }
   SentPacket* find(std::uint64_t number) {
     return number >= packets_.begin() && number < packets_.end() ? &packets_[number] : nullptr;

@@ -99,6 +99,7 @@ struct Assembly {
   std::uint32_t size = 0;       // bytes of buffer it may use; < total until the rest is granted
   bool is_begun = false;
   bool wants_grant = false;     // waits for the budget
+  bool is_grant_given = false;
   ByteRanges received;
 
   bool is_whole() const { return is_begun && received.bytes() == total; }

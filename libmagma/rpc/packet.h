@@ -20,7 +20,7 @@
 //   0x02 response     priority u8, id u64, length u16, bytes            a whole response
 //   0x03 request part priority u8, id u64, offset u32, total u32, length u16, bytes
 //   0x04 response part  likewise. Bit 7 of priority: the sender needs a grant to go on.
-//   0x05 ack          largest u64, delay in us u32, count u8, first u32, count x (gap u32, more u32)
+//   0x05 ack          largest u64, delay_us u32, count u8, first u32, count x (gap u32, more u32)
 //                     acknowledges [largest - first, largest]; then each range lies below the one
 //                     before: its top is (bottom before) - gap - 2, its bottom top - more
 //   0x06 grant        kind u8 (0 request, 1 response), id u64, end u32: bytes below `end` may come

@@ -60,6 +60,7 @@ struct EndpointConfig {
   std::size_t datagram_bytes_loopback = 65507; // the same for loopback peers
   Limits limits;
   // Told to peers inside the sealed handshake, so that they notice a restart. 0: a random one.
+  // Endpoints that share an address (the shards of a volcano) must have the same.
   std::uint64_t boot_id = 0;
   // A direction changes its key after this many packets. AES-GCM allows 2^23 packets of 16 KiB
   // (RFC 9001, B.1); ours may have 64 KiB.
@@ -87,7 +88,8 @@ class Handler {
   // The peer no longer wants the answer (best effort).
   virtual void on_cancel(ConnectionId connection, RequestId request) = 0;
   // Answer to a call(): the message, or connection_closed, timeout (deadline passed), cancelled.
-  virtual void on_response(ConnectionId connection, RequestId request, Result<ByteSpan> message) = 0;
+  virtual void on_response(ConnectionId connection, RequestId request,
+                           Result<ByteSpan> message) = 0;
   // Answer to discover(): the UUID a volcano at that address announces in clear, not authenticated.
   virtual void on_hello(ConnectionId discovery, const crypto::Uuid& filesystem) {
     (void)discovery;

@@ -76,8 +76,9 @@ Result<void> Background::ready(const std::string& log_path) {
   if (!to_parent_) return {};
   Fd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
   if (!null) return fail_errno("open", "/dev/null");
+  constexpr int kAppend = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC;
   Fd log(log_path.empty() ? ::fcntl(null.get(), F_DUPFD_CLOEXEC, 3)
-                          : ::open(log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+                          : ::open(log_path.c_str(), kAppend, 0600));
   if (!log) return fail_errno("open", log_path);
   std::fflush(nullptr);
   if (::dup2(null.get(), STDIN_FILENO) < 0 || ::dup2(log.get(), STDOUT_FILENO) < 0 ||
@@ -129,9 +130,10 @@ void notify(std::string_view state) {
   Fd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (!fd) return;
   // Best effort: a service manager that does not listen is not our failure.
-  [[maybe_unused]] auto sent = ::sendto(
-      fd.get(), state.data(), state.size(), MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&address),
-      static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length));
+  const auto* to = reinterpret_cast<const sockaddr*>(&address);
+  auto to_length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length);
+  [[maybe_unused]] auto sent =
+      ::sendto(fd.get(), state.data(), state.size(), MSG_NOSIGNAL, to, to_length);
 }
 
 std::optional<Duration> watchdog_interval() {

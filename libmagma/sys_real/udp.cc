@@ -204,7 +204,8 @@ void UdpSocket::on_writable() {
     std::size_t done = send_now(first.to, first.bytes, first.segment_size);
     queued_bytes_ -= done;
     if (done < first.bytes.size()) {
-      first.bytes.erase(first.bytes.begin(), first.bytes.begin() + static_cast<std::ptrdiff_t>(done));
+      auto rest = first.bytes.begin() + static_cast<std::ptrdiff_t>(done);
+      first.bytes.erase(first.bytes.begin(), rest);
       return;
     }
     queue_.pop_front();

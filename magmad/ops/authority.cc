@@ -71,7 +71,9 @@ Result<void> mark_inode(Shard& shard, Ino ino, store::InodeRow& row) {
 
 store::InodeRow with_authority(Shard& shard, Ino ino, const store::InodeRow& row) {
   store::InodeRow result = row;
-  if (row.mark == 0 || !row.key) return result;
+  // At rest both rows say the same, but they are in two databases: a crash may fall between their
+  // commits, and then the authority's decides.
+  if (row.place != store::ContentPlace::chunks || !row.key) return result;
   auto authority = authority_of(shard, ino, *row.key);
   if (!authority) return result;
   result.size = authority->size;

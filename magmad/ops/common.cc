@@ -49,10 +49,10 @@ std::uint64_t blocks_of(Shard& shard, Ino ino, const store::InodeRow& row) {
 }  // namespace
 
 wire::Attr attr_of(Shard& shard, Ino ino, const store::InodeRow& stored) {
-  bool is_marked = stored.mark != 0;
+  bool has_authority = stored.place == store::ContentPlace::chunks;
   store::InodeRow known;
-  if (is_marked) known = with_authority(shard, ino, stored);
-  const store::InodeRow& row = is_marked ? known : stored;
+  if (has_authority) known = with_authority(shard, ino, stored);
+  const store::InodeRow& row = has_authority ? known : stored;
   wire::Attr attr;
   attr.ino = ino;
   attr.mode = row.mode;

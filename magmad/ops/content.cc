@@ -67,6 +67,21 @@ void spilled(Shard& shard, OpId op, Ino ino, const ring::Key& key, Result<Bytes>
   shard.rerun(std::move(request));
 }
 
+// What was taken must be on stable storage before the commit: it takes the only other copy away.
+void sync_taken(Shard& shard, OpId op, Ino ino, const ring::Key& key) {
+  auto finish = [&shard, op, ino, key](Result<void> synced) {
+    if (!shard.operations().is_active(op)) return;
+    if (!synced) return spilled(shard, op, ino, key, fail(synced.error()));
+    spilled(shard, op, ino, key, Bytes{});
+  };
+  auto content_synced = [&shard, op, key, finish](Result<void> synced) {
+    if (!shard.operations().is_active(op)) return;
+    if (!synced) return finish(std::move(synced));
+    shard.metadata().sync(key.slot().value % store::kDatabases, finish);
+  };
+  shard.content().sync({key.slot(), ino, 0}, std::move(content_synced));
+}
+
 void send_content(Shard& shard, OpId op, Ino ino, const ring::Key& key, Result<Bytes> data) {
   if (!shard.operations().is_active(op)) return;
   auto row = data ? shard.inode(ino) : std::nullopt;
@@ -85,7 +100,8 @@ void send_content(Shard& shard, OpId op, Ino ino, const ring::Key& key, Result<B
   part.authority.data_version = row->data_version;
   part.authority.key = key;
   auto prepared = [&shard, op, ino, key](Result<Bytes> answer) {
-    spilled(shard, op, ino, key, std::move(answer));
+    if (!answer) return spilled(shard, op, ino, key, std::move(answer));
+    sync_taken(shard, op, ino, key);
   };
   shard.operations().prepare(op, key.slot(), PartKind::take_content, wire::encode(part),
                              std::move(prepared));

@@ -97,7 +97,8 @@ RequestPtr Operations::commit(OpId op, std::vector<PartSpec> more, bool durable_
 void Operations::commit_now(ring::Slot coordinator, OperationKind kind,
                             std::vector<PartSpec> parts) {
   OpId op = begin(coordinator, kind, nullptr);
-  commit(op, std::move(parts), false);
+  // What the parts take away (links, content) is needed if a power cut takes the commit back.
+  commit(op, std::move(parts), true);
 }
 
 // Sends applies of the stage under way, a bounded number at a time.
@@ -142,6 +143,9 @@ void Operations::on_prepared(SlotMessage message) {
   if (part.answered) return;
   part.answered = true;
   part.prepared = message.code == 0;
+  // What the participant decided (an inode number, the entry found) goes into the intent, so that
+  // apply can do it anew if a power cut took the participant's rows but left the commit.
+  if (part.prepared && is_answer_record(part.kind)) part.body = message.body;
   auto done = std::move(part.done);
   if (message.code == 0)
     done(std::move(message.body));

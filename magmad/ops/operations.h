@@ -141,7 +141,7 @@ class Operations {
   bool is_active(OpId op) const { return active_.contains(op.value); }
 
   // ---- shard
-  bool has_messages() const { return !inbox_.empty(); }
+  bool has_messages() const { return !inbox_.empty() || !outbox_.empty(); }
   void deliver();
   void committed();   // the batch was committed: its messages may go
   void on_tick();

@@ -32,9 +32,7 @@ void wait_or_die(Shard& shard, PartPlace place, Ino ino, std::string_view name, 
 
 // ---- make_directory
 
-void prepare_make_directory(Shard& shard, PartPlace place, MakeDirectory body, Done done) {
-  if (shard.is_space_short()) return done(fail(Code::no_space));
-  body.ino = shard.new_ino(place.slot);
+store::InodeRow new_directory(const MakeDirectory& body) {
   store::InodeRow row;
   row.mode = body.mode;
   row.uid = body.uid;
@@ -44,6 +42,13 @@ void prepare_make_directory(Shard& shard, PartPlace place, MakeDirectory body, D
   row.atime = row.mtime = row.ctime = row.btime = body.when;
   row.key = body.key;
   row.parent = body.parent;
+  return row;
+}
+
+void prepare_make_directory(Shard& shard, PartPlace place, MakeDirectory body, Done done) {
+  if (shard.is_space_short()) return done(fail(Code::no_space));
+  body.ino = shard.new_ino(place.slot);
+  store::InodeRow row = new_directory(body);
   row.state = store::InodeState::pending;
   row.op = place.op;
   shard.put_inode(body.ino, row);
@@ -282,8 +287,10 @@ void apply_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record) {
   switch (kind) {
     case PartKind::make_directory: {
       auto body = record_as<MakeDirectory>(shard, record);
-      auto row = body ? shard.inode(body->ino) : std::nullopt;
-      if (!row || row->state != store::InodeState::pending || row->op != place.op) return;
+      if (!body || body->ino == Ino{}) return;
+      auto row = shard.inode(body->ino);
+      if (row && (row->state != store::InodeState::pending || row->op != place.op)) return;
+      if (!row) row = new_directory(*body);  // a power cut took it, not the commit
       row->state = store::InodeState::alive;
       row->op = OpId{};
       shard.put_inode(body->ino, *row);
@@ -347,9 +354,13 @@ void restore_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record)
   }
 }
 
+bool is_answer_record(PartKind kind) {
+  return kind == PartKind::make_directory || kind == PartKind::rename_source;
+}
+
 bool must_remember(PartKind kind) {
-  return kind == PartKind::rename_source || kind == PartKind::link_count ||
-         kind == PartKind::set_parent;
+  return kind == PartKind::make_directory || kind == PartKind::rename_source ||
+         kind == PartKind::link_count || kind == PartKind::set_parent;
 }
 
 }  // namespace magma::ops

@@ -165,6 +165,8 @@ void apply_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record);
 void restore_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record);
 // Whether applying twice would do harm, so that a PartRow must remember that it was done.
 bool must_remember(PartKind kind);
+// Whether the answer to a prepare is the record itself, with which apply can redo the part.
+bool is_answer_record(PartKind kind);
 
 // The key under which the rename lock is held in Shard's table of locks.
 inline constexpr std::string_view kRenameLockName = "rename";

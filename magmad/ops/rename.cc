@@ -192,12 +192,28 @@ struct Rename : std::enable_shared_from_this<Rename> {
     }
     if (target)
       if (auto error = replace_error(source, *target)) return stop(Error{*error, {}});
-    if (!target || target->type == DT_DIR) return prepare_target();
+    if (!target || target->type == DT_DIR) return sync_source(true);
     sync_content(shard, source.ino, [self = shared_from_this()](Result<void> synced) {
       if (!self->shard.operations().is_active(self->op)) return;
       if (!synced) return self->stop(synced.error());
-      self->commit();
+      self->sync_source(false);
     });
+  }
+
+  // The inode must not be lost in a power cut that the destination's entry survives: its database
+  // is synced before the commit, unless it is durable or the destination's own.
+  void sync_source(bool has_target_to_prepare) {
+    auto next = [self = shared_from_this(), has_target_to_prepare](Result<void> synced) {
+      if (!self->shard.operations().is_active(self->op)) return;
+      if (!synced) return self->stop(synced.error());
+      if (has_target_to_prepare)
+        self->prepare_target();
+      else
+        self->commit();
+    };
+    unsigned database = ring::home_of(source.ino).value % store::kDatabases;
+    if (database == ring::home_of(message.to_dir).value % store::kDatabases) return next({});
+    shard.metadata().sync(database, std::move(next));
   }
 
   void prepare_target() {

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "libmagma/crypto/checksum.h"
+#include "libmagma/wire/codec.h"
 #include "magmad/store/content_store_impl.h"
 
 namespace magma::store {
@@ -83,6 +84,7 @@ Result<void> ContentStoreImpl::cut_unsummed(const ContentId& id, sys::File& file
                                             std::uint64_t size) {
   TRY_VALUE(std::uint64_t end, file.size());
   if (end <= size) return {};
+  std::uint64_t last_used = size;  // end of the last page that is of after the cut
   if (size % kPageBytes != 0) {  // the page that was cut in the middle
     std::uint64_t page = size / kPageBytes;
     Page bytes{};
@@ -92,9 +94,12 @@ Result<void> ContentStoreImpl::cut_unsummed(const ContentId& id, sys::File& file
     std::uint64_t keep = size % kPageBytes;
     bool good = crypto::crc32c(bytes) == sums[0];
     std::fill(bytes.begin() + static_cast<std::ptrdiff_t>(keep), bytes.end(), 0);
-    if (!good && crypto::crc32c(bytes) == sums[0]) TRY(file.punch_hole(size, kPageBytes - keep));
+    bool cut = !good && crypto::crc32c(bytes) == sums[0];
+    if (cut)
+      TRY(file.punch_hole(size, kPageBytes - keep));
+    else
+      last_used = std::min(end, (page + 1) * kPageBytes);  // written again
   }
-  std::uint64_t last_summed = size;  // end of the last page that has a sum
   PageRange rest = pages_of((size + kPageBytes - 1) / kPageBytes * kPageBytes, 0);
   rest.count = (end + kPageBytes - 1) / kPageBytes - rest.first;
   for (std::uint64_t done = 0; done < rest.count;) {
@@ -104,12 +109,12 @@ Result<void> ContentStoreImpl::cut_unsummed(const ContentId& id, sys::File& file
       std::uint64_t run = i;
       while (run < part.count && sums[run] == zero_page_sum()) ++run;
       if (run > i) TRY(file.punch_hole((part.first + i) * kPageBytes, (run - i) * kPageBytes));
-      if (run < part.count) last_summed = (part.first + ++run) * kPageBytes;
+      if (run < part.count) last_used = std::min(end, (part.first + ++run) * kPageBytes);
       i = run;
     }
     done += part.count;
   }
-  if (last_summed < end) return file.truncate(last_summed);
+  if (last_used < end) return file.truncate(last_used);
   return {};
 }
 
@@ -127,15 +132,29 @@ Result<std::uint64_t> ContentStoreImpl::recover(const Version& version) {
   return ranges.size();
 }
 
+// Bytes past the length of the chunk's row are of writes that were never committed. They are never
+// read there, but would show in the gap if the file grew by a write further on.
+Result<void> ContentStoreImpl::clip_to_length(const ContentId& id, sys::File& file) {
+  ChunkRow chunk;  // no row: nothing was ever committed
+  TRY_VALUE(auto row, metadata_.get(id.row(Table::chunk)));
+  if (row) {
+    TRY_VALUE(chunk, wire::decode<ChunkRow>(row->image));
+  }
+  TRY_VALUE(std::uint64_t size, file.size());
+  if (size > chunk.length) return file.truncate(chunk.length);
+  return {};
+}
+
 Result<void> ContentStoreImpl::recover_range(const ContentId& id, std::uint32_t index,
                                              const Version& version) {
   Content& c = content(id);
   TRY_VALUE(sys::File * file, open_file(c, false));
   std::uint64_t size = 0;
   if (file != nullptr) {
-    TRY_VALUE(size, file->size());
     files_.assume_unsynced(id);
     file_changed(c);  // after a kill it may be in the page cache only
+    TRY(clip_to_length(id, *file));
+    TRY_VALUE(size, file->size());
   }
   PageRange pages{index * kPagesPerRange, 0};
   std::uint64_t end = (size + kPageBytes - 1) / kPageBytes;

@@ -73,6 +73,15 @@ Result<sys::File*> ContentStoreImpl::open_file(Content& c, bool create) {
   }
   TRY_VALUE(auto file, files_.open(c.id, create));
   if (file == nullptr) return nullptr;
+  if (!c.dirty() && c.hot.empty() && !c.cut) {
+    // Without a sum it is what a crash left of writes never committed, or all zeros.
+    TRY_VALUE(bool summed, has_sums(metadata_, c.id));
+    TRY_VALUE(std::uint64_t size, summed ? Result<std::uint64_t>(0) : file->size());
+    if (size != 0) {
+      file_changed(c);
+      TRY(file->truncate(0));
+    }
+  }
   c.file = std::move(file);
   c.open_place = open_.insert(open_.end(), c.id);
   if (open_.size() > kFilesOpenMax) {
@@ -91,18 +100,13 @@ void ContentStoreImpl::file_changed(Content& c) {
 
 // Whether no row knows of this content. Its first rows then come in one commit with its hot rows or
 // after them, and a prefix of the commits survives a crash: no sum can be there without the hot
-// row, so that nothing need be synced before the first write. A file that is there nevertheless
-// was left by a crash (or is all zeros) and is emptied.
+// row, so that nothing need be synced before the first write. (open_file empties a file that is there
+// nevertheless.)
 Result<bool> ContentStoreImpl::is_new(Content& c) {
   if (!c.hot.empty() || c.dirty()) return false;
   TRY_VALUE(bool summed, has_sums(metadata_, c.id));
   if (summed) return false;
-  TRY_VALUE(sys::File * file, open_file(c, false));
-  if (file == nullptr) return true;
-  TRY_VALUE(std::uint64_t size, file->size());
-  if (size == 0) return true;
-  file_changed(c);
-  TRY(file->truncate(0));
+  TRY(open_file(c, false));
   return true;
 }
 
@@ -137,7 +141,6 @@ Result<bool> ContentStoreImpl::make_hot(Content& c, const Version& version, std:
 // A cut that waits is done now, since what follows is to be written behind it.
 Result<void> ContentStoreImpl::settle_cut(Content& c) {
   if (!c.cut) return {};
-  ContentId id = c.id;
   if (!c.cut->committed) {
     if (auto done = metadata_.commit(); !done) {
       rolled_back();

@@ -11,6 +11,11 @@
 // Cutting and removing a file cannot be taken back, so they happen after the commit of their rows
 // (committed()); a `removal` row names them until the disk is known to have followed, and open()
 // finishes what a crash interrupted. Until then reads see the file as if it were cut already.
+//
+// Every content has a ChunkRow, which the owner puts in the transaction of the write that makes or
+// lengthens it: recover() cuts a hot file to that length (no row: to nothing), because bytes beyond
+// are of writes that were never committed. A file without any page_sums row is such a remainder
+// too, or all zeros, and is emptied when it is opened.
 #pragma once
 
 #include <cstdint>

@@ -156,6 +156,7 @@ class ContentStoreImpl final : public ContentStore {
   Result<void> finish_removals();
   Result<void> finish_removal(const ContentId& id, ByteSpan image);
   Result<void> cut_unsummed(const ContentId& id, sys::File& file, std::uint64_t size);
+  Result<void> clip_to_length(const ContentId& id, sys::File& file);
   Result<void> recover_range(const ContentId& id, std::uint32_t index, const Version& version);
 
   ContentFiles files_;

@@ -1,4 +1,5 @@
 // Syncs of content files, what follows a commit or a rollback, and the work of each tick.
+#include <array>
 #include <utility>
 
 #include "libmagma/base/log.h"
@@ -154,7 +155,9 @@ void ContentStoreImpl::rolled_back() {
 void ContentStoreImpl::repair_suspects() {
   if (suspects_.empty() || metadata_.in_transaction() || metadata_.failed()) return;
   for (const Written& w : suspects_) {
-    if (!recompute(w.id, w.version, w.pages)) {
+    auto file = open_file(content(w.id), false);
+    bool good = file.has_value() && (*file == nullptr || clip_to_length(w.id, **file));
+    if (!good || !recompute(w.id, w.version, w.pages)) {
       metadata_.rollback();
       return;
     }
@@ -176,13 +179,16 @@ void ContentStoreImpl::tick_contents() {
   std::vector<ContentId> stale;
   std::vector<ContentId> cooled;
   bool may_cool = !metadata_.in_transaction() && suspects_.empty();
+  std::array<bool, kDatabases> durable{};
+  for (unsigned i = 0; i < kDatabases; ++i) durable[i] = may_cool && metadata_.is_durable(i);
   auto it = contents_.lower_bound(tick_from_);
   for (std::size_t i = 0; i < kContentsPerTickMax && it != contents_.end(); ++i, ++it) {
     Content& c = *it->second;
     if (c.dirty() && !c.sync_runs && !c.sync_error && now_ - c.dirty_since >= kDirtyMax &&
         stale.size() < kSyncsPerTickMax)
       stale.push_back(c.id);
-    if (may_cool && cooled.size() < kCooledPerTickMax && cool(c)) cooled.push_back(c.id);
+    if (durable[database_of(c.id)] && cooled.size() < kCooledPerTickMax && cool(c))
+      cooled.push_back(c.id);
   }
   tick_from_ = it == contents_.end() ? ContentId{} : it->first;
   if (metadata_.in_transaction()) {
@@ -192,14 +198,12 @@ void ContentStoreImpl::tick_contents() {
   for (const ContentId& id : stale) sync(id, [](Result<void>) {});
 }
 
-// Erases the hot rows of a content at rest. A row whose erasure is lost stays without harm: its
+// Erases the hot rows of a content at rest, whose sums are durable. A row whose erasure is lost stays without harm: its
 // range is recomputed after a crash.
 bool ContentStoreImpl::cool(Content& c) {
   if (c.hot.empty() || c.dirty() || c.sync_runs || c.users != 0 || c.cut || c.sync_error)
     return false;
-  // The sums are in the last commit at the latest.
   if (now_ - c.last_change < kHotIdle) return false;
-  if (!metadata_.in_transaction() && !metadata_.is_durable(database_of(c.id))) return false;
   for (const HotRange& range : c.hot) {
     auto done = metadata_.erase(c.id.row(Table::hot_range, four_bytes(range.index)));
     if (!done) return false;

@@ -168,6 +168,18 @@ class Store final : public MetadataStore {
     }
   }
 
+  Result<void> sync_now() override {
+    if (failed_) return fail(*failed_);
+    for (Lane& lane : lanes_) {
+      if (auto done = lane.db->wal().file->sync(); !done) {
+        fail_store(done.error());
+        return done;
+      }
+      lane.db->wal().note_synced(lane.db->wal().writes);
+    }
+    return {};
+  }
+
   Result<void> close_clean() override {
     if (failed_) return fail(*failed_);
     if (in_transaction_) rollback();

@@ -73,6 +73,8 @@ class MetadataStore {
   // sync the store is failed() for good: nothing more may be acknowledged.
   virtual void sync(unsigned database, UniqueFunction<void(Result<void>)> done) = 0;
   virtual void sync_all(UniqueFunction<void(Result<void>)> done) = 0;
+  // Blocking: everything committed is on stable storage (start-up).
+  virtual Result<void> sync_now() = 0;
   virtual bool is_durable(unsigned database) const = 0;  // nothing committed is unsynced
   virtual bool failed() const = 0;
 

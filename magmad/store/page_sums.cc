@@ -38,7 +38,7 @@ void set_sum(Bytes& image, std::size_t index, std::uint32_t sum) {
 Result<void> store_row(MetadataStore& metadata, const RowKey& key, const Version& version,
                        Bytes& image) {
   while (!image.empty() && sum_at(image, image.size() / kSumBytes - 1) == zero_page_sum())
-    image.resize(image.size() - kSumBytes);
+    image.erase(image.end() - kSumBytes, image.end());
   if (image.empty()) return metadata.erase(key);
   return metadata.put(key, version, image);
 }

@@ -103,6 +103,14 @@ NodeId ModelFilesystem::adopt(NodeId dir, std::string name, ModelNode node) {
   return id;
 }
 
+void ModelFilesystem::adopt_root(std::uint32_t mode, Owner owner, std::uint32_t nlink) {
+  ModelNode& root = *get(kModelRoot);
+  root.mode = mode;
+  root.uid = owner.uid;
+  root.gid = owner.gid;
+  root.nlink = nlink;
+}
+
 ModelFilesystem::Made ModelFilesystem::mkdir(NodeId dir, std::string_view name, std::uint32_t mode,
                                              Owner owner) {
   if (auto problem = directory_problem(dir, name)) return {*problem};
@@ -199,7 +207,11 @@ void ModelFilesystem::set_entry(NodeId dir, const std::string& name, NodeId node
 }
 
 Verdict ModelFilesystem::rename(const RenameSpec& spec) {
-  if (auto problem = directory_problem(spec.from_dir, spec.from_name)) return *problem;
+  if (auto problem = directory_problem(spec.from_dir, spec.from_name)) {
+    // The kernel has looked the source up, so nobody sees which of the two it is.
+    if (problem->code == Code::not_a_directory) problem->also = Code::not_found;
+    return *problem;
+  }
   if (auto problem = directory_problem(spec.to_dir, spec.to_name)) return *problem;
   if (spec.no_replace && spec.exchange) return {Code::invalid};
   NodeId from = child(spec.from_dir, spec.from_name);

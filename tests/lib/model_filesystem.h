@@ -96,6 +96,7 @@ class ModelFilesystem {
   bool is_within(NodeId above, NodeId below) const;
   // For a model that is to take over what a walk of the real tree found.
   NodeId adopt(NodeId dir, std::string name, ModelNode node);
+  void adopt_root(std::uint32_t mode, Owner owner, std::uint32_t nlink);
 
  private:
   ModelNode* get(NodeId node);

@@ -1,3 +1,4 @@
 mount_tests = \
 	tests/unit/mount_inode_table_test.cc \
+	tests/unit/mount_interrupts_test.cc \
 	tests/unit/mount_options_test.cc

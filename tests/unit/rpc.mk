@@ -1,1 +1,5 @@
-rpc_tests =
+rpc_tests = \
+	tests/unit/rpc_exchange_test.cc \
+	tests/unit/rpc_fixture.h \
+	tests/unit/rpc_parts_test.cc \
+	tests/unit/rpc_setup_test.cc

@@ -1,1 +1,2 @@
-store_tests =
+store_tests = tests/unit/store_content_test.cc tests/unit/store_crash_test.cc \
+	tests/unit/store_metadata_test.cc tests/unit/store_storage_dir_test.cc

@@ -1,0 +1,287 @@
+// magmad: one volcano as a process. Reads the command line, prepares or opens the storage
+// directory, and gives the Volcano its real clock, socket, disk and threads.
+//
+// Exit codes: 0 clean end; 1 wrong usage; 64 set-up failed (directory, key, address); 70 the
+// storage failed while serving.
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <ctime>
+
+#include "config.h"
+#include "libmagma/base/log.h"
+#include "libmagma/sys_real/clock.h"
+#include "libmagma/sys_real/daemonize.h"
+#include "libmagma/sys_real/disk_posix.h"
+#include "libmagma/sys_real/executor.h"
+#include "libmagma/sys_real/key_file.h"
+#include "libmagma/sys_real/loop.h"
+#include "libmagma/sys_real/random.h"
+#include "libmagma/sys_real/udp.h"
+#include "magmad/options.h"
+#include "magmad/store/storage_dir.h"
+#include "magmad/volcano.h"
+
+namespace magma {
+namespace {
+
+constexpr int kExitUsage = 1;
+constexpr int kExitSetUp = 64;
+constexpr int kExitStorage = 70;
+constexpr unsigned kStoreThreads = 8;
+constexpr Duration kSpin = microseconds(50);
+
+constexpr std::string_view kKeyFile = "network.key";  // in the storage directory
+
+struct Opened {
+  std::unique_ptr<sys_real::PosixDisk> disk;
+  std::optional<sys_real::DirectoryLock> lock;
+  store::VolcanoPapers papers;
+  crypto::Uuid filesystem{};
+  crypto::Keyring keys;
+  bool create = false;
+};
+
+Result<crypto::Keyring> given_keys(const MagmadOptions& options, const crypto::Uuid& filesystem) {
+  if (!options.key_file.empty()) return sys_real::read_key_file(options.key_file);
+  TRY_VALUE(crypto::Secret secret,
+            crypto::secret_from_passphrase(options.passphrase, filesystem));
+  return crypto::keyring_from_network_secret(secret);
+}
+
+std::string utc_text(WallTime when) {
+  std::time_t whole = static_cast<std::time_t>(when.ns / 1'000'000'000);
+  std::tm parts{};
+  gmtime_r(&whole, &parts);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text;
+}
+
+Result<void> make_network(const MagmadOptions& options, sys::Random& random, sys::Clock& clock,
+                          store::StorageState state, Opened& opened) {
+  if (state == store::StorageState::ours)
+    return fail(Code::exists, options.directory +
+                                  " already holds a volcano: start it without -b, or give "
+                                  "another directory");
+  if (options.key_file.empty() && options.passphrase.empty())
+    return fail(Code::invalid,
+                "-b needs a key: --key-file F (make one with `magma keygen F`), or -k TEXT");
+  TRY(store::clear_unfinished(*opened.disk));
+  opened.filesystem = crypto::make_uuid(random);
+  opened.papers.uuid = crypto::uuid_text(opened.filesystem);
+  opened.papers.nick = options.nick;
+  opened.papers.fqdn = options.fqdn;
+  opened.papers.small_files = options.small_file_bytes.value_or(65536);
+  opened.papers.created = utc_text(clock.wall_now());
+  TRY_VALUE(opened.keys, given_keys(options, opened.filesystem));
+  if (!opened.keys.network)
+    return fail(Code::bad_key_file, options.key_file + " holds a client key; a volcano needs the "
+                                                       "network key");
+  // Kept in the storage directory, so that a restart needs no key.
+  std::string path = options.directory + "/" + std::string(kKeyFile);
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT)
+    return fail(Code::io, "cannot replace " + path);
+  TRY(sys_real::write_key_file(path, crypto::network_key_file_text(*opened.keys.network)));
+  opened.create = true;
+  return {};
+}
+
+Result<void> open_network(const MagmadOptions& options, store::StorageState state,
+                          Opened& opened) {
+  if (state == store::StorageState::empty)
+    return fail(Code::not_magma, options.directory +
+                                     " is empty: make a new network with -b, or give the "
+                                     "directory of a volcano");
+  if (state == store::StorageState::unfinished)
+    return fail(Code::not_magma, options.directory + " was left unfinished by a -b: run -b again");
+  TRY_VALUE(opened.papers, store::read_papers(*opened.disk));
+  TRY_VALUE(opened.filesystem, crypto::parse_uuid(opened.papers.uuid));
+  TRY_VALUE(opened.keys,
+            sys_real::read_key_file(options.directory + "/" + std::string(kKeyFile)));
+  bool key_given = !options.key_file.empty() || !options.passphrase.empty();
+  if (!key_given) return {};
+  TRY_VALUE(crypto::Keyring given, given_keys(options, opened.filesystem));
+  if (!given.network || !opened.keys.network || !given.network->same_as(*opened.keys.network))
+    return fail(Code::wrong_key, "the key is not the one of the network in " + options.directory);
+  return {};
+}
+
+Result<Opened> open_directory(const MagmadOptions& options, sys::Random& random,
+                              sys::Clock& clock) {
+  Opened opened;
+  auto disk = sys_real::PosixDisk::open_directory(options.directory, options.bootstrap);
+  if (!disk && disk.error().code == Code::not_found)
+    return fail(Code::not_found, options.directory + " does not exist: make it, or start a new "
+                                                     "network with -b");
+  if (!disk) return fail(disk.error());
+  opened.disk = std::move(*disk);
+  auto look = [&]() -> Result<store::StorageState> {
+    auto state = store::inspect_storage(*opened.disk);
+    if (!state) return fail(state.error().code, options.directory + ": " + state.error().detail);
+    return state;
+  };
+  TRY(look());  // before the lock file is put into what may be somebody else's directory
+  TRY_VALUE(opened.lock, sys_real::lock_directory(options.directory));
+  TRY_VALUE(store::StorageState state, look());
+  if (options.bootstrap)
+    TRY(make_network(options, random, clock, state, opened));
+  else
+    TRY(open_network(options, state, opened));
+  return opened;
+}
+
+void set_logs(const MagmadOptions& options) {
+  log_enable_all(options.all_channels);
+  for (char channel : options.log_channels) log_enable(channel, true);
+}
+
+// As many open files as the machine allows: descriptors are a bounded cache anyway.
+void raise_file_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+    log_warning("open_files_limit not_raised limit={}", limit.rlim_cur);
+}
+
+// The volcano driven by a real loop, until a signal or a failed storage ends it.
+class Daemon {
+ public:
+  explicit Daemon(const MagmadOptions& options) : options_(options), loop_(clock_) {}
+
+  Result<void> start() {
+    TRY_VALUE(Opened opened, open_directory(options_, random_, clock_));
+    lock_ = std::move(opened.lock);
+    disk_ = std::move(opened.disk);
+    TRY_VALUE(socket_, sys_real::UdpSocket::bind(options_.address));
+    pool_.emplace(loop_, kStoreThreads);
+    VolcanoConfig config;
+    config.nick = opened.papers.nick;
+    config.fqdn = opened.papers.fqdn;
+    config.address = socket_->local();
+    config.filesystem = opened.filesystem;
+    config.keys = opened.keys;
+    config.small_file_bytes_max = opened.papers.small_files;
+    TRY_VALUE(volcano_, Volcano::start(config, opened.create, clock_, random_, *socket_, *disk_,
+                                       *pool_));
+    if (opened.create) TRY(store::write_papers(*disk_, opened.papers));
+    return wire_up();
+  }
+
+  std::string ready_line() const {
+    return fmt::format("ready nick={} address={} directory={} filesystem={}",
+                       volcano_->config().nick, volcano_->config().address.text(),
+                       options_.directory, crypto::uuid_text(volcano_->config().filesystem));
+  }
+
+  int run() {
+    loop_.run();
+    sys_real::notify("STOPPING=1");
+    if (volcano_->failed()) {
+      log_error("storage_failed directory={} action=\"check the disk, then start again\"",
+                options_.directory);
+      return kExitStorage;
+    }
+    if (auto stopped = volcano_->stop(); !stopped) {
+      log_error("stop_failed error=\"{}\"", describe(stopped.error()));
+      return kExitStorage;
+    }
+    log_info("stopped nick={}", volcano_->config().nick);
+    return 0;
+  }
+
+ private:
+  Result<void> wire_up() {
+    on_datagram_ = [this](const sys::Address& from, MutableByteSpan datagram) {
+      volcano_->on_datagram(from, datagram);
+    };
+    TRY_VALUE(watch_, loop_.watch(socket_->fd(), sys_real::kReadable, [this](unsigned events) {
+      if ((events & sys_real::kWritable) != 0) socket_->on_writable();
+      if ((events & sys_real::kReadable) != 0) socket_->receive(on_datagram_);
+    }));
+    socket_->on_want_writable([this](bool want) {
+      watch_.set_events(sys_real::kReadable | (want ? sys_real::kWritable : 0));
+    });
+    loop_.on_flush([this] {
+      volcano_->flush();
+      if (volcano_->failed()) loop_.stop();
+    });
+    loop_.set_deadline([this] { return volcano_->deadline(); }, [this] { volcano_->on_timer(); });
+    loop_.on_signal(SIGTERM, [this] { loop_.stop(); });
+    loop_.on_signal(SIGINT, [this] { loop_.stop(); });
+    loop_.on_signal(SIGHUP, [] { log_info("sighup nothing_to_reload"); });
+    return {};
+  }
+
+  const MagmadOptions& options_;
+  sys_real::Clock clock_;
+  sys_real::Random random_;
+  sys_real::Loop loop_;
+  std::optional<sys_real::DirectoryLock> lock_;
+  std::unique_ptr<sys_real::PosixDisk> disk_;
+  std::unique_ptr<sys_real::UdpSocket> socket_;
+  std::optional<sys_real::ThreadPool> pool_;
+  std::unique_ptr<Volcano> volcano_;
+  sys_real::UdpSocket::OnDatagram on_datagram_;
+  sys_real::Loop::Watch watch_;
+};
+
+int run(const MagmadOptions& options) {
+  sys_real::Background background;
+  if (options.daemon) {
+    auto forked = sys_real::Background::fork_now();
+    if (!forked) {
+      std::fprintf(stderr, "magmad: %s\n", describe(forked.error()).c_str());
+      return kExitSetUp;
+    }
+    background = std::move(*forked);
+  }
+  auto give_up = [&](const Error& error) {
+    // The detail says it all where there is one; the general text of the code would repeat it.
+    std::string why = error.detail.empty() ? describe(error) : error.detail;
+    if (background.is_child()) background.failed("magmad: " + why, kExitSetUp);
+    std::fprintf(stderr, "magmad: %s\n", why.c_str());
+    return kExitSetUp;
+  };
+  Daemon daemon(options);
+  if (auto started = daemon.start(); !started) return give_up(started.error());
+  std::optional<sys_real::PidFile> pid_file;
+  if (!options.pid_file.empty()) {
+    auto written = sys_real::PidFile::write(options.pid_file);
+    if (!written) return give_up(written.error());
+    pid_file.emplace(std::move(*written));
+  }
+  log_info("{}", daemon.ready_line());
+  if (background.is_child())
+    if (auto told = background.ready(options.log_file); !told) return give_up(told.error());
+  sys_real::notify("READY=1\nSTATUS=serving");
+  return daemon.run();
+}
+
+}  // namespace
+}  // namespace magma
+
+int main(int argc, char** argv) {
+  auto parsed = magma::parse_options(argc, argv);
+  if (!parsed) {
+    std::fprintf(stderr, "magmad: %s (see magmad --help)\n", parsed.error().detail.c_str());
+    return magma::kExitUsage;
+  }
+  if (parsed->print) {
+    std::fputs(parsed->print->c_str(), stdout);
+    return 0;
+  }
+  if (!parsed->options.passphrase.empty())
+    magma::log_warning("key_on_command_line hint=\"others may have seen it: use --key-file\"");
+  umask(077);
+  prctl(PR_SET_DUMPABLE, 0);  // keys must not end up in core files
+  magma::set_logs(parsed->options);
+  magma::raise_file_limit();
+  return magma::run(parsed->options);
+}

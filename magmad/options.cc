@@ -1,0 +1,115 @@
+#include "magmad/options.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cstring>
+
+#include <CLI/CLI.hpp>
+
+#include "config.h"
+
+namespace magma {
+
+namespace {
+
+// The kernel shows argv to everybody: what was a secret becomes x's.
+void wipe_argument(int argc, char** argv, const std::string& secret) {
+  for (int i = 1; i < argc; ++i) {
+    char* found = secret.empty() ? nullptr : std::strstr(argv[i], secret.c_str());
+    if (found != nullptr) std::memset(found, 'x', secret.size());
+  }
+}
+
+std::string host_name() {
+  char name[256] = {};
+  if (gethostname(name, sizeof name - 1) != 0) return {};
+  return name;
+}
+
+Result<void> check_names(MagmadOptions& options) {
+  if (options.nick.empty()) {
+    options.nick = host_name();
+    options.nick = options.nick.substr(0, options.nick.find('.'));
+  }
+  if (std::string why = nick_error(options.nick); !why.empty())
+    return fail(Code::invalid, "-n '" + options.nick + "': " + why);
+  if (options.fqdn.empty()) options.fqdn = host_name();
+  if (options.bootstrap && options.fqdn.find('.') == std::string::npos)
+    return fail(Code::invalid, "-s: a full name with a dot is needed, as in -s " + options.nick +
+                                   ".example.org");
+  return {};
+}
+
+}  // namespace
+
+std::string nick_error(const std::string& nick) {
+  if (nick.empty() || nick.size() > 63) return "a nickname has 1 to 63 characters";
+  if (std::isalnum(static_cast<unsigned char>(nick[0])) == 0)
+    return "a nickname begins with a letter or digit";
+  for (char c : nick)
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '.' && c != '_' && c != '-')
+      return std::string("a nickname cannot hold '") + c + "'";
+  return {};
+}
+
+Result<ParsedOptions> parse_options(int argc, char** argv) {
+  ParsedOptions parsed;
+  MagmadOptions& options = parsed.options;
+  std::string ip = "127.0.0.1";
+  std::string console;
+  std::uint16_t port = kFlarePort;
+  bool version = false;
+  CLI::App app{"A volcano of a Magma lava network: serves one storage directory."};
+  app.set_help_flag("-h,--help", "Show this help and exit");
+  app.add_flag("-V,--version", version, "Show the version and exit");
+  app.add_option("-n,--nick", options.nick, "Nickname of this volcano (default: host name)");
+  app.add_option("-s,--fqdn", options.fqdn, "Full name of this host, with a dot");
+  app.add_option("-i,--ip", ip, "Address to serve on (default 127.0.0.1)");
+  app.add_option("-d,--directory", options.directory, "Storage directory")->required();
+  auto* key_file = app.add_option("--key-file", options.key_file,
+                                  "Key file (mode 0600) made by `magma keygen`");
+  app.add_option("-k,--key", options.passphrase,
+                 "Pass-phrase instead of a key file; other users may see it in ps")
+      ->excludes(key_file);
+  app.add_flag("-b,--bootstrap", options.bootstrap, "Make a new lava network in -d");
+  app.add_option("-p,--port", port, "Flare port, UDP (default 12000)")
+      ->check(CLI::Range(1, 65535));
+  app.add_option("--node-port", options.node_port, "Node port, UDP (default 12001)")
+      ->check(CLI::Range(1, 65535));
+  app.add_option("--console", console, "Console address ADDR:PORT, TCP (default: -i, 12002)");
+  app.add_option("--small-files", options.small_file_bytes,
+                 "With -b: files up to this many bytes live with their directory (default 65536)")
+      ->check(CLI::Range(std::uint64_t{0}, std::uint64_t{1} << 20));
+  app.add_flag("--daemon", options.daemon, "Go to the background when ready");
+  app.add_option("--pid-file", options.pid_file, "Write the process id here");
+  app.add_option("--log-file", options.log_file, "With --daemon: write logs here");
+  app.add_option("-D,--debug", options.log_channels, "Log channels by letter, e.g. -D ns");
+  app.add_flag("-A,--debug-all", options.all_channels, "All log channels");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    parsed.print = app.help();
+    return parsed;
+  } catch (const CLI::ParseError& error) {
+    if (!version) return fail(Code::invalid, error.what());
+  }
+  if (version) {
+    parsed.print = std::string("magmad ") + PACKAGE_VERSION + "\n";
+    return parsed;
+  }
+  wipe_argument(argc, argv, options.passphrase);
+  TRY_VALUE(options.address, sys::Address::parse(ip, port));
+  options.address.port = port;
+  if (!console.empty()) {
+    TRY_VALUE(sys::Address address, sys::Address::parse(console, kConsolePort));
+    options.console = address;
+  }
+  if (options.small_file_bytes && !options.bootstrap)
+    return fail(Code::invalid, "--small-files is fixed when the network is made: only with -b");
+  TRY(check_names(options));
+  return parsed;
+}
+
+}  // namespace magma

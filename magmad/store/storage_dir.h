@@ -1,0 +1,48 @@
+// The storage directory's own papers: DIR/volcano.json (which volcano of which filesystem this is, in
+// which format) and DIR/clean (the last end was a clean stop). Used by main.cc and the tools at
+// start and stop, before and after the stores are open.
+//
+// A directory is made in this order: databases, flares/, then volcano.json (written beside, synced,
+// renamed, directory synced). So one with our files but without volcano.json is what a start that
+// was interrupted left, and may be made anew.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "libmagma/base/result.h"
+#include "libmagma/sys/disk.h"
+
+namespace magma::store {
+
+inline constexpr std::uint32_t kStorageFormat = 1;
+
+struct VolcanoPapers {
+  std::uint32_t format = kStorageFormat;
+  std::string uuid{};             // of the filesystem
+  std::string nick{};             // of the volcano
+  std::string fqdn{};
+  std::uint64_t small_files = 65536;  // bytes; fixed when the network is made
+  std::string created{};          // RFC 3339, for people
+  friend bool operator==(const VolcanoPapers&, const VolcanoPapers&) = default;
+};
+
+enum class StorageState : std::uint8_t {
+  empty,       // nothing there: a new volcano may be made
+  unfinished,  // the remains of making one: clear_unfinished(), then as empty
+  ours,
+};
+
+// too_new, not_magma (something else is there) or io; the error says what to do.
+Result<StorageState> inspect_storage(sys::Disk& disk);
+Result<void> clear_unfinished(sys::Disk& disk);
+Result<VolcanoPapers> read_papers(sys::Disk& disk);
+// Replaces volcano.json so that a crash leaves the old or the new one.
+Result<void> write_papers(sys::Disk& disk, const VolcanoPapers& papers);
+
+// The clean mark. take_ tells whether it was there and removes it, durably: a crash from now on is
+// seen by the next start. leave_ after everything else is closed and synced.
+Result<bool> take_clean_mark(sys::Disk& disk);
+Result<void> leave_clean_mark(sys::Disk& disk);
+
+}  // namespace magma::store

@@ -1,0 +1,40 @@
+// main() of sim_tests. Besides doctest's options:
+//   --seeds=N   how many random runs (MAGMA_SIM_SEEDS; default 200)
+//   --seed=S    one random run, with the product's log on stderr (MAGMA_SIM_SEED)
+// At the end of a full run every SOMETIMES counter must have been reached.
+#define DOCTEST_CONFIG_IMPLEMENT
+#include <doctest/doctest.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+
+#include "tests/sim/sim_run.h"
+
+namespace {
+
+void take_number(const char* text, std::uint64_t& value) {
+  if (text != nullptr) value = std::strtoull(text, nullptr, 10);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using magma::test::sim_options;
+  take_number(std::getenv("MAGMA_SIM_SEEDS"), sim_options().seeds);
+  const char* seed = std::getenv("MAGMA_SIM_SEED");
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view argument(argv[i]);
+    if (argument.starts_with("--seeds=")) take_number(argv[i] + 8, sim_options().seeds);
+    if (argument.starts_with("--seed=")) seed = argv[i] + 7;
+  }
+  doctest::Context context(argc, argv);
+  if (seed != nullptr) {
+    take_number(seed, sim_options().first_seed);
+    sim_options().seeds = 1;
+    sim_options().replay = true;
+    context.setOption("test-case", "random runs*");
+  }
+  return context.run();
+}

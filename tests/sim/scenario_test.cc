@@ -1,0 +1,221 @@
+// Written scenarios: one fault each, where the random runs would rarely be so exact.
+#include <doctest/doctest.h>
+
+#include "tests/lib/sometimes.h"
+#include "tests/sim/scenario.h"
+
+using namespace magma;
+using namespace magma::test;
+
+namespace {
+
+const Ino kRoot = root_ino();
+
+std::size_t content_files(SimCluster& cluster) {
+  std::size_t count = 0;
+  for (const auto& path : cluster.disk().files()) count += path.starts_with("flares/");
+  return count;
+}
+
+bool is_gone(const Result<wire::Attr>& answer) {
+  return !answer && (answer.error().code == Code::not_found || answer.error().code == Code::stale);
+}
+
+template <class T>
+Code code_of(const Result<T>& answer) {
+  return answer ? Code{} : answer.error().code;
+}
+
+}  // namespace
+
+TEST_CASE("scenario: a clean restart keeps everything, and clients go on") {
+  Scenario s(11);
+  auto dir = s.mkdir(kRoot, "dir");
+  REQUIRE(dir.has_value());
+  Ino file = s.make_file(dir->ino, "file", pattern(100'000));
+  const std::string before = s.dump();
+  REQUIRE(s.cluster().stop_volcano());
+  CHECK_FALSE(fsck_problem(s.cluster()).has_value());
+  s.restart();
+  CHECK(s.dump() == before);
+  CHECK(s.read(file, 0, 100'000).value() == pattern(100'000));
+  CHECK(s.mkdir(kRoot, "more").has_value());
+}
+
+TEST_CASE("scenario: an open file that was unlinked lives through a restart until it is closed") {
+  Scenario s(12);
+  auto file = s.create(kRoot, "file");
+  REQUIRE(file.has_value());
+  REQUIRE(s.write(file->ino, 0, pattern(30'000)).has_value());
+  REQUIRE(s.unlink(kRoot, "file").has_value());
+  s.crash(Crash::kill);
+  s.restart();
+  CHECK(s.read(file->ino, 0, 30'000).value() == pattern(30'000));
+  CHECK(s.getattr(file->ino).value().nlink == 0);
+  s.release(file->ino);
+  s.cluster().run_for(seconds(2));
+  CHECK(is_gone(s.getattr(file->ino)));
+  CHECK(content_files(s.cluster()) == 0);
+}
+
+TEST_CASE("scenario: a session that expires lets go of its opens") {
+  Scenario s(13, 2);
+  auto file = s.create(kRoot, "file", 0);
+  REQUIRE(file.has_value());
+  REQUIRE(s.write(file->ino, 0, pattern(40'000), 0).has_value());
+  REQUIRE(s.unlink(kRoot, "file", 1).has_value());
+  CHECK(s.getattr(file->ino, 1).has_value());
+  s.cluster().vanish_client(0);
+  s.cluster().run_for(seconds(4));
+  CHECK(s.getattr(file->ino, 1).has_value());  // it may come back
+  s.cluster().run_for(seconds(30));
+  CHECK(is_gone(s.getattr(file->ino, 1)));
+  s.cluster().run_for(seconds(2));
+  CHECK(content_files(s.cluster()) == 0);
+  CHECK(s.cluster().volcano().stats().sessions == 1);
+}
+
+TEST_CASE("scenario: a client that leaves cleanly lets go at once") {
+  Scenario s(14, 2);
+  auto file = s.create(kRoot, "file", 0);
+  REQUIRE(file.has_value());
+  REQUIRE(s.unlink(kRoot, "file", 1).has_value());
+  s.cluster().stop_client(0);
+  s.cluster().run_for(milliseconds(500));
+  CHECK(is_gone(s.getattr(file->ino, 1)));
+}
+
+TEST_CASE("scenario: a client with another secret is told so and sees nothing") {
+  Scenario s(15, 2);
+  s.cluster().vanish_client(1);
+  const crypto::Keyring others =
+      crypto::keyring_from_network_secret(crypto::make_secret(s.cluster().random()));
+  CHECK_FALSE(s.cluster().start_client(1, &others));
+  CHECK(s.cluster().last_error() == "wrong_key");
+  CHECK(s.mkdir(kRoot, "still").has_value());
+}
+
+TEST_CASE("scenario: a partition shorter than the lease is not noticed by the program") {
+  Scenario s(16);
+  auto file = s.create(kRoot, "file");
+  REQUIRE(file.has_value());
+  bool done = false;
+  s.cluster().partition_client(0, true);
+  s.cluster().client(0).write(file->ino, 0, pattern(5000), true, false, {},
+                              [&](Result<wire::WriteReply> reply) {
+                                done = true;
+                                CHECK(reply.has_value());
+                              });
+  s.cluster().touch_client(0);
+  s.cluster().run_for(seconds(6));
+  CHECK_FALSE(done);
+  s.cluster().partition_client(0, false);
+  CHECK(s.cluster().run_until([&] { return done; }, seconds(30)));
+  CHECK(s.getattr(file->ino).value().size == 5000);
+}
+
+TEST_CASE("scenario: a partition longer than the lease ends the session; the client begins anew") {
+  Scenario s(17, 2);
+  auto file = s.create(kRoot, "file");
+  REQUIRE(file.has_value());
+  s.cluster().partition_client(0, true);
+  s.cluster().run_for(seconds(40));
+  s.cluster().partition_client(0, false);
+  CHECK(s.mkdir(kRoot, "after").has_value());
+  CHECK(s.getattr(file->ino).has_value());
+  CHECK(s.cluster().client(0).stats().sessions >= 2);
+}
+
+TEST_CASE("scenario: a full disk refuses, keeps what it has, and works again after deletions") {
+  Scenario s(18);
+  Ino keep = s.make_file(kRoot, "keep", pattern(200'000));
+  std::vector<std::string> names;
+  s.cluster().disk().limit_space(s.cluster().disk().used_bytes() + (80u << 20));
+  Code refused{};
+  for (int i = 0; i < 200 && refused == Code{}; ++i) {
+    const std::string name = "fill" + std::to_string(i);
+    auto made = s.create(kRoot, name);
+    if (!made) {
+      refused = made.error().code;
+      break;
+    }
+    names.push_back(name);
+    auto written = s.write(made->ino, 0, pattern(1u << 20));
+    if (!written) refused = written.error().code;
+    s.release(made->ino);
+  }
+  CHECK(refused == Code::no_space);
+  s.cluster().run_for(seconds(1));
+  CHECK(code_of(s.mkdir(kRoot, "nodir")) == Code::no_space);
+  CHECK(s.read(keep, 0, 200'000).value() == pattern(200'000));
+  for (const auto& name : names) CHECK(code_of(s.unlink(kRoot, name)) == Code{});
+  s.cluster().run_for(seconds(5));
+  CHECK(s.mkdir(kRoot, "dir").has_value());
+  s.make_file(kRoot, "again", pattern(1u << 20));
+  const std::string before = s.dump();
+  s.crash(Crash::kill);
+  CHECK_FALSE(fsck_problem(s.cluster()).has_value());
+  s.restart();
+  CHECK(s.dump() == before);
+}
+
+TEST_CASE("scenario: a rotten byte of content is an error, never another byte") {
+  Scenario s(19);
+  Ino rotten = s.make_file(kRoot, "rotten", pattern(50'000));
+  Ino fine = s.make_file(kRoot, "fine", pattern(50'000, 2));
+  s.cluster().run_for(seconds(7));
+  REQUIRE(s.cluster().stop_volcano());
+  unsigned flipped = 0;
+  for (const auto& path : s.cluster().disk().files())
+    if (path.starts_with("flares/") && flipped == 0 && s.cluster().disk().flip_bit(path, 20'000, 3))
+      ++flipped;
+  REQUIRE(flipped == 1);
+  s.cluster().disk().drop_caches();
+  s.restart();
+  unsigned errors = 0;
+  for (auto [ino, seed] : {std::pair(rotten, 1u), std::pair(fine, 2u)}) {
+    auto bytes = s.read(ino, 16'384, 8192);
+    const Bytes all = pattern(50'000, seed);
+    if (bytes)
+      CHECK(*bytes == Bytes(all.begin() + 16'384, all.begin() + 16'384 + 8192));
+    else
+      ++errors;
+    CHECK((bytes || errno_of(bytes.error().code) == 5));
+  }
+  CHECK(errors == 1);
+  CHECK(s.mkdir(kRoot, "alive").has_value());
+}
+
+TEST_CASE("scenario: a disk call that fails is answered with an error and harms nothing else") {
+  unsigned struck = 0;
+  for (std::uint64_t n = 1; n <= 12; ++n) {
+    CAPTURE(n);
+    Scenario s(200 + n);
+    Ino file = s.make_file(kRoot, "file", pattern(40'000));
+    auto opened = ask<wire::Attr>(s.cluster(), 0, [&](auto& c, auto done) {
+      c.open(file, true, false, {}, std::move(done));
+    });
+    REQUIRE(opened.has_value());
+    s.cluster().run_for(seconds(7));
+    s.cluster().disk().fail_call(n);
+    auto written = s.write(file, 30'000, pattern(5000, 9));
+    struck += s.cluster().disk().counters().faults > 0;
+    s.cluster().disk().no_faults();
+    if (!written) CHECK(errno_of(written.error().code) == 5);
+    if (s.cluster().volcano().failed()) {  // a failed sync: only a restart makes it well again
+      s.crash(Crash::kill);
+      s.restart();
+    }
+    CHECK(s.mkdir(kRoot, "dir").has_value());
+    auto bytes = s.read(file, 0, 30'000);
+    const Bytes all = pattern(40'000);
+    if (bytes) CHECK(*bytes == Bytes(all.begin(), all.begin() + 30'000));
+    s.crash(Crash::kill);
+    CHECK_FALSE(fsck_problem(s.cluster()).has_value());
+    s.restart();
+    bytes = s.read(file, 0, 30'000);
+    REQUIRE(bytes.has_value());
+    CHECK(*bytes == Bytes(all.begin(), all.begin() + 30'000));
+  }
+  CHECK(struck > 3);
+}

@@ -1,0 +1,140 @@
+#include "tests/sim/tree_walk.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "libmagma/crypto/checksum.h"
+#include "libmagma/crypto/path_hash.h"
+#include "libmagma/wire/flare_messages.h"
+
+namespace magma::test {
+
+namespace {
+
+constexpr std::uint32_t kReadBytes = 1u << 20;
+constexpr client::Credentials kRootUser{};
+
+class Walker {
+ public:
+  Walker(SimCluster& cluster, unsigned client) : cluster_(cluster), client_(client) {}
+
+  Result<void> directory(NodeId dir, Ino ino, const std::string& path) {
+    TRY_VALUE(auto entries, names(ino, path));
+    for (const auto& entry : entries) {
+      const std::string below = path + "/" + entry.name;
+      TRY_VALUE(auto attr, getattr(entry.ino, below));
+      TRY_VALUE(auto node, flare(attr, below));
+      const bool is_directory = node.is_directory();
+      NodeId id = tree_.model.adopt(dir, entry.name, std::move(node));
+      tree_.inos[id] = entry.ino;
+      if (is_directory) TRY(directory(id, entry.ino, below));
+    }
+    return {};
+  }
+  Result<void> root() {
+    TRY_VALUE(auto attr, getattr(root_ino(), "/"));
+    tree_.model.adopt_root(attr.mode, {attr.uid, attr.gid}, attr.nlink);
+    tree_.inos[kModelRoot] = root_ino();
+    return directory(kModelRoot, root_ino(), "");
+  }
+  WalkedTree take() { return std::move(tree_); }
+
+ private:
+  template <class T, class Call>
+  Result<T> ask_at(const char* what, const std::string& path, Call call) {
+    auto answer = ask<T>(cluster_, client_, std::move(call));
+    if (!answer) return fail(answer.error().code, fmt::format("{} {} {}", what, path, answer.error().detail));
+    return answer;
+  }
+  Result<wire::Attr> getattr(Ino ino, const std::string& path) {
+    return ask_at<wire::Attr>("getattr", path, [&](auto& client, auto done) {
+      client.getattr(ino, kRootUser, std::move(done));
+    });
+  }
+  Result<std::vector<wire::DirectoryEntry>> names(Ino ino, const std::string& path) {
+    std::vector<wire::DirectoryEntry> entries;
+    for (bool end = false; !end;) {
+      wire::ReaddirRequest request{ino, entries.empty() ? 0 : entries.back().cookie, 65536, false};
+      TRY_VALUE(auto reply, ask_at<wire::ReaddirReply>("readdir", path, [&](auto& client, auto done) {
+                  client.readdir(request, kRootUser, std::move(done));
+                }));
+      entries.insert(entries.end(), reply.entries.begin(), reply.entries.end());
+      end = reply.end;
+      if (!end && reply.entries.empty()) return fail(Code::io, path + " readdir goes nowhere");
+    }
+    return entries;
+  }
+  Result<ModelNode> flare(const wire::Attr& attr, const std::string& path) {
+    ModelNode node;
+    node.mode = attr.mode;
+    node.uid = attr.uid;
+    node.gid = attr.gid;
+    node.nlink = attr.nlink;
+    if (node.is_symlink()) {
+      TRY_VALUE(node.target, ask_at<std::string>("readlink", path, [&](auto& client, auto done) {
+                  client.readlink(attr.ino, kRootUser, std::move(done));
+                }));
+    }
+    if (node.is_file()) TRY(content(attr, path, node));
+    return node;
+  }
+  Result<void> content(const wire::Attr& attr, const std::string& path, ModelNode& node) {
+    for (std::uint64_t at = 0; at < attr.size;) {
+      const auto length =
+          static_cast<std::uint32_t>(std::min<std::uint64_t>(attr.size - at, kReadBytes));
+      TRY_VALUE(auto bytes, ask_at<Bytes>("read", path, [&](auto& client, auto done) {
+                  client.read(attr.ino, at, length, kRootUser, std::move(done));
+                }));
+      if (bytes.size() != length)
+        return fail(Code::io, fmt::format("{} read at {}: {} of {} bytes, size {}", path, at,
+                                          bytes.size(), length, attr.size));
+      for (std::size_t page = 0; page < bytes.size(); page += SparseBytes::kPage) {
+        auto part = ByteSpan(bytes).subspan(
+            page, std::min<std::size_t>(SparseBytes::kPage, bytes.size() - page));
+        // Holes stay holes in the model.
+        if (std::any_of(part.begin(), part.end(), [](auto b) { return b != 0; }))
+          node.content.write(at + page, part);
+      }
+      at += length;
+    }
+    node.content.truncate(attr.size);
+    return {};
+  }
+
+  SimCluster& cluster_;
+  unsigned client_;
+  WalkedTree tree_;
+};
+
+void dump_below(const ModelFilesystem& model, NodeId id, const std::string& path,
+                std::string& out) {
+  const ModelNode& node = *model.find(id);
+  std::uint32_t sum = 0;
+  node.content.for_each_page([&](std::uint64_t offset, const Bytes& page) {
+    if (std::any_of(page.begin(), page.end(), [](auto b) { return b != 0; }))
+      sum = sum * 31 + crypto::crc32c(page) + static_cast<std::uint32_t>(offset / 4096);
+  });
+  out += fmt::format("{} {:o} nlink={} {}:{} size={} sum={:08x} {}\n", path.empty() ? "/" : path,
+                     node.mode, node.nlink, node.uid, node.gid, node.content.size(), sum,
+                     node.target);
+  for (const auto& [name, child] : node.names) dump_below(model, child, path + "/" + name, out);
+}
+
+}  // namespace
+
+Ino root_ino() { return Ino(ring::with_counter(crypto::key_of_path("/").slot(), 1)); }
+
+Result<WalkedTree> walk_tree(SimCluster& cluster, unsigned client) {
+  Walker walker(cluster, client);
+  TRY(walker.root());
+  return walker.take();
+}
+
+std::string dump_of(const ModelFilesystem& model) {
+  std::string out;
+  dump_below(model, kModelRoot, "", out);
+  return out;
+}
+
+}  // namespace magma::test

@@ -1,0 +1,207 @@
+// The parts of RandomWorkload that look at the whole tree: its beginning, the walk that compares
+// everything with the oracle, and what a power cut may have changed.
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "libmagma/base/check.h"
+#include "libmagma/crypto/path_hash.h"
+#include "tests/lib/sometimes.h"
+#include "tests/sim/random_workload.h"
+#include "tests/sim/tree_walk.h"
+
+namespace magma::test {
+
+namespace {
+
+constexpr std::uint32_t kReadBytes = 1u << 18;
+// Metadata is synced each second; a path older than this is there after a power cut.
+constexpr Duration kMetadataSettled = milliseconds(2500);
+constexpr client::Credentials kRootUser{};
+
+}  // namespace
+
+bool RandomWorkload::begin() {
+  inos_[kModelRoot] = root_ino();
+  if (options_.shared_tree) return true;
+  for (auto& worker : workers_) {
+    wire::MkdirRequest request;
+    request.dir = ino_of(kModelRoot);
+    request.name = fmt::format("w{}", worker->client);
+    request.mode = 0755;
+    request.key = crypto::key_of_path("/" + request.name);
+    auto made = ask<wire::EntryReply>(cluster_, worker->client, [&](auto& client, auto done) {
+      client.mkdir(request, kRootUser, std::move(done));
+    });
+    if (!made) {
+      fail_with("mkdir of a worker's directory: " + std::string(name_of(made.error().code)));
+      return false;
+    }
+    worker->root = model_.mkdir(kModelRoot, request.name, request.mode, {}).node;
+    inos_[worker->root] = made->ino;
+    path_since_[worker->root] = cluster_.now();
+  }
+  return true;
+}
+
+bool RandomWorkload::release_all() {
+  for (auto& worker : workers_) {
+    for (const Handle& handle : worker->handles) {
+      cluster_.client(worker->client).release(ino_of(handle.node), handle.for_write);
+      model_.release(handle.node);
+    }
+    worker->handles.clear();
+    cluster_.touch_client(worker->client);
+  }
+  cluster_.run_for(seconds(1));
+  return !failed();
+}
+
+bool RandomWorkload::verify_content(NodeId id) {
+  const SparseBytes& content = model_.find(id)->content;
+  std::vector<std::pair<std::uint64_t, std::uint32_t>> ranges;
+  content.for_each_page([&](std::uint64_t offset, const Bytes&) {
+    if (!ranges.empty() && ranges.back().first + ranges.back().second == offset &&
+        ranges.back().second + SparseBytes::kPage <= kReadBytes)
+      ranges.back().second += SparseBytes::kPage;
+    else
+      ranges.emplace_back(offset, SparseBytes::kPage);
+  });
+  ranges.emplace_back(content.size(), 100);  // nothing there
+  if (content.size() > 0) ranges.emplace_back(random_.below(content.size()), 5000);
+  const unsigned reader = static_cast<unsigned>(random_.below(workers_.size()));
+  for (const auto& [offset, length] : ranges) {
+    auto bytes = ask<Bytes>(cluster_, reader, [&, offset = offset, length = length](auto& client, auto done) {
+      client.read(ino_of(id), offset, length, kRootUser, std::move(done));
+    });
+    if (!bytes) {
+      fail_with(fmt::format("verify: read {} at {}: {}", model_.path_of(id), offset,
+                            describe(bytes.error())));
+      return false;
+    }
+    Bytes expected = content.read(offset, length);
+    if (*bytes == expected) continue;
+    std::size_t at = 0;
+    while (at < bytes->size() && at < expected.size() && (*bytes)[at] == expected[at]) ++at;
+    fail_with(fmt::format("verify: {} (size {}) differs at {}: got {} bytes, expected {}",
+                          model_.path_of(id), content.size(), offset + at, bytes->size(),
+                          expected.size()));
+    return false;
+  }
+  return true;
+}
+
+bool RandomWorkload::verify_directory(NodeId dir) {
+  const ModelNode& node = *model_.find(dir);
+  std::map<std::string, Ino> seen;
+  std::uint64_t cookie = 0;
+  for (bool end = false; !end;) {
+    wire::ReaddirRequest request{ino_of(dir), cookie, 65536, true};
+    auto reply = ask<wire::ReaddirReply>(cluster_, 0, [&](auto& client, auto done) {
+      client.readdir(request, kRootUser, std::move(done));
+    });
+    if (!reply) {
+      fail_with("verify: readdir " + model_.path_of(dir) + ": " + describe(reply.error()));
+      return false;
+    }
+    for (const auto& entry : reply->entries) {
+      seen[entry.name] = entry.ino;
+      cookie = entry.cookie;
+    }
+    end = reply->end || reply->entries.empty();
+  }
+  for (const auto& [name, ino] : seen)
+    if (!node.names.contains(name))
+      fail_with("verify: " + model_.path_of(dir) + " has " + name + ", the oracle has not");
+  for (const auto& [name, id] : node.names) {
+    auto found = seen.find(name);
+    if (found == seen.end())
+      fail_with("verify: " + model_.path_of(dir) + " lacks " + name);
+    else if (found->second != ino_of(id))
+      fail_with("verify: " + model_.path_of(dir) + "/" + name + " is another inode");
+  }
+  return !failed();
+}
+
+bool RandomWorkload::verify() {
+  if (failed()) return false;
+  for (NodeId id : model_.all()) {
+    const ModelNode* node = model_.find(id);
+    auto attr = ask<wire::Attr>(cluster_, 0, [&](auto& client, auto done) {
+      client.getattr(ino_of(id), kRootUser, std::move(done));
+    });
+    if (!attr) {
+      fail_with("verify: getattr " + model_.path_of(id) + ": " + describe(attr.error()));
+      return false;
+    }
+    Worker nobody;
+    std::size_t line = note(nobody, "verify " + model_.path_of(id));
+    if (!check_attr(line, id, *attr)) return false;
+    if (node->is_directory() && !verify_directory(id)) return false;
+    if (node->is_file() && !verify_content(id)) return false;
+  }
+  return !failed();
+}
+
+// Of the old tree: files fsynced and not touched since, whose path is old enough, must be as they
+// were. What else there is must be readable and is taken over as it is.
+bool RandomWorkload::verify_after_power_cut(Instant cut_at) {
+  if (failed()) return false;
+  MAGMA_CHECK(is_idle());
+  halted_ = false;
+  cluster_.run_for(seconds(3));  // what recovery drives on has ended
+  auto walked = walk_tree(cluster_, 0);
+  if (!walked) {
+    fail_with(fmt::format("after power cut: {} {}", name_of(walked.error().code),
+                          walked.error().detail));
+    return false;
+  }
+  ModelFilesystem& fresh = walked->model;
+  std::map<std::string, NodeId> by_path;
+  for (NodeId id : fresh.all()) by_path[fresh.path_of(id)] = id;
+  for (const auto& [node, synced] : synced_) {
+    if (model_.find(node) == nullptr || model_.find(node)->nlink == 0) continue;
+    bool settled = true;
+    const std::string path = model_.path_of(node);
+    for (const auto& [other, since] : path_since_) {
+      if (model_.find(other) == nullptr) continue;
+      const std::string above = model_.path_of(other);
+      if (path == above || path.starts_with(above + "/"))
+        settled = settled && cut_at - since > kMetadataSettled;
+    }
+    if (!settled) continue;
+    sometimes("power cut: a synced file was checked");
+    auto found = by_path.find(path);
+    if (found == by_path.end())
+      fail_with("after power cut: the synced file " + path + " is not there");
+    else if (!(fresh.find(found->second)->content == synced.content))
+      fail_with("after power cut: the synced file " + path + " has other content");
+  }
+  if (failed()) return false;
+  take_over(std::move(walked->model), std::move(walked->inos));
+  return true;
+}
+
+// The clients' open files are still open for them where the inode is still there.
+void RandomWorkload::take_over(ModelFilesystem fresh, std::map<NodeId, Ino> inos) {
+  model_ = std::move(fresh);
+  std::map<std::uint64_t, NodeId> by_ino;
+  for (const auto& [id, ino] : inos) by_ino[ino.value] = id;
+  for (auto& worker : workers_) {
+    for (const Handle& handle : worker->handles)
+      cluster_.client(worker->client).release(ino_of(handle.node), handle.for_write);
+    worker->handles.clear();
+    cluster_.touch_client(worker->client);
+    auto root = by_ino.find(ino_of(worker->root).value);
+    worker->root = root == by_ino.end() ? kModelRoot : root->second;
+    // A worker that lost its directory would work in everybody's.
+    if (root == by_ino.end() && !options_.shared_tree) options_.shared_tree = true;
+  }
+  inos_ = std::move(inos);
+  synced_.clear();
+  path_since_.clear();
+  gone_.clear();
+  cluster_.run_for(seconds(3));  // releases arrive, what nobody has open is reaped
+}
+
+}  // namespace magma::test

@@ -1,0 +1,5 @@
+client_tests = \
+	tests/unit/client_content_test.cc \
+	tests/unit/client_fixture.h \
+	tests/unit/client_parts_test.cc \
+	tests/unit/client_session_test.cc

@@ -1,0 +1,186 @@
+// Operations of a volcano on simulated storage, without a network: effects, errors, replays,
+// recovery after kill -9 and power cuts.
+#include <doctest/doctest.h>
+#include <sys/stat.h>
+
+#include "tests/unit/core_fixture.h"
+
+using namespace magma;
+using namespace magma::test;
+
+TEST_SUITE("shard") {
+TEST_CASE("a file is made, written, read, looked up, listed, removed") {
+  ShardBench b;
+  auto file = b.create(b.root(), "a");
+  REQUIRE(file);
+  CHECK(ring::home_of(file->ino) == ring::home_of(b.root()));
+  CHECK(b.write(file->ino, 0, "hello") == Code{});
+  CHECK(b.write(file->ino, 5, " world") == Code{});
+  CHECK(b.read(file->ino, 0, 100).value() == "hello world");
+  CHECK(b.read(file->ino, 6, 3).value() == "wor");
+  CHECK(b.lookup(b.root(), "a")->attr->size == 11);
+  CHECK(b.create(b.root(), "a").error().code == Code::exists);
+  CHECK(b.names(b.root()) == std::vector<std::string>{"a"});
+  CHECK(b.unlink(b.root(), "a"));
+  CHECK(b.lookup(b.root(), "a").error().code == Code::not_found);
+  // Open still: its content lives until the release.
+  CHECK(b.read(file->ino, 0, 5).value() == "hello");
+  CHECK(b.rows(store::Table::orphan) == 1);
+  CHECK(b.release(file->ino));
+  CHECK(b.getattr(file->ino).error().code == Code::stale);
+  CHECK(b.rows(store::Table::orphan) == 0);
+  CHECK(b.rows(store::Table::inline_data) == 0);
+}
+
+TEST_CASE("directories are made and removed over two slots, and leave no operation behind") {
+  ShardBench b;
+  auto dir = b.mkdir(b.root(), "d", "/d");
+  REQUIRE(dir);
+  CHECK(ring::home_of(dir->ino) == crypto::key_of_path("/d").slot());
+  CHECK(b.getattr(b.root())->nlink == 3);
+  CHECK(b.mkdir(b.root(), "d", "/d").error().code == Code::exists);
+  CHECK(b.create(dir->ino, "f"));
+  CHECK(b.rmdir(b.root(), "d").error().code == Code::not_empty);
+  CHECK(b.unlink(b.root(), "d").error().code == Code::is_a_directory);
+  CHECK(b.rmdir(dir->ino, "f").error().code == Code::not_a_directory);
+  CHECK(b.unlink(dir->ino, "f"));
+  CHECK(b.rmdir(b.root(), "d"));
+  CHECK(b.getattr(b.root())->nlink == 2);
+  CHECK(b.getattr(dir->ino).error().code == Code::stale);
+  b.rest();
+  CHECK(b.rows(store::Table::intent) == 0);
+  CHECK(b.rows(store::Table::part) == 0);
+}
+
+TEST_CASE("rename: within, across, replacing, directories, cycles") {
+  ShardBench b;
+  Ino a = b.mkdir(b.root(), "a", "/a")->ino;
+  Ino c = b.mkdir(b.root(), "c", "/c")->ino;
+  Ino x = b.create(a, "x")->ino;
+  CHECK(b.write(x, 0, "content of x") == Code{});
+  CHECK(b.rename(a, "x", a, "y"));
+  CHECK(b.lookup(a, "x").error().code == Code::not_found);
+  CHECK(b.rename(a, "y", c, "z"));
+  CHECK(b.lookup(a, "y").error().code == Code::not_found);
+  CHECK(b.lookup(c, "z")->ino == x);
+  CHECK(b.read(x, 0, 100).value() == "content of x");
+  Ino other = b.create(a, "other")->ino;
+  CHECK(b.release(other));
+  CHECK(b.rename(a, "other", c, "z", wire::kRenameNoReplace).error().code == Code::exists);
+  CHECK(b.rename(a, "other", c, "z"));
+  CHECK(b.lookup(c, "z")->ino == other);
+  CHECK(b.getattr(x)->nlink == 0);  // open still
+  CHECK(b.release(x));
+  CHECK(b.getattr(x).error().code == Code::stale);
+  // Directories.
+  CHECK(b.rename(b.root(), "a", c, "a"));
+  CHECK(b.getattr(b.root())->nlink == 3);
+  CHECK(b.getattr(c)->nlink == 3);
+  CHECK(b.rename(b.root(), "c", a, "below").error().code == Code::invalid);
+  Ino e = b.mkdir(b.root(), "e", "/e")->ino;
+  CHECK(b.create(e, "full"));
+  CHECK(b.rename(c, "a", b.root(), "e").error().code == Code::not_empty);
+  CHECK(b.unlink(e, "full"));
+  CHECK(b.rename(c, "z", b.root(), "e").error().code == Code::is_a_directory);
+  CHECK(b.rename(b.root(), "e", c, "z").error().code == Code::not_a_directory);
+  CHECK(b.rename(c, "a", b.root(), "e"));
+  CHECK(b.lookup(b.root(), "e")->ino == a);
+  CHECK(b.getattr(e).error().code == Code::stale);
+  CHECK(b.getattr(c)->nlink == 2);
+  b.rest();
+  CHECK(b.rows(store::Table::intent) == 0);
+  CHECK(b.rows(store::Table::part) == 0);
+}
+
+TEST_CASE("content grows from row to file to chunks and can be cut everywhere") {
+  ShardBench b;
+  Ino f = b.create(b.root(), "f")->ino;
+  std::string model;
+  auto put = [&](std::uint64_t offset, const std::string& bytes) {
+    CHECK(b.write(f, offset, bytes) == Code{});
+    if (model.size() < offset + bytes.size()) model.resize(offset + bytes.size());
+    model.replace(offset, bytes.size(), bytes);
+  };
+  auto same = [&] {
+    CHECK(b.getattr(f)->size == model.size());
+    for (std::uint64_t at = 0; at < model.size(); at += 1 << 20)
+      CHECK((b.read(f, at, 1 << 20).value() == model.substr(at, 1 << 20)));
+  };
+  put(0, std::string(10000, 'a'));
+  same();
+  put(9000, std::string(20000, 'b'));
+  same();
+  put(60000, std::string(10000, 'c'));  // spills
+  CHECK(b.getattr(f)->placement.in_chunks);
+  same();
+  put(300000, std::string(100000, 'd'));
+  same();
+  CHECK(b.truncate(f, 61000));
+  model.resize(61000);
+  same();
+  CHECK(b.truncate(f, 90000));
+  model.resize(90000);
+  same();
+  put(89000, std::string(5000, 'e'));
+  same();
+  b.kill();
+  b.attach();
+  same();
+  CHECK(b.release(f));
+  CHECK(b.getattr(f)->placement.mark == 0);
+  same();
+  CHECK(b.unlink(b.root(), "f"));
+  b.rest();
+  CHECK(b.rows(store::Table::authority) == 0);
+  CHECK(b.rows(store::Table::chunk) == 0);
+  CHECK(b.rows(store::Table::page_sums) == 0);
+  CHECK(b.rows(store::Table::intent) == 0);
+}
+
+TEST_CASE("a repeated change gets the first answer, an older one is refused") {
+  ShardBench b;
+  auto first = b.create(b.root(), "once");
+  REQUIRE(first);
+  b.repeat = true;
+  auto again = b.create(b.root(), "once");
+  REQUIRE(again);
+  CHECK(again->ino == first->ino);
+  b.kill();
+  b.attach();
+  again = b.create(b.root(), "once");
+  REQUIRE(again);
+  CHECK(again->ino == first->ino);
+  b.repeat = false;
+  CHECK(b.create(b.root(), "next"));
+  b.sequence -= 2;
+  CHECK(b.create(b.root(), "late").error().code == Code::old_sequence);
+  CHECK(b.lookup(b.root(), "late").error().code == Code::not_found);
+}
+
+TEST_CASE("inode numbers are never used again, over kills and power cuts") {
+  ShardBench b;
+  std::set<std::uint64_t> seen;
+  for (int round = 0; round < 6; ++round) {
+    for (int i = 0; i < 5; ++i) {
+      auto made = b.create(b.root(), "f" + std::to_string(round) + "." + std::to_string(i));
+      REQUIRE(made);
+      CHECK(seen.insert(made->ino.value).second);
+    }
+    if (round % 2 == 0)
+      b.kill();
+    else
+      b.power_cut(round);
+    b.attach();
+  }
+}
+
+TEST_CASE("bad names, wrong epochs, unknown sessions are refused") {
+  ShardBench b;
+  CHECK(b.create(b.root(), "..").error().code == Code::invalid);
+  CHECK(b.create(b.root(), "a/b").error().code == Code::invalid);
+  CHECK(b.create(b.root(), std::string("a\0b", 3)).error().code == Code::invalid);
+  CHECK(b.create(b.root(), std::string(256, 'n')).error().code == Code::name_too_long);
+  CHECK(b.create(b.root(), std::string(255, 'n')));
+  CHECK(b.create(Ino(12345), "x").error().code == Code::not_found);
+}
+}

@@ -1,0 +1,88 @@
+// storage_dir: what a directory is, its papers over crashes, the clean mark.
+#include <doctest/doctest.h>
+
+#include "magmad/store/metadata_store.h"
+#include "magmad/store/storage_dir.h"
+#include "tests/lib/sim_disk.h"
+#include "tests/lib/sim_executor.h"
+#include "tests/lib/store_fixture.h"
+
+namespace magma::store {
+namespace {
+
+using test::SeedRandom;
+using test::SimDisk;
+using test::SimExecutor;
+
+VolcanoPapers papers(std::string nick) {
+  return {.uuid = "0f0e0d0c-1234", .nick = std::move(nick), .fqdn = "wallace.example.org",
+          .small_files = 4096, .created = "2025-01-01T00:00:00Z"};
+}
+
+void put_file(SimDisk& disk, std::string_view path, std::string_view text) {
+  auto file = disk.open(path, sys::Disk::Open::create);
+  REQUIRE(file.has_value());
+  REQUIRE((*file)->truncate(0).has_value());
+  REQUIRE((*file)->write_at(as_bytes(text), 0).has_value());
+}
+
+TEST_CASE("storage: empty, unfinished, ours, newer and foreign directories are told apart") {
+  SimDisk disk;
+  CHECK(*inspect_storage(disk) == StorageState::empty);
+  REQUIRE(disk.make_directory("lost+found").has_value());
+  CHECK(*inspect_storage(disk) == StorageState::empty);
+  SimExecutor executor;
+  REQUIRE(MetadataStore::open(disk, executor, true).has_value());
+  CHECK(*inspect_storage(disk) == StorageState::unfinished);
+  REQUIRE(clear_unfinished(disk).has_value());
+  CHECK(*inspect_storage(disk) == StorageState::empty);
+  REQUIRE(MetadataStore::open(disk, executor, true).has_value());
+  REQUIRE(write_papers(disk, papers("wallace")).has_value());
+  CHECK(*inspect_storage(disk) == StorageState::ours);
+  CHECK(*read_papers(disk) == papers("wallace"));
+
+  put_file(disk, "volcano.json", R"({"format": 2, "uuid": "x", "nick": "y"})");
+  CHECK(inspect_storage(disk).error().code == Code::too_new);
+  for (std::string_view bad : {"", "{", "[]", "{}", R"({"format": 1})", R"({"format": -1})",
+                               R"({"format": 1, "uuid": 5, "nick": "y"})",
+                               R"({"format": 1, "uuid": "x", "nick": "y", "small_files": "a"})"}) {
+    put_file(disk, "volcano.json", bad);
+    CHECK(inspect_storage(disk).error().code == Code::not_magma);
+  }
+  SimDisk foreign;
+  put_file(foreign, "thesis.tex", "x");
+  CHECK(inspect_storage(foreign).error().code == Code::not_magma);
+}
+
+TEST_CASE("storage: papers are the old or the new ones after a power cut") {
+  unsigned old_found = 0, new_found = 0;
+  for (std::uint64_t seed = 1; seed <= 200; ++seed) {
+    SimDisk disk;
+    SeedRandom random(seed);
+    REQUIRE(write_papers(disk, papers("old")).has_value());
+    disk.fail_call(1 + random.below(7));
+    bool done = write_papers(disk, papers("new")).has_value();
+    disk.no_faults();
+    disk.power_cut(random);
+    auto found = read_papers(disk);
+    REQUIRE(found.has_value());
+    (found->nick == "new" ? new_found : old_found) += 1;
+    if (done) CHECK(found->nick == "new");
+  }
+  CHECK(old_found > 20);
+  CHECK(new_found > 20);
+}
+
+TEST_CASE("storage: the clean mark is there after a clean stop only") {
+  SimDisk disk;
+  SeedRandom random(1);
+  CHECK_FALSE(*take_clean_mark(disk));
+  REQUIRE(leave_clean_mark(disk).has_value());
+  disk.power_cut(random);
+  CHECK(*take_clean_mark(disk));
+  disk.power_cut(random);
+  CHECK_FALSE(*take_clean_mark(disk));
+}
+
+}  // namespace
+}  // namespace magma::store
