@@ -1,1 +1,2 @@
-man_pages =
+# Manual pages in this folder; mount.magma/sources.mk adds its own.
+man_pages = doc/man/magma.1 doc/man/magmad.8

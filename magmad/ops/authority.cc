@@ -129,8 +129,10 @@ void truncate_content(Shard& shard, Ino ino, store::AuthorityRow& row, std::uint
   row.ctime = std::max(row.ctime, when);
   ++row.data_version;
   put_authority(shard, ino, row);
-  if (!parts.empty())
-    shard.operations().commit_now(row.key.slot(), OperationKind::truncate, std::move(parts));
+  if (parts.empty()) return;
+  OpId op = shard.operations().commit_now(row.key.slot(), OperationKind::truncate,
+                                          std::move(parts), ApplyWhen::durable);
+  shard.operations().hold_until_applied(op, ino, kContentLockName);
 }
 
 wire::MovedReply moved_reply(const store::AuthorityRow& row) {

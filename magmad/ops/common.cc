@@ -133,7 +133,8 @@ void reap(Shard& shard, Ino ino, const store::InodeRow& row) {
       if (row.key)
         shard.operations().commit_now(home, OperationKind::drop_content,
                                       {{row.key->slot(), PartKind::drop_authority, false, 0,
-                                        wire::encode(DropAuthority{ino})}});
+                                        wire::encode(DropAuthority{ino})}},
+                                      ApplyWhen::durable_lazily);
       break;
   }
   if (S_ISLNK(row.mode)) shard.erase(Shard::inline_key(ino));

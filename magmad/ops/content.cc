@@ -63,7 +63,7 @@ void spilled(Shard& shard, OpId op, Ino ino, const ring::Key& key, Result<Bytes>
   if (shard.opens_of(ino).writers > 0)
     if (auto marked = mark_inode(shard, ino, *row); !marked) shard.poison(marked.error());
   shard.put_inode(ino, *row);
-  RequestPtr request = shard.operations().commit(op, {}, false);
+  RequestPtr request = shard.operations().commit(op, {}, ApplyWhen::at_once);
   shard.rerun(std::move(request));
 }
 
@@ -189,6 +189,10 @@ bool resize_home_file(Shard& shard, RequestPtr& request, Ino ino, store::InodeRo
 Resize set_size(Shard& shard, RequestPtr& request, Ino ino, store::InodeRow& row,
                 std::uint64_t size, const ring::Key& key_for_chunks, WallTime when) {
   if (row.place == store::ContentPlace::chunks) {
+    if (shard.is_locked(ino, kContentLockName)) {
+      shard.park(std::move(request), ino, kContentLockName);
+      return Resize::taken;
+    }
     auto authority = authority_of(shard, ino, *row.key);
     if (!authority) {
       shard.refuse(std::move(request), Error{Code::io, "the size authority's row is missing"});

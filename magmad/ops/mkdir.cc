@@ -24,7 +24,7 @@ void enter(Shard& shard, OpId op, const wire::MkdirRequest& message, WallTime wh
             store::EntryRow{made->ino, DT_DIR, message.key, 0});
   ++dir->row.nlink;
   touch_directory(shard, message.dir, dir->row, when);
-  RequestPtr request = shard.operations().commit(op, {}, false);
+  RequestPtr request = shard.operations().commit(op, {}, ApplyWhen::durable_lazily);
   auto row = shard.inode(made->ino);
   if (!row) return shard.refuse(std::move(request), Error{Code::io, "new directory is gone"});
   shard.answer(std::move(request), entry_reply(shard, made->ino, *row));

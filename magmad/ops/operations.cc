@@ -14,6 +14,17 @@ enum class PartState : std::uint8_t { prepared = 1, done = 2 };
 
 unsigned database_of(ring::Slot slot) { return slot.value % store::kDatabases; }
 
+// The inode whose chunks a truncate's parts cut or drop; none if they say none.
+Ino truncated_inode(const std::vector<PartSpec>& parts) {
+  for (const PartSpec& part : parts) {
+    if (part.kind == PartKind::cut_chunk)
+      if (auto body = wire::decode<CutChunk>(part.body)) return body->ino;
+    if (part.kind == PartKind::drop_chunk)
+      if (auto body = wire::decode<DropChunk>(part.body)) return body->ino;
+  }
+  return Ino{};
+}
+
 store::RowKey intent_key(OpId op) { return {store::Table::intent, op.value, 0, {}}; }
 
 }  // namespace
@@ -68,7 +79,7 @@ RequestPtr Operations::abort(OpId op) {
   return std::move(operation.request);
 }
 
-RequestPtr Operations::commit(OpId op, std::vector<PartSpec> more, bool durable_first) {
+RequestPtr Operations::commit(OpId op, std::vector<PartSpec> more, ApplyWhen when) {
   auto found = active_.find(op.value);
   MAGMA_CHECK(found != active_.end());
   Active operation = std::move(found->second);
@@ -87,18 +98,33 @@ RequestPtr Operations::commit(OpId op, std::vector<PartSpec> more, bool durable_
   committed.kind = operation.kind;
   committed.parts = std::move(intent.parts);
   committed.answered.resize(committed.parts.size());
-  if (durable_first)
-    apply_after_sync_.emplace_back(database_of(ring::coordinator_of(op)), op);
-  else
-    send_applies(op, committed);
+  switch (when) {
+    case ApplyWhen::at_once:
+      send_applies(op, committed);
+      break;
+    case ApplyWhen::durable:
+      apply_after_sync_.emplace_back(database_of(ring::coordinator_of(op)), op);
+      break;
+    case ApplyWhen::durable_lazily:
+      apply_lazily_.push_back(op);
+      break;
+  }
   return std::move(operation.request);
 }
 
-void Operations::commit_now(ring::Slot coordinator, OperationKind kind,
-                            std::vector<PartSpec> parts) {
+void Operations::hold_until_applied(OpId op, Ino ino, std::string_view name) {
+  auto found = committed_.find(op.value);
+  MAGMA_CHECK(found != committed_.end());
+  shard_.lock(ino, name, op);
+  found->second.locks.emplace_back(ino, std::string(name));
+}
+
+OpId Operations::commit_now(ring::Slot coordinator, OperationKind kind,
+                            std::vector<PartSpec> parts, ApplyWhen when) {
   OpId op = begin(coordinator, kind, nullptr);
   // What the parts take away (links, content) is needed if a power cut takes the commit back.
-  commit(op, std::move(parts), true);
+  commit(op, std::move(parts), when);
+  return op;
 }
 
 // Sends applies of the stage under way, a bounded number at a time.
@@ -128,6 +154,8 @@ void Operations::stage_done(OpId op, Committed& operation) {
     return;
   }
   operation.state = Stage::applied;
+  for (const auto& [ino, name] : operation.locks) shard_.unlock(ino, name, op);
+  operation.locks.clear();
   std::fill(operation.answered.begin(), operation.answered.end(), false);
   operation.answers = 0;
   to_settle_.push_back(op);
@@ -245,7 +273,7 @@ void Operations::on_apply(SlotMessage message) {
   bool done_before = row && row->state == static_cast<std::uint8_t>(PartState::done);
   if (!done_before) {
     const Bytes& record = row ? row->body : message.body;
-    apply_part(shard_, {message.op, message.to}, message.kind, record);
+    apply_part(shard_, {message.op, message.to}, message.kind, record, !row.has_value());
     if (must_remember(message.kind)) {
       store::PartRow done{static_cast<std::uint8_t>(message.kind),
                           static_cast<std::uint8_t>(PartState::done), {}};
@@ -350,7 +378,22 @@ void Operations::committed() {
   }
 }
 
+// Applies of operations nobody waits for, once everything committed so far is durable.
+void Operations::apply_lazy_ones() {
+  if (apply_lazily_.empty()) return;
+  auto ops = std::make_shared<std::vector<OpId>>(std::move(apply_lazily_));
+  apply_lazily_.clear();
+  shard_.metadata().sync_all([this, ops, generation = generation_](Result<void> synced) {
+    if (!synced || generation != generation_) return;
+    for (OpId op : *ops)
+      if (auto found = committed_.find(op.value); found != committed_.end())
+        send_applies(op, found->second);
+  });
+}
+
+// Between batches: nothing is uncommitted.
 void Operations::on_tick() {
+  apply_lazy_ones();
   for (OpId op : to_settle_) {
     auto found = committed_.find(op.value);
     if (found == committed_.end() || found->second.state != Stage::applied) continue;
@@ -379,6 +422,7 @@ Result<void> Operations::reload() {
   outbox_.clear();
   after_sync_.clear();
   apply_after_sync_.clear();
+  apply_lazily_.clear();
   std::optional<Error> broken;
   for (unsigned database = 0; database < store::kDatabases; ++database) {
     auto visit_intent = [&](const store::MetadataStore::ScanRow& row) {
@@ -415,6 +459,10 @@ Result<void> Operations::reload() {
   if (broken) return fail(*broken);
   for (auto& [id, operation] : committed_) {
     ++shard_.counters().operations_recovered;
+    if (operation.kind == OperationKind::truncate)
+      if (Ino ino = truncated_inode(operation.parts); ino != Ino{})
+        if (!shard_.is_locked(ino, kContentLockName))
+          hold_until_applied(OpId(id), ino, kContentLockName);
     send_applies(OpId(id), operation);
   }
   for (SlotMessage& message : outbox_) inbox_.push_back(std::move(message));

@@ -9,6 +9,7 @@
 //   prepare(part)              ->    checks, locks, PartRow prepared          (abortable)
 //                              <-    prepared / refused
 //   commit: own rows + IntentRow
+//   (the commit is durable)
 //   apply(part)                ->    effect, PartRow done or kept, unlock
 //                              <-    applied
 //   settle(part)               ->    PartRow erased (unless it must stay), synced
@@ -23,8 +24,7 @@
 //
 // Power loss: databases are synced apart, so a commit may be lost on one side. An intent is erased
 // only when every part is durable, a part row only when the end of its intent is durable or asking
-// again is harmless; a part whose undoing would be visible (rename source) is applied only after
-// the commit is durable. What is left is found by reload() and driven to its end.
+// again is harmless; a part is applied only after the commit is durable (ApplyWhen). What is left is found by reload() and driven to its end.
 //
 // Messages between slots of this volcano are delivered by the next round of Shard::flush, after
 // the commit of the batch that sent them.
@@ -86,6 +86,15 @@ struct IntentBody {
   }
 };
 
+// When the parts of a committed operation are applied. A part that could not be told from an
+// unfinished one once it is done (or whose undoing would be visible) waits until the commit is on
+// stable storage.
+enum class ApplyWhen : std::uint8_t {
+  at_once,
+  durable,         // after a sync begun now: somebody may wait for the part
+  durable_lazily,  // after the next periodic sync: nobody does
+};
+
 enum class Verb : std::uint8_t {
   prepare = 1, prepared, abort, apply, applied, settle, settled, forget, ask, unknown,
 };
@@ -133,11 +142,13 @@ class Operations {
   RequestPtr abort(OpId op);
   // The commit point: writes the intent (in the open batch, with the caller's own rows), frees the
   // locks held, and gives the request back, to be answered in the same batch. Parts prepared
-  // earlier come first, `more` after them. `durable_first`: parts are applied only once the commit
-  // is on stable storage.
-  RequestPtr commit(OpId op, std::vector<PartSpec> more, bool durable_first);
+  // earlier come first, `more` after them.
+  RequestPtr commit(OpId op, std::vector<PartSpec> more, ApplyWhen when);
   // begin and commit in one: an operation that needs no preparation.
-  void commit_now(ring::Slot coordinator, OperationKind kind, std::vector<PartSpec> parts);
+  OpId commit_now(ring::Slot coordinator, OperationKind kind, std::vector<PartSpec> parts,
+                  ApplyWhen when);
+  // Holds (ino, name) from the commit_now that just ended until its parts are applied.
+  void hold_until_applied(OpId op, Ino ino, std::string_view name);
   bool is_active(OpId op) const { return active_.contains(op.value); }
 
   // ---- shard
@@ -172,6 +183,7 @@ class Operations {
     std::vector<bool> answered;  // applied, then settled
     std::size_t answers = 0;
     std::size_t next = 0;        // next part to send an apply for
+    std::vector<std::pair<Ino, std::string>> locks;  // freed when all is applied
     std::uint8_t stage = 0;      // being applied
     Stage state = Stage::applying;
   };
@@ -192,6 +204,7 @@ class Operations {
   void send_applies(OpId op, Committed& operation);
   void stage_done(OpId op, Committed& operation);
   void release(OpId op, const Active& operation);
+  void apply_lazy_ones();
   store::RowKey part_key(const SlotMessage& message) const;
 
   Shard& shard_;
@@ -204,6 +217,7 @@ class Operations {
   // Sent once the named database is durable past the batch that asked.
   std::vector<std::pair<unsigned, SlotMessage>> after_sync_;
   std::vector<std::pair<unsigned, OpId>> apply_after_sync_;
+  std::vector<OpId> apply_lazily_;
   std::uint64_t generation_ = 0;  // of this memory: late callbacks of an older one are dropped
 };
 

@@ -175,7 +175,8 @@ void apply_drop_authority(Shard& shard, PartPlace place, const DropAuthority& bo
                      wire::encode(DropChunk{body.ino, chunk})});
   shard.erase(key);
   if (!parts.empty())
-    shard.operations().commit_now(place.slot, OperationKind::drop_chunks, std::move(parts));
+    shard.operations().commit_now(place.slot, OperationKind::drop_chunks, std::move(parts),
+                                  ApplyWhen::durable_lazily);
 }
 
 void apply_cut_chunk(Shard& shard, PartPlace place, const CutChunk& body) {
@@ -283,14 +284,15 @@ void abort_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record) {
   }
 }
 
-void apply_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record) {
+void apply_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record, bool is_redo) {
   switch (kind) {
     case PartKind::make_directory: {
       auto body = record_as<MakeDirectory>(shard, record);
       if (!body || body->ino == Ino{}) return;
       auto row = shard.inode(body->ino);
       if (row && (row->state != store::InodeState::pending || row->op != place.op)) return;
-      if (!row) row = new_directory(*body);  // a power cut took it, not the commit
+      if (!row && !is_redo) return;  // removed again meanwhile
+      if (!row) row = new_directory(*body);
       row->state = store::InodeState::alive;
       row->op = OpId{};
       shard.put_inode(body->ino, *row);

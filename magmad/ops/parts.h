@@ -160,7 +160,8 @@ void prepare_part(Shard& shard, PartPlace place, PartKind kind, Bytes body,
                   UniqueFunction<void(Result<Prepared>)> done);
 void abort_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record);
 // `record`: of the PartRow if the part was prepared, else the spec's body. Errors poison the batch.
-void apply_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record);
+// `is_redo`: there was no PartRow, so the part was never prepared, or a power cut took what was.
+void apply_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record, bool is_redo);
 // After a restart: takes the locks a prepared part holds.
 void restore_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record);
 // Whether applying twice would do harm, so that a PartRow must remember that it was done.
@@ -168,6 +169,8 @@ bool must_remember(PartKind kind);
 // Whether the answer to a prepare is the record itself, with which apply can redo the part.
 bool is_answer_record(PartKind kind);
 
+// Held on an inode while a truncate's cuts are still to be applied: its chunks wait for them.
+inline constexpr std::string_view kContentLockName = "content";
 // The key under which the rename lock is held in Shard's table of locks.
 inline constexpr std::string_view kRenameLockName = "rename";
 

@@ -53,6 +53,8 @@ void read_home(Shard& shard, RequestPtr request, const wire::ReadRequest& messag
 }
 
 void read_chunk(Shard& shard, RequestPtr request, const wire::ReadRequest& message) {
+  if (shard.is_locked(message.ino, kContentLockName))
+    return shard.park(std::move(request), message.ino, kContentLockName);
   auto chunk = static_cast<std::uint32_t>(message.offset / store::kChunkBytes);
   std::uint64_t start = message.offset % store::kChunkBytes;
   ring::Slot slot = crypto::key_of_chunk(*message.key, chunk).slot();

@@ -118,7 +118,8 @@ void rename_here(Shard& shard, RequestPtr request, const wire::RenameRequest& me
   enter_destination(shard, message, dir, source, target, when, parts);
   touch_ctime(shard, source.ino, when);
   if (!parts.empty())
-    shard.operations().commit_now(request->head.slot, OperationKind::rename, std::move(parts));
+    shard.operations().commit_now(request->head.slot, OperationKind::rename, std::move(parts),
+                                  ApplyWhen::durable);
   shard.answer(std::move(request), wire::EmptyReply{});
 }
 
@@ -200,8 +201,8 @@ struct Rename : std::enable_shared_from_this<Rename> {
     });
   }
 
-  // The inode must not be lost in a power cut that the destination's entry survives: its database
-  // is synced before the commit, unless it is durable or the destination's own.
+  // The new entry may become durable before the rows it leads to (the inode, the intent that made a
+  // directory), which lie in other databases: they are made durable first.
   void sync_source(bool has_target_to_prepare) {
     auto next = [self = shared_from_this(), has_target_to_prepare](Result<void> synced) {
       if (!self->shard.operations().is_active(self->op)) return;
@@ -211,9 +212,8 @@ struct Rename : std::enable_shared_from_this<Rename> {
       else
         self->commit();
     };
-    unsigned database = ring::home_of(source.ino).value % store::kDatabases;
-    if (database == ring::home_of(message.to_dir).value % store::kDatabases) return next({});
-    shard.metadata().sync(database, std::move(next));
+    if (within) return next({});
+    shard.metadata().sync_all(std::move(next));
   }
 
   void prepare_target() {
@@ -238,7 +238,8 @@ struct Rename : std::enable_shared_from_this<Rename> {
                        wire::encode(SetParent{source.ino, message.to_dir, when})});
     else
       touch_ctime(shard, source.ino, when);
-    RequestPtr request = shard.operations().commit(op, std::move(parts), !within);
+    RequestPtr request = shard.operations().commit(
+        op, std::move(parts), within ? ApplyWhen::durable_lazily : ApplyWhen::durable);
     shard.answer(std::move(request), wire::EmptyReply{});
   }
 };

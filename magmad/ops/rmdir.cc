@@ -20,7 +20,7 @@ void leave(Shard& shard, OpId op, const wire::RmdirRequest& message, Result<Byte
   shard.erase(Shard::entry_key(message.dir, message.name));
   --dir->row.nlink;
   touch_directory(shard, message.dir, dir->row, shard.time());
-  RequestPtr request = shard.operations().commit(op, {}, true);
+  RequestPtr request = shard.operations().commit(op, {}, ApplyWhen::durable_lazily);
   shard.answer(std::move(request), wire::EmptyReply{});
 }
 

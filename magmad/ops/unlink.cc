@@ -24,7 +24,8 @@ void unlink(Shard& shard, RequestPtr request, wire::UnlinkRequest message) {
   if (is_remote) {
     shard.operations().commit_now(home, OperationKind::unlink,
                                   {{ring::home_of(entry->ino), PartKind::link_count, false, 0,
-                                    wire::encode(LinkCount{entry->ino, -1, when})}});
+                                    wire::encode(LinkCount{entry->ino, -1, when})}},
+                                  ApplyWhen::durable);
   } else if (auto row = shard.inode(entry->ino)) {
     drop_link(shard, entry->ino, std::move(*row), when);
   }

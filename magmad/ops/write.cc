@@ -169,6 +169,8 @@ bool write_pieces(Shard& shard, RequestPtr& request, const std::vector<ChunkPiec
 }
 
 void write_chunk(Shard& shard, RequestPtr request, const wire::WriteRequest& message) {
+  if (shard.is_locked(message.ino, kContentLockName))
+    return shard.park(std::move(request), message.ino, kContentLockName);
   Ino ino = message.ino;
   const ring::Key& key = *message.key;
   auto authority = authority_of(shard, ino, key);

@@ -136,7 +136,11 @@ bool crash_after(const Step& step, Crash how, std::uint64_t changes, const std::
     // The 60,000 bytes that were synced must be there whatever became of the new ones.
     auto bytes = s.read(t.small, 0, 60'000, 1);
     CHECK(bytes.has_value());
-    if (bytes) CHECK(*bytes == pattern(60'000, 2));
+    const Bytes wanted = pattern(60'000, 2);
+    std::size_t same = 0;
+    while (bytes && same < bytes->size() && same < wanted.size() && (*bytes)[same] == wanted[same])
+      ++same;
+    CHECK(same == wanted.size());
   } else if (was_answered && how == Crash::kill) {
     CHECK(tree == new_tree);
   } else {

@@ -83,6 +83,9 @@ class RandomWorkload {
   bool check_attr(std::size_t line, NodeId node, const wire::Attr& attr);
   void changed(NodeId node) { synced_.erase(node); }
   void path_changed(NodeId node);
+  // A name of the node went: it is gone, or lives while it is open. The inode's home may hear of it
+  // only once the commit is on stable storage; until then it is not asked, and its nlink may lag.
+  void lost_name(NodeId node);
 
   void do_lookup(Worker& worker);
   void do_getattr(Worker& worker);
@@ -126,6 +129,8 @@ class RandomWorkload {
   std::map<NodeId, Synced> synced_;
   std::map<NodeId, Instant> path_since_;
   std::vector<NodeId> gone_;
+  std::map<NodeId, Instant> lost_name_at_;
+  unsigned generation_ = 0;  // of the oracle: a power cut begins a new one
   bool halted_ = false;
   unsigned left_ = 0;
   unsigned under_way_ = 0;

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "libmagma/base/log.h"
+#include "magmad/store/fsck.h"
 #include "tests/lib/sometimes.h"
 
 namespace magma::test {
@@ -93,7 +94,7 @@ class Run {
     workload_.start_operations(profile_.operations);
     cluster_.run_for(milliseconds(static_cast<std::int64_t>(random_.below(30))));
     if (!cluster_.stop_volcano()) return fail_with(cluster_.last_error());
-    check_storage();
+    check_storage(true);
     cluster_.run_for(milliseconds(static_cast<std::int64_t>(random_.below(3000))));
     if (start()) wait_for_workload();
   }
@@ -110,7 +111,7 @@ class Run {
       cluster_.crash_volcano(how_really(how));
     const Instant crashed_at = cluster_.now();
     if (how == Crash::power_cut) workload_.halt();
-    check_storage();
+    check_storage(false);
     cluster_.run_for(milliseconds(static_cast<std::int64_t>(random_.below(2000))));
     if (!start()) return;
     sometimes(how == Crash::kill ? "crash: recovered from a kill" : "crash: recovered from a power cut");
@@ -134,8 +135,8 @@ class Run {
       fail_with("operations are not done after 900 s");
   }
 
-  void check_storage() {
-    if (auto problem = fsck_problem(cluster_)) fail_with("fsck: " + *problem);
+  void check_storage(bool after_clean_stop) {
+    if (auto problem = fsck_problem(cluster_, after_clean_stop)) fail_with("fsck: " + *problem);
   }
 
   void end() {
@@ -143,7 +144,7 @@ class Run {
     workload_.verify();
     for (unsigned i = 0; i < profile_.clients; ++i) cluster_.stop_client(i);
     if (!cluster_.stop_volcano()) return fail_with(cluster_.last_error());
-    check_storage();
+    check_storage(true);
   }
 
   void count() {
@@ -220,6 +221,17 @@ RunResult run_profile(const RunProfile& profile, const RunHooks& hooks) {
   return run.run();
 }
 
-std::optional<std::string> fsck_problem(SimCluster&) { return std::nullopt; }
+std::optional<std::string> fsck_problem(SimCluster& cluster, bool after_clean_stop) {
+  SimExecutor executor;
+  store::FsckOptions options;
+  options.deep = true;
+  options.unclean = !after_clean_stop;
+  auto report = store::fsck(cluster.disk(), executor, std::move(options));
+  if (!report) return "it could not check: " + describe(report.error());
+  sometimes("fsck: ran");
+  if (report->clean()) return std::nullopt;
+  return fmt::format("{} problems, the first: {}", report->problems_total,
+                     report->problems.front().what);
+}
 
 }  // namespace magma::test

@@ -51,7 +51,7 @@ struct RunResult {
 RunResult run_profile(const RunProfile& profile, const RunHooks& hooks = {});
 
 // Problems fsck finds in the stopped volcano's storage; nothing if it is clean.
-std::optional<std::string> fsck_problem(SimCluster& cluster);
+std::optional<std::string> fsck_problem(SimCluster& cluster, bool after_clean_stop = false);
 
 // The last lines the product logged in this run.
 std::string last_log_lines();

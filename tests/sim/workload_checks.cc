@@ -201,6 +201,8 @@ void RandomWorkload::take_over(ModelFilesystem fresh, std::map<NodeId, Ino> inos
   synced_.clear();
   path_since_.clear();
   gone_.clear();
+  lost_name_at_.clear();
+  ++generation_;
   cluster_.run_for(seconds(3));  // releases arrive, what nobody has open is reaped
 }
 
