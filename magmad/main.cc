@@ -34,7 +34,6 @@ constexpr int kExitUsage = 1;
 constexpr int kExitSetUp = 64;
 constexpr int kExitStorage = 70;
 constexpr unsigned kStoreThreads = 8;
-constexpr Duration kSpin = microseconds(50);
 
 constexpr std::string_view kKeyFile = "network.key";  // in the storage directory
 

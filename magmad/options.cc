@@ -102,6 +102,9 @@ Result<ParsedOptions> parse_options(int argc, char** argv) {
   wipe_argument(argc, argv, options.passphrase);
   TRY_VALUE(options.address, sys::Address::parse(ip, port));
   options.address.port = port;
+  if (options.address.is_any())
+    return fail(Code::invalid, "-i " + ip + ": clients are told this address, so it must be one "
+                                            "they can reach");
   if (!console.empty()) {
     TRY_VALUE(sys::Address address, sys::Address::parse(console, kConsolePort));
     options.console = address;

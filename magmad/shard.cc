@@ -496,6 +496,7 @@ bool Shard::is_space_short() {
 // ---- the batch
 
 bool Shard::has_work() const {
+  if (failed()) return !answers_.empty();
   return !answers_.empty() || !ready_.empty() || !ready_steps_.empty() || !touched_.empty() ||
          batch_error_.has_value() || operations_->has_messages() || metadata_.in_transaction();
 }
@@ -575,7 +576,10 @@ void Shard::fail_batch() {
   for (auto& request : waiting)
     if (request) push_answer(*request, false, code, {}, {});
   batch_error_.reset();
-  if (auto done = reload(); !done) log_error("reload_failed error={}", describe(done.error()));
+  if (auto done = reload(); !done) {
+    log_error("reload_failed error=\"{}\"", describe(done.error()));
+    broken_ = true;
+  }
   batch_error_.reset();
 }
 

@@ -95,7 +95,8 @@ class Shard {
   Instant deadline() const;
   void on_timer();
   Result<void> stop();
-  bool failed() const { return metadata_.failed(); }
+  // For good: a sync failed, or the rows could not be read again after a failed batch.
+  bool failed() const { return broken_ || metadata_.failed(); }
   ShardStats stats() const { return stats_; }
 
   // ---- rows, for operations. A failed read or write poisons the batch (see above); reads then
@@ -281,6 +282,7 @@ class Shard {
   bool sync_running_ = false;
   bool space_short_ = false;
   bool stopping_ = false;
+  bool broken_ = false;
   ShardStats stats_;
 };
 

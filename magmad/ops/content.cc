@@ -51,7 +51,9 @@ void spilled(Shard& shard, OpId op, Ino ino, const ring::Key& key, Result<Bytes>
     Error error = prepared ? Error{Code::stale, {}} : prepared.error();
     return shard.refuse(std::move(request), error);
   }
-  if (row->place == store::ContentPlace::home_file) {
+  // At the home slot itself chunk 0 is the same file as the home file.
+  bool same_file = key.slot() == ring::home_of(ino);
+  if (row->place == store::ContentPlace::home_file && !same_file) {
     store::ContentId id{ring::home_of(ino), ino, 0};
     if (auto removed = shard.content().remove(id); !removed) shard.poison(removed.error());
     shard.erase(id.row(store::Table::chunk));

@@ -24,7 +24,8 @@
 //
 // Power loss: databases are synced apart, so a commit may be lost on one side. An intent is erased
 // only when every part is durable, a part row only when the end of its intent is durable or asking
-// again is harmless; a part is applied only after the commit is durable (ApplyWhen). What is left is found by reload() and driven to its end.
+// again is harmless; a part is applied only after the commit is durable (ApplyWhen). What is left
+// is found by reload() and driven to its end.
 //
 // Messages between slots of this volcano are delivered by the next round of Shard::flush, after
 // the commit of the batch that sent them.
@@ -59,6 +60,7 @@ enum class OperationKind : std::uint8_t {
   drop_content = 6,
   drop_chunks = 7,
   truncate = 8,
+  drop_tree = 9,
 };
 
 // A part of a committed operation, as the intent row keeps it.

@@ -121,6 +121,46 @@ void apply_rename_source(Shard& shard, PartPlace place, const RenameSource& body
   shard.unlock(body.dir, body.name, place.op);
 }
 
+// ---- drop_tree
+
+// A directory that a power cut has undone (its entry was lost, its object was not) may have got
+// entries in the meantime: they were never synced, for that would have synced the directory's own
+// entry, and they go with it.
+void drop_tree(Shard& shard, ring::Slot slot, Ino dir) {
+  struct Found {
+    std::string name;
+    store::EntryRow row;
+  };
+  std::vector<Found> entries;
+  auto visit = [&](const store::MetadataStore::ScanRow& row) {
+    if (auto entry = wire::decode<store::EntryRow>(row.image))
+      entries.push_back({std::string(row.c), *entry});
+    return true;
+  };
+  store::RowKey from{store::Table::entry, dir.value, 0, {}};
+  store::RowKey to{store::Table::entry, dir.value, ~std::uint64_t{0} >> 1,
+                   std::string(wire::kNameBytesMax + 1, '\xff')};
+  if (auto done = shard.metadata().scan(from, to, visit); !done) shard.poison(done.error());
+  std::vector<PartSpec> parts;
+  for (const Found& entry : entries) {
+    ring::Slot home = ring::home_of(entry.row.ino);
+    shard.erase(Shard::entry_key(dir, entry.name));
+    if (entry.row.type == DT_DIR) {
+      parts.push_back({home, PartKind::drop_tree, false, 0,
+                       wire::encode(RemoveDirectory{entry.row.ino})});
+    } else if (home != slot) {
+      parts.push_back({home, PartKind::link_count, false, 0,
+                       wire::encode(LinkCount{entry.row.ino, -1, shard.time()})});
+    } else if (auto row = shard.inode(entry.row.ino)) {
+      drop_link(shard, entry.row.ino, std::move(*row), shard.time());
+    }
+  }
+  if (!parts.empty())
+    shard.operations().commit_now(slot, OperationKind::drop_tree, std::move(parts),
+                                  ApplyWhen::durable_lazily);
+  if (shard.inode(dir)) shard.erase(Shard::inode_key(dir));
+}
+
 // ---- take_content
 
 void prepare_take_content(Shard& shard, PartPlace place, TakeContent body, Done done) {
@@ -248,6 +288,7 @@ void prepare_part(Shard& shard, PartPlace place, PartKind kind, Bytes raw, Done 
     case PartKind::cut_chunk:
     case PartKind::drop_chunk:
     case PartKind::set_parent:
+    case PartKind::drop_tree:
       break;
   }
   done(fail(Code::malformed));
@@ -257,7 +298,7 @@ void abort_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record) {
   switch (kind) {
     case PartKind::make_directory:
       if (auto body = record_as<MakeDirectory>(shard, record))
-        shard.erase(Shard::inode_key(body->ino));
+        drop_tree(shard, place.slot, body->ino);
       return;
     case PartKind::remove_directory:
       if (auto body = record_as<RemoveDirectory>(shard, record))
@@ -269,7 +310,10 @@ void abort_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record) {
       return;
     case PartKind::take_content:
       if (auto body = record_as<TakeContent>(shard, record)) {
-        remove_chunk(shard, {place.slot, body->ino, 0});
+        // At the file's own home, chunk 0 may be the home file it still lives in.
+        auto row = place.slot == ring::home_of(body->ino) ? shard.inode(body->ino) : std::nullopt;
+        if (!row || row->place != store::ContentPlace::home_file)
+          remove_chunk(shard, {place.slot, body->ino, 0});
         shard.erase(authority_key(body->ino, body->authority.key));
       }
       return;
@@ -280,6 +324,7 @@ void abort_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record) {
     case PartKind::cut_chunk:
     case PartKind::drop_chunk:
     case PartKind::set_parent:
+    case PartKind::drop_tree:
       return;  // never prepared
   }
 }
@@ -325,6 +370,10 @@ void apply_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record, b
     case PartKind::drop_chunk:
       if (auto body = record_as<DropChunk>(shard, record))
         remove_chunk(shard, {place.slot, body->ino, body->chunk});
+      return;
+    case PartKind::drop_tree:
+      if (auto body = record_as<RemoveDirectory>(shard, record))
+        drop_tree(shard, place.slot, body->ino);
       return;
     case PartKind::set_parent: {
       auto body = record_as<SetParent>(shard, record);

@@ -29,6 +29,7 @@ enum class PartKind : std::uint8_t {
   drop_chunk = 8,
   rename_lock = 9,       // the one lock for moving directories, at the root's slot
   set_parent = 10,       // of a moved directory
+  drop_tree = 11,        // a directory in one that a power cut has undone, with all in it
 };
 
 struct MakeDirectory {

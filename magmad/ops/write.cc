@@ -147,10 +147,9 @@ bool write_pieces(Shard& shard, RequestPtr& request, const std::vector<ChunkPiec
                   const wire::WriteRequest& message, store::AuthorityRow& authority) {
   for (const ChunkPiece& piece : pieces) {
     auto row = shard.get<store::ChunkRow>(piece.id.row(store::Table::chunk));
-    if (!row) {
-      row.emplace();
-      add_chunk(authority.chunks, piece.id.chunk);
-    }
+    if (!row) row.emplace();
+    // Every time: a power cut may have kept the chunk's row and lost the authority's.
+    add_chunk(authority.chunks, piece.id.chunk);
     bool own_sums = message.append || pieces.size() > 1;
     auto written = shard.content().write(
         piece.id, shard.version_of(piece.id.slot), piece.start, piece.bytes,

@@ -37,6 +37,7 @@ Result<std::unique_ptr<ContentStore>> ContentStore::open(sys::Disk& disk, sys::E
 
 Result<void> ContentStoreImpl::start() {
   TRY(files_.prepare());
+  TRY(metadata_.sync_now());  // what a removal row says is done below, and cannot be undone
   TRY(finish_removals());
   return load_hot();
 }
@@ -159,7 +160,18 @@ void ContentStoreImpl::prepare_write(const ContentId& id, const Version& version
   if (length == 0) return ready({});
   Content& c = content(id);
   if (c.sync_error) return ready(fail(*c.sync_error));
-  if (auto settled = settle_cut(c); !settled) return ready(std::move(settled));
+  if (c.cut) {
+    // What follows is written behind the cut, so it waits for it.
+    std::weak_ptr<int> alive = alive_;
+    c.after_cut.push_back([this, alive, id, version, offset, length,
+                           ready = std::move(ready)](Result<void> done) mutable {
+      if (alive.expired()) return;
+      if (!done) return ready(std::move(done));
+      prepare_write(id, version, offset, length, std::move(ready));
+    });
+    if (c.cut->committed) sync_cut(id);
+    return;
+  }
   auto hot = make_hot(c, version, offset, length);
   if (!hot) return ready(fail(std::move(hot.error())));
   if (*hot) return ready({});
@@ -192,11 +204,9 @@ void ContentStoreImpl::wait_for_hot(const ContentId& id, Done ready) {
     if (alive.expired()) return;
     Content& found = content(id);
     --found.users;
-    if (result) {
+    if (result)
       for (std::uint32_t index : indexes)
         if (HotRange* range = found.find_hot(index)) range->synced = true;
-      result = settle_cut(found);
-    }
     ready(std::move(result));
   });
 }
@@ -418,8 +428,7 @@ Result<void> ContentStoreImpl::truncate(const ContentId& id, const Version& vers
   Bytes image;
   ByteWriter(image).put(size);
   TRY(metadata_.put(id.row(Table::removal), version, image));
-  c.cut = PendingCut{.size = size};
-  cuts_uncommitted_.push_back(id);
+  set_cut(c, {.size = size});
   return {};
 }
 
@@ -498,8 +507,7 @@ Result<void> ContentStoreImpl::remove(const ContentId& id) {
     return {};
   }
   TRY(metadata_.put(id.row(Table::removal), {}, {}));
-  c.cut = PendingCut{.remove = true};
-  cuts_uncommitted_.push_back(id);
+  set_cut(c, {.remove = true});
   return {};
 }
 

@@ -34,11 +34,14 @@ struct HotRange {
   bool synced = false;      // its row is on stable storage: the range may be written
 };
 
-// A cut or removal that waits for the commit of its row, or whose doing has failed.
+// A cut or removal that waits until its row is on stable storage: done earlier, a power cut could
+// bring the rows back without the bytes. Reads already see it.
 struct PendingCut {
   std::uint64_t size = 0;
   bool remove = false;
   bool committed = false;
+  bool sync_asked = false;
+  std::uint64_t serial = 0;  // tells it from a later one of the same content
 };
 
 struct Content {
@@ -54,6 +57,7 @@ struct Content {
   Instant dirty_since{};
   std::vector<HotRange> hot;
   std::optional<PendingCut> cut;
+  std::vector<UniqueFunction<void(Result<void>)>> after_cut;  // what waits for it
   std::vector<UniqueFunction<void(Result<void>)>> syncing;  // answered by the sync under way
   std::vector<UniqueFunction<void(Result<void>)>> waiting;  // by the next
   bool sync_runs = false;
@@ -107,6 +111,8 @@ class ContentStoreImpl final : public ContentStore {
     bool remove = false;
     bool synced = false;
   };
+  std::uint64_t cut_serial_ = 0;
+  std::vector<ContentId> cuts_to_sync_;  // committed, nobody waits for them: at the next tick
   struct DiskRead {  // shared by the work and its end
     std::uint64_t offset = 0, length = 0, changes = 0;
     unsigned attempt = 0;
@@ -145,6 +151,9 @@ class ContentStoreImpl final : public ContentStore {
   void sync_done(const ContentId& id, std::uint64_t changes,
                  const std::vector<ContentFiles::Unsynced>& directories, Result<void> result);
   Result<void> follow_cut(Content& c);
+  void set_cut(Content& c, PendingCut cut);
+  void sync_cut(const ContentId& id);
+  void cut_durable(const ContentId& id, std::uint64_t serial, Result<void> synced);
   void follow_later(const ContentId& id, Followed followed);
   void tick_contents();
   bool cool(Content& c);

@@ -102,10 +102,46 @@ void ContentStoreImpl::committed() {
     Content* c = find(id);
     if (c == nullptr || !c->cut) continue;
     c->cut->committed = true;
-    if (auto done = follow_cut(*c); !done)  // tried again by the next prepare_write or start
-      log_warning("content_cut_failed path={} error=\"{}\"", content_path(id),
-                  describe(done.error()));
-    forget_if_idle(id);
+    if (c->after_cut.empty())
+      cuts_to_sync_.push_back(id);
+    else
+      sync_cut(id);
+  }
+}
+
+void ContentStoreImpl::set_cut(Content& c, PendingCut cut) {
+  cut.serial = ++cut_serial_;
+  c.cut = cut;
+  cuts_uncommitted_.push_back(c.id);
+}
+
+// Follows the cut once its row is on stable storage. Requires: it is committed.
+void ContentStoreImpl::sync_cut(const ContentId& id) {
+  Content* c = find(id);
+  if (c == nullptr || !c->cut || !c->cut->committed || c->cut->sync_asked) return;
+  c->cut->sync_asked = true;
+  std::weak_ptr<int> alive = alive_;
+  metadata_.sync(database_of(id), [this, alive, id, serial = c->cut->serial](Result<void> synced) {
+    if (!alive.expired()) cut_durable(id, serial, std::move(synced));
+  });
+}
+
+void ContentStoreImpl::cut_durable(const ContentId& id, std::uint64_t serial,
+                                   Result<void> synced) {
+  Content* c = find(id);
+  if (c == nullptr || !c->cut || c->cut->serial != serial) return;
+  auto done = synced ? follow_cut(*c) : std::move(synced);
+  if (!done) {  // done by the next start, which finds the row
+    log_warning("content_cut_failed path={} error=\"{}\"", content_path(id),
+                describe(done.error()));
+    if (c->cut) c->cut->sync_asked = false;
+  }
+  auto waiting = std::exchange(c->after_cut, {});
+  forget_if_idle(id);
+  std::weak_ptr<int> alive = alive_;
+  for (Done& waiter : waiting) {
+    waiter(done);
+    if (alive.expired()) return;
   }
 }
 
@@ -143,7 +179,10 @@ void ContentStoreImpl::rolled_back() {
     if (Content* c = find(id)) std::erase_if(c->hot, [](const HotRange& r) { return !r.committed; });
   auto cuts = std::exchange(cuts_uncommitted_, {});
   for (const ContentId& id : cuts)
-    if (Content* c = find(id); c != nullptr && c->cut && !c->cut->committed) c->cut.reset();
+    if (Content* c = find(id); c != nullptr && c->cut && !c->cut->committed) {
+      c->cut.reset();
+      for (Done& waiter : std::exchange(c->after_cut, {})) waiter(fail(Code::io, "rolled back"));
+    }
   for (Written& w : written_) suspects_.push_back(std::move(w));
   written_.clear();
   repair_suspects();
@@ -169,6 +208,7 @@ void ContentStoreImpl::on_tick(Instant now) {
   now_ = now;
   if (metadata_.failed()) return;
   repair_suspects();
+  for (const ContentId& id : std::exchange(cuts_to_sync_, {})) sync_cut(id);
   tick_contents();
   sync_removals();
   if (!metadata_.in_transaction()) erase_followed();

@@ -28,7 +28,11 @@ class FaultyDisk final : public sys::Disk {
   Result<sys::DiskSpace> space() override;
 
   // The first `changes` changes from now still happen, then the process is dead. 0: at once.
-  void freeze_after(std::uint64_t changes) { left_ = changes; freezes_ = true; frozen_ = changes == 0; }
+  void freeze_after(std::uint64_t changes) {
+    left_ = changes;
+    freezes_ = true;
+    frozen_ = changes == 0;
+  }
   void thaw() { freezes_ = frozen_ = false; }
   bool frozen() const { return frozen_; }
   bool freeze_pending() const { return freezes_ && !frozen_; }

@@ -67,8 +67,8 @@ class ModelFilesystem {
   Made mkdir(NodeId dir, std::string_view name, std::uint32_t mode, Owner owner);
   Made symlink(NodeId dir, std::string_view name, std::string_view target, Owner owner);
   // Opens what it made or found.
-  Made create(NodeId dir, std::string_view name, std::uint32_t mode, bool exclusive,
-              bool truncate, Owner owner);
+  Made create(NodeId dir, std::string_view name, std::uint32_t mode, bool exclusive, bool truncate,
+              Owner owner);
   Verdict unlink(NodeId dir, std::string_view name);
   Verdict rmdir(NodeId dir, std::string_view name);
   struct RenameSpec {

@@ -21,7 +21,10 @@ constexpr std::int64_t kWallStart = 1'790'000'000'000'000'000;
 class SimNode : public sys::Clock, public sys::Datagrams {
  public:
   SimNode(SimCluster& cluster, sys::Address address, std::uint64_t seed)
-      : cluster_(cluster), address_(address), random_(seed), boot_offset_(seconds(static_cast<std::int64_t>(random_.below(100'000)))) {}
+      : cluster_(cluster),
+        address_(address),
+        random_(seed),
+        boot_offset_(seconds(static_cast<std::int64_t>(random_.below(100'000)))) {}
 
   Instant now() override { return cluster_.loop_.now() + boot_offset_; }
   WallTime wall_now() override { return {kWallStart + cluster_.loop_.now().ns}; }
@@ -64,12 +67,12 @@ class LoopExecutor final : public SimExecutor {
   LoopExecutor(SimLoop& loop, SimNode& node, std::uint64_t seed)
       : SimExecutor(Times{}, seed), loop_(loop), node_(node) {}
   void schedule(Duration delay, UniqueFunction<void()> function) override {
-    loop_.after(delay, [this, life = std::weak_ptr<int>(alive_),
-                        function = std::move(function)]() mutable {
-      if (life.expired()) return;
-      function();
-      node_.touch();
-    });
+    loop_.after(
+        delay, [this, life = std::weak_ptr<int>(alive_), function = std::move(function)]() mutable {
+          if (life.expired()) return;
+          function();
+          node_.touch();
+        });
   }
 
  private:
@@ -189,8 +192,8 @@ bool SimCluster::start_volcano() {
   mix(counters_.starts);
   auto started = volcano_->start(config, !formatted_);
   if (!started) {
-    last_error_ = "start: " + std::string(name_of(started.error().code)) + " " +
-                  describe(started.error());
+    last_error_ =
+        "start: " + std::string(name_of(started.error().code)) + " " + describe(started.error());
     return false;
   }
   formatted_ = true;
@@ -233,8 +236,8 @@ bool SimCluster::start_client(unsigned index, const crypto::Keyring* other_keys)
   SimClient& node = *clients_[index];
   client::ClientConfig config;
   config.hosts = {volcano_->address()};
-  config.keys = crypto::keyring_from_client_secret(other_keys != nullptr ? other_keys->client
-                                                                         : keys_.client);
+  config.keys =
+      crypto::keyring_from_client_secret(other_keys != nullptr ? other_keys->client : keys_.client);
   config.host_name = "client" + std::to_string(index);
   node.make(std::move(config));
   bool answered = false, connected = false;

@@ -22,7 +22,8 @@ class SparseBytes {
       Bytes& page = pages_[offset / kPage];
       page.resize(kPage);
       const std::uint64_t at = offset % kPage;
-      const std::size_t part = static_cast<std::size_t>(std::min<std::uint64_t>(kPage - at, bytes.size()));
+      const std::size_t part =
+          static_cast<std::size_t>(std::min<std::uint64_t>(kPage - at, bytes.size()));
       std::copy_n(bytes.begin(), part, page.begin() + static_cast<std::ptrdiff_t>(at));
       bytes = bytes.subspan(part);
       offset += part;

@@ -70,11 +70,12 @@ const std::vector<Change>& changes() {
        }},
       {"append",
        [](auto& c, const Prepared& p, Finish f) {
-         c.write(p.file, 0, pattern(5000, 7), true, false, {}, tell<wire::WriteReply>(std::move(f)));
+         c.write(p.file, 0, pattern(5000, 7), true, false, {},
+                 tell<wire::WriteReply>(std::move(f)));
        }},
-      {"append that spills",
-       [](auto& c, const Prepared& p, Finish f) {
-         c.write(p.file, 0, pattern(60'000, 7), true, false, {}, tell<wire::WriteReply>(std::move(f)));
+      {"append that spills", [](auto& c, const Prepared& p, Finish f) {
+         c.write(p.file, 0, pattern(60'000, 7), true, false, {},
+                 tell<wire::WriteReply>(std::move(f)));
        }}};
   return all;
 }
@@ -148,7 +149,8 @@ TEST_CASE("exactly once: the answer is lost") {
 }
 
 TEST_CASE("exactly once: the answer is lost and the connection dies") {
-  for (const Change& change : changes()) run(change, Loss::reply_and_connection, tree_after(change));
+  for (const Change& change : changes())
+    run(change, Loss::reply_and_connection, tree_after(change));
 }
 
 TEST_CASE("exactly once: the volcano is killed between commit and answer") {

@@ -41,19 +41,30 @@ TEST_CASE("random runs: the same seed gives the same run, another seed another")
 // Last in its file on purpose: doctest runs the cases of a file in order.
 TEST_CASE("random runs: rare things happened") {
   if (sim_options().seeds < 200) return;  // too few to ask for everything
-  for (const char* name :
-       {"workload: operation on a removed inode", "workload: unlinked while open",
-        "workload: read of an unlinked file", "workload: rmdir of a full directory",
-        "workload: rename into itself refused", "workload: directory moved across directories",
-        "workload: replaced across directories",
-        "workload: outgrew its row", "workload: spilled to chunks",
-        "workload: near the second chunk", "workload: a second chunk",
-        "workload: large file cut", "workload: readdir in pieces",
-        "crash: at a change of the disk", "crash: recovered from a kill",
-        "crash: recovered from a power cut", "crash: twice",
-        "power cut: a synced file was checked", "network: lost", "network: duplicated",
-        "network: reordered", "network: corrupted", "disk: unsynced writes lost",
-        "disk: writes torn"}) {
+  for (const char* name : {"workload: operation on a removed inode",
+                           "workload: unlinked while open",
+                           "workload: read of an unlinked file",
+                           "workload: rmdir of a full directory",
+                           "workload: rename into itself refused",
+                           "workload: directory moved across directories",
+                           "workload: replaced across directories",
+                           "workload: outgrew its row",
+                           "workload: spilled to chunks",
+                           "workload: near the second chunk",
+                           "workload: a second chunk",
+                           "workload: large file cut",
+                           "workload: readdir in pieces",
+                           "crash: at a change of the disk",
+                           "crash: recovered from a kill",
+                           "crash: recovered from a power cut",
+                           "crash: twice",
+                           "power cut: a synced file was checked",
+                           "network: lost",
+                           "network: duplicated",
+                           "network: reordered",
+                           "network: corrupted",
+                           "disk: unsynced writes lost",
+                           "disk: writes torn"}) {
     CAPTURE(name);
     CHECK(sometimes_counters()[name] > 0);
   }

@@ -16,15 +16,13 @@ namespace {
 
 constexpr std::size_t kLogLines = 120;
 constexpr std::size_t kHandlesMax = 6;
-constexpr std::size_t kNodesMax = 60;          // of a worker's tree; beyond, it removes rather
+constexpr std::size_t kNodesMax = 60;  // of a worker's tree; beyond, it removes rather
 constexpr Duration kLag = seconds(2);
 constexpr std::uint64_t kChunk = 64u << 20;
 constexpr std::array<const char*, 8> kNames = {"a", "b", "c", "d", "e", "f", "g", "h"};
 constexpr std::uint32_t kTypeMask = 0170000;
 
-Code code_of(const Result<void>& answer) {
-  return answer ? Code{} : answer.error().code;
-}
+Code code_of(const Result<void>& answer) { return answer ? Code{} : answer.error().code; }
 std::string_view said(Code code) { return code == Code{} ? "done" : name_of(code); }
 
 template <class T>
@@ -114,8 +112,8 @@ bool RandomWorkload::check_attr(std::size_t line, NodeId id, const wire::Attr& a
   auto differs = [&](const char* what, std::uint64_t got, std::uint64_t expected) {
     if (got == expected || failed()) return;
     fail_with(fmt::format("{}: {} of node {} is {}, the oracle says {}",
-                          line >= log_base_ ? log_[line - log_base_] : "", what,
-                          model_.path_of(id), got, expected));
+                          line >= log_base_ ? log_[line - log_base_] : "", what, model_.path_of(id),
+                          got, expected));
   };
   differs("ino", attr.ino.value, ino_of(id).value);
   differs("mode", attr.mode, node->mode);
@@ -467,9 +465,9 @@ void RandomWorkload::do_rename(Worker& worker) {
   path_changed(model_.lookup(spec.to_dir, spec.to_name).node);
   if (!spec.exchange) changed(model_.lookup(spec.to_dir, spec.to_name).node);
   std::size_t line =
-      note(worker, fmt::format("rename {} {} to {} {} flags={}", model_.path_of(spec.from_dir),
-                               spec.from_name, model_.path_of(spec.to_dir), spec.to_name,
-                               request.flags));
+      note(worker,
+           fmt::format("rename {} {} to {} {} flags={}", model_.path_of(spec.from_dir),
+                       spec.from_name, model_.path_of(spec.to_dir), spec.to_name, request.flags));
   cluster_.client(worker.client)
       .rename(request, kRootUser, [=, this, &worker](Result<wire::EmptyReply> answer) {
         if (is_excused(line, outcome(answer))) return finish(worker);
@@ -501,8 +499,8 @@ void RandomWorkload::do_setattr(Worker& worker) {
   request.mode = static_cast<std::uint32_t>(random_.below(01000));
   request.uid = owner.uid;
   request.gid = owner.gid;
-  std::size_t line = note(worker, fmt::format("setattr {} {}", model_.path_of(node),
-                                              mode ? "mode" : "owner"));
+  std::size_t line =
+      note(worker, fmt::format("setattr {} {}", model_.path_of(node), mode ? "mode" : "owner"));
   cluster_.client(worker.client)
       .setattr(request, kRootUser, [=, this, &worker](Result<wire::Attr> answer) {
         if (!is_excused(line, outcome(answer))) {
@@ -529,8 +527,8 @@ void RandomWorkload::do_truncate(Worker& worker) {
   request.size = random_.chance(3) ? random_offset(old_size) : random_.below(old_size + 1);
   request.key_for_chunks = crypto::key_of_path("/cut/" + std::to_string(request.ino.value));
   changed(node);
-  std::size_t line = note(worker, fmt::format("truncate {} {} to {}", model_.path_of(node),
-                                              old_size, request.size));
+  std::size_t line = note(
+      worker, fmt::format("truncate {} {} to {}", model_.path_of(node), old_size, request.size));
   cluster_.client(worker.client)
       .setattr(request, kRootUser, [=, this, &worker](Result<wire::Attr> answer) {
         if (!is_excused(line, outcome(answer))) {
@@ -588,9 +586,9 @@ void RandomWorkload::do_write(Worker& worker) {
   auto bytes = std::make_shared<Bytes>(random_bytes());
   const std::uint64_t offset = append ? size : random_offset(size);
   changed(node);
-  std::size_t line = note(worker, fmt::format("write {} size={} offset={} length={} append={}",
-                                              model_.path_of(node), size, offset, bytes->size(),
-                                              append));
+  std::size_t line =
+      note(worker, fmt::format("write {} size={} offset={} length={} append={}",
+                               model_.path_of(node), size, offset, bytes->size(), append));
   cluster_.client(worker.client)
       .write(ino_of(node), append ? 0 : offset, *bytes, append, false, kRootUser,
              [=, this, &worker](Result<wire::WriteReply> answer) {
@@ -623,7 +621,8 @@ void RandomWorkload::do_read(Worker& worker) {
         if (judge(line, {}, outcome(answer))) {
           Bytes expected = model_.find(node)->content.read(offset, length);
           if (*answer != expected) {
-            const auto [a, b] = std::mismatch(answer->begin(), answer->end(), expected.begin(), expected.end());
+            const auto [a, b] =
+                std::mismatch(answer->begin(), answer->end(), expected.begin(), expected.end());
             fail_with(fmt::format("read {}: {} bytes, expected {}, first difference at {}",
                                   model_.path_of(node), answer->size(), expected.size(),
                                   offset + static_cast<std::uint64_t>(a - answer->begin())));

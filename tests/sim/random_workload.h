@@ -1,7 +1,7 @@
 // Random file operations of 1-3 simulated clients, each answer compared with the oracle: code,
 // attributes, bytes. Either all clients work in one tree, one operation at a time, or each at once
-// in a directory of its own. Answers are exact also across crashes: a client repeats a request until
-// a volcano answers, and a change is done once.
+// in a directory of its own. Answers are exact also across crashes: a client repeats a request
+// until a volcano answers, and a change is done once.
 //
 // The first difference stops the workload; report() then has it and the last operations.
 #pragma once
@@ -21,7 +21,7 @@ struct WorkloadOptions {
   bool shared_tree = true;
   // One operation in so many writes past 64 MiB or cuts there; 0: none.
   unsigned far_write_one_in = 400;
-  bool exchange = false;         // RENAME_EXCHANGE is among the operations
+  bool exchange = false;        // RENAME_EXCHANGE is among the operations
   bool allow_no_space = false;  // no_space may answer a change that takes space
   bool allow_io = false;        // io may answer anything that touches content
 };

@@ -10,8 +10,7 @@ namespace {
 constexpr client::Credentials kRootUser{};
 }
 
-Scenario::Scenario(std::uint64_t seed, unsigned clients)
-    : cluster_({seed, clients, true, 65536}) {
+Scenario::Scenario(std::uint64_t seed, unsigned clients) : cluster_({seed, clients, true, 65536}) {
   forget_log_lines();
   restart();
   for (unsigned i = 0; i < clients; ++i) {
@@ -34,9 +33,8 @@ Result<wire::EntryReply> Scenario::lookup(Ino dir, const std::string& name, unsi
   });
 }
 Result<wire::Attr> Scenario::getattr(Ino ino, unsigned client) {
-  return ask<wire::Attr>(cluster_, client, [&](auto& c, auto done) {
-    c.getattr(ino, kRootUser, std::move(done));
-  });
+  return ask<wire::Attr>(cluster_, client,
+                         [&](auto& c, auto done) { c.getattr(ino, kRootUser, std::move(done)); });
 }
 Result<wire::EntryReply> Scenario::mkdir(Ino dir, const std::string& name, unsigned client) {
   return ask<wire::EntryReply>(cluster_, client, [&](auto& c, auto done) {
@@ -76,8 +74,7 @@ Result<wire::WriteReply> Scenario::write(Ino ino, std::uint64_t offset, Bytes by
     c.write(ino, offset, std::move(bytes), append, false, kRootUser, std::move(done));
   });
 }
-Result<Bytes> Scenario::read(Ino ino, std::uint64_t offset, std::uint32_t length,
-                             unsigned client) {
+Result<Bytes> Scenario::read(Ino ino, std::uint64_t offset, std::uint32_t length, unsigned client) {
   return ask<Bytes>(cluster_, client, [&](auto& c, auto done) {
     c.read(ino, offset, length, kRootUser, std::move(done));
   });
@@ -93,9 +90,8 @@ Result<wire::Attr> Scenario::truncate(Ino ino, std::uint64_t size, unsigned clie
   });
 }
 Result<wire::EmptyReply> Scenario::fsync(Ino ino, unsigned client) {
-  return ask<wire::EmptyReply>(cluster_, client, [&](auto& c, auto done) {
-    c.fsync(ino, kRootUser, std::move(done));
-  });
+  return ask<wire::EmptyReply>(
+      cluster_, client, [&](auto& c, auto done) { c.fsync(ino, kRootUser, std::move(done)); });
 }
 
 void Scenario::release(Ino ino, bool for_write, unsigned client) {

@@ -46,9 +46,9 @@ class Run {
     result.trace = cluster_.trace();
     result.operations = workload_.operations();
     if (failed()) {
-      result.failure = fmt::format("seed {}: {}\n{}\n{}last log lines:\n{}", profile_.seed,
-                                   describe(profile_), problem_, workload_.report(),
-                                   last_log_lines());
+      result.failure =
+          fmt::format("seed {}: {}\n{}\n{}last log lines:\n{}", profile_.seed, describe(profile_),
+                      problem_, workload_.report(), last_log_lines());
     }
     return result;
   }
@@ -103,8 +103,9 @@ class Run {
     workload_.start_operations(profile_.operations);
     const bool at_change = !random_.chance(4);
     if (at_change) cluster_.crash_volcano_after(random_.below(250), how_really(how));
-    cluster_.run_until([&] { return !cluster_.volcano_runs() || workload_.is_idle(); },
-                       at_change ? kRoundLimit : milliseconds(static_cast<std::int64_t>(random_.below(40))));
+    cluster_.run_until(
+        [&] { return !cluster_.volcano_runs() || workload_.is_idle(); },
+        at_change ? kRoundLimit : milliseconds(static_cast<std::int64_t>(random_.below(40))));
     if (!cluster_.volcano_runs())
       sometimes("crash: at a change of the disk");
     else
@@ -114,7 +115,8 @@ class Run {
     check_storage(false);
     cluster_.run_for(milliseconds(static_cast<std::int64_t>(random_.below(2000))));
     if (!start()) return;
-    sometimes(how == Crash::kill ? "crash: recovered from a kill" : "crash: recovered from a power cut");
+    sometimes(how == Crash::kill ? "crash: recovered from a kill"
+                                 : "crash: recovered from a power cut");
     if (how == Crash::power_cut && random_.chance(5)) {
       // Again while it recovers: what it does at its start must bear that too.
       cluster_.run_for(milliseconds(static_cast<std::int64_t>(random_.below(300))));
@@ -126,9 +128,7 @@ class Run {
     if (how == Crash::power_cut && !failed()) workload_.verify_after_power_cut(crashed_at);
   }
 
-  Crash how_really(Crash how) const {
-    return hooks_.kill_forgets ? Crash::power_cut : how;
-  }
+  Crash how_really(Crash how) const { return hooks_.kill_forgets ? Crash::power_cut : how; }
 
   void wait_for_workload() {
     if (!cluster_.run_until([&] { return workload_.is_idle() || workload_.failed(); }, kRoundLimit))

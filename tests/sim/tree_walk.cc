@@ -44,7 +44,8 @@ class Walker {
   template <class T, class Call>
   Result<T> ask_at(const char* what, const std::string& path, Call call) {
     auto answer = ask<T>(cluster_, client_, std::move(call));
-    if (!answer) return fail(answer.error().code, fmt::format("{} {} {}", what, path, answer.error().detail));
+    if (!answer)
+      return fail(answer.error().code, fmt::format("{} {} {}", what, path, answer.error().detail));
     return answer;
   }
   Result<wire::Attr> getattr(Ino ino, const std::string& path) {
@@ -56,7 +57,8 @@ class Walker {
     std::vector<wire::DirectoryEntry> entries;
     for (bool end = false; !end;) {
       wire::ReaddirRequest request{ino, entries.empty() ? 0 : entries.back().cookie, 65536, false};
-      TRY_VALUE(auto reply, ask_at<wire::ReaddirReply>("readdir", path, [&](auto& client, auto done) {
+      TRY_VALUE(auto reply,
+                ask_at<wire::ReaddirReply>("readdir", path, [&](auto& client, auto done) {
                   client.readdir(request, kRootUser, std::move(done));
                 }));
       entries.insert(entries.end(), reply.entries.begin(), reply.entries.end());
@@ -115,9 +117,9 @@ void dump_below(const ModelFilesystem& model, NodeId id, const std::string& path
     if (std::any_of(page.begin(), page.end(), [](auto b) { return b != 0; }))
       sum = sum * 31 + crypto::crc32c(page) + static_cast<std::uint32_t>(offset / 4096);
   });
-  out += fmt::format("{} {:o} nlink={} {}:{} size={} sum={:08x} {}\n", path.empty() ? "/" : path,
-                     node.mode, node.nlink, node.uid, node.gid, node.content.size(), sum,
-                     node.target);
+  out +=
+      fmt::format("{} {:o} nlink={} {}:{} size={} sum={:08x} {}\n", path.empty() ? "/" : path,
+                  node.mode, node.nlink, node.uid, node.gid, node.content.size(), sum, node.target);
   for (const auto& [name, child] : node.names) dump_below(model, child, path + "/" + name, out);
 }
 

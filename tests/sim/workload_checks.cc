@@ -71,9 +71,10 @@ bool RandomWorkload::verify_content(NodeId id) {
   if (content.size() > 0) ranges.emplace_back(random_.below(content.size()), 5000);
   const unsigned reader = static_cast<unsigned>(random_.below(workers_.size()));
   for (const auto& [offset, length] : ranges) {
-    auto bytes = ask<Bytes>(cluster_, reader, [&, offset = offset, length = length](auto& client, auto done) {
-      client.read(ino_of(id), offset, length, kRootUser, std::move(done));
-    });
+    auto bytes = ask<Bytes>(cluster_, reader,
+                            [&, offset = offset, length = length](auto& client, auto done) {
+                              client.read(ino_of(id), offset, length, kRootUser, std::move(done));
+                            });
     if (!bytes) {
       fail_with(fmt::format("verify: read {} at {}: {}", model_.path_of(id), offset,
                             describe(bytes.error())));
@@ -152,8 +153,8 @@ bool RandomWorkload::verify_after_power_cut(Instant cut_at) {
   cluster_.run_for(seconds(3));  // what recovery drives on has ended
   auto walked = walk_tree(cluster_, 0);
   if (!walked) {
-    fail_with(fmt::format("after power cut: {} {}", name_of(walked.error().code),
-                          walked.error().detail));
+    fail_with(
+        fmt::format("after power cut: {} {}", name_of(walked.error().code), walked.error().detail));
     return false;
   }
   ModelFilesystem& fresh = walked->model;

@@ -156,10 +156,13 @@ class ShardBench {
   }
   // Writes as a client does: at home, then at the chunks the answer tells of.
   Code write(Ino ino, std::uint64_t offset, const std::string& bytes) {
+    return write(ino, offset, bytes, crypto::key_of_path("/spilled/" + std::to_string(ino.value)));
+  }
+  Code write(Ino ino, std::uint64_t offset, const std::string& bytes, const ring::Key& spill_key) {
     wire::WriteRequest message;
     message.ino = ino;
     message.offset = offset;
-    message.key_for_chunks = crypto::key_of_path("/spilled/" + std::to_string(ino.value));
+    message.key_for_chunks = spill_key;
     for (int tries = 0; tries < 4; ++tries) {
       ring::Slot slot = ring::home_of(ino);
       if (message.key) {

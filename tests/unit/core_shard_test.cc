@@ -137,6 +137,19 @@ TEST_CASE("content grows from row to file to chunks and can be cut everywhere") 
   CHECK(b.rows(store::Table::intent) == 0);
 }
 
+TEST_CASE("a file that spills to a key of its own home slot keeps its content") {
+  ShardBench b;
+  Ino f = b.create(b.root(), "f")->ino;
+  ring::Key key = ring::first_key(ring::home_of(f));
+  key.bytes[19] = 1;
+  CHECK(b.write(f, 0, std::string(40000, 'x'), key) == Code{});
+  CHECK(b.write(f, 40000, std::string(50000, 'y'), key) == Code{});
+  CHECK((b.read(f, 0, 90000).value() == std::string(40000, 'x') + std::string(50000, 'y')));
+  b.kill();
+  b.attach();
+  CHECK((b.read(f, 0, 90000).value() == std::string(40000, 'x') + std::string(50000, 'y')));
+}
+
 TEST_CASE("a repeated change gets the first answer, an older one is refused") {
   ShardBench b;
   auto first = b.create(b.root(), "once");

@@ -99,8 +99,7 @@ TEST_CASE("ring vectors: a split in the middle of the keyspace") {
   const Slice second{Slot(0x800), Slot(0xfff)};
   CHECK(first.stop_key().hex() == "7" + fs(39));
   CHECK(second.start_key().hex() == "8" + zeros(39));
-  for (std::string_view path : {"/", "/.dht/gromit"})
-    CHECK(first.holds(crypto::key_of_path(path)));
+  for (std::string_view path : {"/", "/.dht/gromit"}) CHECK(first.holds(crypto::key_of_path(path)));
   for (std::string_view path : {"/example", "/.dht", "/.dht/wallace"})
     CHECK(second.holds(crypto::key_of_path(path)));
   CHECK(first.slots() == 2048);

@@ -90,9 +90,24 @@ TEST_CASE("codec: each kind of field has the bytes the head of codec.h says") {
   m.list = {{7, "x"}, {8, ""}};
   m.maybe = 5;
   const std::string expected =
-      "01" "1234" "abcd" "fffffffe" "0102030405060708" "0000000000000009" "ffffffffffffffff"
-      "000000026869" "00000001ff" "010203" "4200000000000000000000000000000000000000"
-      "00000002" "07" "0000000178" "08" "00000000" "01" "00000005";
+      "01"
+      "1234"
+      "abcd"
+      "fffffffe"
+      "0102030405060708"
+      "0000000000000009"
+      "ffffffffffffffff"
+      "000000026869"
+      "00000001ff"
+      "010203"
+      "4200000000000000000000000000000000000000"
+      "00000002"
+      "07"
+      "0000000178"
+      "08"
+      "00000000"
+      "01"
+      "00000005";
   CHECK(to_hex(encode(m)) == expected);
   auto back = decode<Everything>(encode(m));
   REQUIRE(back.has_value());
@@ -115,19 +130,40 @@ TEST_CASE("codec: extreme numbers come back") {
 TEST_CASE("codec: a bool or an optional that is neither 0 nor 1 is malformed") {
   CHECK(decode<GetattrRequest>(hex("0000000000000001")).has_value());
   // OpenRequest: ino, for_write, truncate
-  CHECK(decode<OpenRequest>(hex("0000000000000001" "01" "00")).has_value());
-  CHECK_FALSE(decode<OpenRequest>(hex("0000000000000001" "02" "00")).has_value());
+  CHECK(decode<OpenRequest>(hex("0000000000000001"
+                                "01"
+                                "00"))
+            .has_value());
+  CHECK_FALSE(decode<OpenRequest>(hex("0000000000000001"
+                                      "02"
+                                      "00"))
+                  .has_value());
   // Placement: in_chunks, key, truncate_number, mark
-  CHECK(decode<Placement>(hex("00" "00" "0000000000000000" "0000000000000000")).has_value());
-  CHECK_FALSE(decode<Placement>(hex("00" "02" "0000000000000000" "0000000000000000")).has_value());
+  CHECK(decode<Placement>(hex("00"
+                              "00"
+                              "0000000000000000"
+                              "0000000000000000"))
+            .has_value());
+  CHECK_FALSE(decode<Placement>(hex("00"
+                                    "02"
+                                    "0000000000000000"
+                                    "0000000000000000"))
+                  .has_value());
 }
 
 TEST_CASE("codec: lengths that promise more than there is are malformed and allocate nothing") {
   CHECK_FALSE(decode<ReadlinkReply>(hex("ffffffff")).has_value());
-  CHECK_FALSE(decode<ReadlinkReply>(hex("00000002" "41")).has_value());
+  CHECK_FALSE(decode<ReadlinkReply>(hex("00000002"
+                                        "41"))
+                  .has_value());
   CHECK_FALSE(decode<Numbers>(hex("ffffffff")).has_value());
-  CHECK_FALSE(decode<Numbers>(hex("00000002" "0000000000000001")).has_value());
-  auto two = decode<Numbers>(hex("00000002" "0000000000000001" "0000000000000002"));
+  CHECK_FALSE(decode<Numbers>(hex("00000002"
+                                  "0000000000000001"))
+                  .has_value());
+  auto two =
+      decode<Numbers>(hex("00000002"
+                          "0000000000000001"
+                          "0000000000000002"));
   REQUIRE(two.has_value());
   CHECK(two->list == std::vector<std::uint64_t>{1, 2});
 }
@@ -177,11 +213,11 @@ TEST_CASE("operations: names, kinds and numbers of the table agree") {
     CHECK(name_of(static_cast<FlareOp>(number)) != "?");
     CHECK(priority_of(static_cast<FlareOp>(number)) >= 1);
   }
-#define MAGMA_FLARE_OP(name, number, Request, Response, kind, priority)      \
-  CHECK(numbers.insert(number).second);                                      \
-  CHECK(name_of(FlareOp::name) == #name);                                    \
-  CHECK(kind_of(FlareOp::name) == OpKind::kind);                             \
-  CHECK(OpOf<Request>::op == FlareOp::name);                                 \
+#define MAGMA_FLARE_OP(name, number, Request, Response, kind, priority) \
+  CHECK(numbers.insert(number).second);                                 \
+  CHECK(name_of(FlareOp::name) == #name);                               \
+  CHECK(kind_of(FlareOp::name) == OpKind::kind);                        \
+  CHECK(OpOf<Request>::op == FlareOp::name);                            \
   CHECK(std::is_same_v<OpOf<Request>::Reply, Response>);
 #include "libmagma/wire/flare_ops.def"
 #undef MAGMA_FLARE_OP

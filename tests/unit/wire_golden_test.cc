@@ -120,6 +120,6 @@ TEST_CASE("golden: no file without a message") {
 #undef MAGMA_FLARE_OP
   if (seen().size() != operations * 2 + 3) return;  // a filter left some out
   for (const auto& entry : std::filesystem::directory_iterator(golden_directory()))
-    CHECK_MESSAGE(seen().contains(entry.path().filename().string()), "left over: ",
-                  entry.path().string());
+    CHECK_MESSAGE(seen().contains(entry.path().filename().string()),
+                  "left over: ", entry.path().string());
 }
