@@ -23,7 +23,8 @@ void Shard::attach(RequestPtr request, const wire::AttachRequest& message) {
       return refuse(std::move(request), Code::fenced);
     if (sessions_.size() >= kSessionsMax) return refuse(std::move(request), Code::overloaded);
     remember_session(message.session);
-    put(session_key(message.session), store::SessionRow{false, time(), message.host.substr(0, 255)});
+    put(session_key(message.session),
+        store::SessionRow{false, time(), message.host.substr(0, 255)});
     log_info("session_begin session={:#x} host=\"{}\"", message.session.value,
              message.host.substr(0, 255));
   } else {

@@ -165,9 +165,13 @@ class Shard {
     return !locks_.empty() && find_lock(ino, name) != nullptr;
   }
   // Whether any name in the directory is locked.
-  bool has_name_locks(Ino dir) const {
+  bool has_name_locks(Ino dir) const { return locked_name(dir).has_value(); }
+  // One of the names locked in the directory.
+  std::optional<std::string> locked_name(Ino dir) const {
+    if (locks_.empty()) return std::nullopt;
     auto first = locks_.upper_bound(LockKey{dir, {}});
-    return first != locks_.end() && first->first.ino == dir;
+    if (first == locks_.end() || first->first.ino != dir) return std::nullopt;
+    return first->first.name;
   }
   // Requires: not locked.
   void lock(Ino ino, std::string_view name, OpId op);

@@ -64,6 +64,14 @@ void Filesystem::on_timer() {
     ++counters.interrupts_obeyed;
     client.cancel(call);
   }
+  while (!root_waits.empty() && root_waits.front().due <= clock.now()) {
+    auto waiting = std::move(root_waits.front().reply);
+    root_waits.pop_front();
+    if (!waiting->has_value() || !root_attr) continue;
+    Reply reply = std::move(**waiting);
+    waiting->reset();
+    reply.attr(stat_of(*root_attr), 0);
+  }
 }
 
 struct stat Filesystem::stat_of(const wire::Attr& attr) const {

@@ -14,6 +14,10 @@
 
 #include "mount.magma/reply.h"
 
+#include <optional>
+#include <memory>
+#include <deque>
+#include <algorithm>
 #include <fcntl.h>
 #include <sys/stat.h>
 
@@ -82,6 +86,16 @@ struct Filesystem {
   bool is_ending = false;         // requests may go unanswered: nobody is there
   Counters counters{};
 
+  // umount(8) and findmnt(8) stat the root: while no volcano answers they get what was last known
+  // of it after kRootPatience, so that a mount can always be taken away.
+  static constexpr Duration kRootPatience = seconds(1);
+  struct RootWait {
+    Instant due;
+    std::shared_ptr<std::optional<Reply>> reply;  // shared with the answer's callback: who is first
+  };
+  std::optional<wire::Attr> root_attr{};
+  std::deque<RootWait> root_waits{};
+
   Ino ino_of(fuse_ino_t node) const { return node == FUSE_ROOT_ID ? inodes.root() : Ino(node); }
   fuse_ino_t node_of(Ino ino) const { return ino == inodes.root() ? FUSE_ROOT_ID : ino.value; }
 
@@ -96,7 +110,10 @@ struct Filesystem {
   }
   void let_interrupt(fuse_req_t request, client::CallId call);
   void on_interrupt(fuse_req_t request, client::CallId call);
-  Instant deadline() const { return interrupts.deadline(); }
+  Instant deadline() const {
+    return root_waits.empty() ? interrupts.deadline()
+                              : std::min(interrupts.deadline(), root_waits.front().due);
+  }
   void on_timer();
 
   // The kernel's view of a flare, and of an entry that names it (counts the look-up).

@@ -19,7 +19,27 @@ void answer_attr(Reply reply, const Result<wire::Attr>& attr) {
     reply.fail(attr.error());
 }
 
+// See Filesystem::root_waits.
+void getattr_root(fuse_req_t request) {
+  Reply reply(request);
+  Filesystem& fs = reply.filesystem();
+  const auto who = reply.who();
+  auto waiting = std::make_shared<std::optional<Reply>>(std::move(reply));
+  if (fs.root_attr) fs.root_waits.push_back({fs.clock.now() + fs.kRootPatience, waiting});
+  fs.call(request, [&] {
+    return fs.client.getattr(fs.inodes.root(), who, [&fs, waiting](Result<wire::Attr> attr) {
+      if (attr) fs.root_attr = *attr;
+      if (!waiting->has_value()) return;
+      Reply first = std::move(**waiting);
+      waiting->reset();
+      std::erase_if(fs.root_waits, [&](const auto& wait) { return wait.reply == waiting; });
+      answer_attr(std::move(first), attr);
+    });
+  });
+}
+
 void op_getattr(fuse_req_t request, fuse_ino_t node, fuse_file_info*) {
+  if (node == FUSE_ROOT_ID) return getattr_root(request);
   Reply reply(request);
   Filesystem& fs = reply.filesystem();
   fs.call(request, [&] {

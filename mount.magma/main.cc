@@ -255,10 +255,16 @@ void MountProcess::on_attached(Result<wire::AttachReply> reply) {
   inodes_.set_root(reply->root);
   if (plan_.options.verbose)
     std::fprintf(stderr, "mount.magma: attached to %s\n", reply->nick.c_str());
-  if (plan_.options.fake)
-    finish();
-  else
+  if (plan_.options.fake) return finish();
+  // Known before anybody can ask for it: see Filesystem::root_waits.
+  client_->getattr(reply->root, {}, [this](Result<wire::Attr> root) {
+    if (is_finishing_) return;
+    if (root)
+      filesystem_->root_attr = *root;
+    else
+      log_warning("root_unreadable error=\"{}\"", describe(root.error()));
     mount();
+  });
 }
 
 MountRequest MountProcess::mount_request() const {

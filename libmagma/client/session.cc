@@ -174,7 +174,7 @@ void Session::accept(const wire::AttachReply& reply) {
   if (is_new) {
     state_ = State::live;
     ++sessions_;
-    log_info("session_begun session={:016x} map_version={}", id_.value, reply.map_version);
+    log_debug('n', "session_begun session={:016x} map_version={}", id_.value, reply.map_version);
   }
   if (changed) events_.on_routes_changed();
   if (is_new || !was_usable) events_.on_session_usable(is_new, reply);

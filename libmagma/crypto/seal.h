@@ -49,7 +49,8 @@ class Opener {
   explicit Opener(const DirectionKey& key);
   // Decrypts `sealed` (ciphertext then tag) in place and returns the plaintext within it; malformed
   // if it was not sealed with this key, number and header (the bytes are then garbage).
-  Result<MutableByteSpan> open(std::uint64_t packet_number, ByteSpan header, MutableByteSpan sealed);
+  Result<MutableByteSpan> open(std::uint64_t packet_number, ByteSpan header,
+                               MutableByteSpan sealed);
 
  private:
   Owned<EVP_CIPHER_CTX, EVP_CIPHER_CTX_free> context_;

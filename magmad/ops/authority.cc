@@ -125,7 +125,7 @@ void truncate_content(Shard& shard, Ino ino, store::AuthorityRow& row, std::uint
                        wire::encode(CutChunk{ino, last, size - start, row.truncate_number})});
   }
   row.size = size;
-  row.mtime = std::max(row.mtime, when);
+  row.mtime = when;
   row.ctime = std::max(row.ctime, when);
   ++row.data_version;
   put_authority(shard, ino, row);

@@ -215,7 +215,7 @@ Resize set_size(Shard& shard, RequestPtr& request, Ino ino, store::InodeRow& row
     ++row.data_version;
   }
   row.size = size;
-  row.mtime = std::max(row.mtime, when);
+  row.mtime = when;
   row.ctime = std::max(row.ctime, when);
   return Resize::done;
 }

@@ -20,7 +20,8 @@ void create(Shard& shard, RequestPtr request, wire::CreateRequest message) {
 
   WallTime when = shard.time();
   Ino ino = shard.new_ino(request->head.slot);
-  store::InodeRow row = new_inode(shard, *request, dir->row, S_IFREG | (message.mode & 07777), when);
+  store::InodeRow row =
+      new_inode(shard, *request, dir->row, S_IFREG | (message.mode & 07777), when);
   shard.put_inode(ino, row);
   shard.put(key, store::EntryRow{ino, dirent_type(row.mode), {}, 0});
   touch_directory(shard, message.dir, dir->row, when);

@@ -94,7 +94,7 @@ void write_home(Shard& shard, RequestPtr request, const wire::WriteRequest& mess
     }
     WallTime when = shard.time();
     row->size = std::max(row->size, end);
-    row->mtime = std::max(row->mtime, when);
+    row->mtime = when;
     row->ctime = std::max(row->ctime, when);
     ++row->data_version;
     if (message.kill_suidgid) row->mode = without_suid(row->mode);
@@ -192,7 +192,7 @@ void write_chunk(Shard& shard, RequestPtr request, const wire::WriteRequest& mes
     if (!write_pieces(shard, request, pieces, message, *authority)) return;
     WallTime when = shard.time();
     authority->size = std::max(authority->size, end);
-    authority->mtime = std::max(authority->mtime, when);
+    authority->mtime = when;
     authority->ctime = std::max(authority->ctime, when);
     ++authority->data_version;
     put_authority(shard, ino, *authority);

@@ -45,11 +45,11 @@ Result<void> ContentStoreImpl::finish_removals() {
   };
   for (unsigned database = 0; database < kDatabases; ++database) {
     std::vector<Found> found;
-    TRY(metadata_.scan_database(database, Table::removal,
-                                [&found](const MetadataStore::ScanRow& row) {
-                                  found.push_back({id_of(row), {row.image.begin(), row.image.end()}});
-                                  return true;
-                                }));
+    TRY(metadata_.scan_database(
+        database, Table::removal, [&found](const MetadataStore::ScanRow& row) {
+          found.push_back({id_of(row), {row.image.begin(), row.image.end()}});
+          return true;
+        }));
     for (const Found& f : found) TRY(finish_removal(f.id, f.image));
     for (const Found& f : found) TRY(metadata_.erase(f.id.row(Table::removal)));
     if (!found.empty()) TRY(metadata_.commit());

@@ -101,7 +101,8 @@ void ContentStoreImpl::file_changed(Content& c) {
 
 // Whether no row knows of this content. Its first rows then come in one commit with its hot rows or
 // after them, and a prefix of the commits survives a crash: no sum can be there without the hot
-// row, so that nothing need be synced before the first write. (open_file empties a file that is there
+// row, so that nothing need be synced before the first write. (open_file empties a file that is
+// there
 // nevertheless.)
 Result<bool> ContentStoreImpl::is_new(Content& c) {
   if (!c.hot.empty() || c.dirty()) return false;
@@ -269,7 +270,8 @@ Result<void> ContentStoreImpl::write(const ContentId& id, const Version& version
   if (bytes.empty()) return {};
   Content& c = content(id);
   TRY(settle_cut(c));
-  for (std::uint64_t at = offset / kHotRangeBytes; at * kHotRangeBytes < offset + bytes.size(); ++at) {
+  for (std::uint64_t at = offset / kHotRangeBytes; at * kHotRangeBytes < offset + bytes.size();
+       ++at) {
     const HotRange* range = c.find_hot(static_cast<std::uint32_t>(at));
     MAGMA_CHECK(range != nullptr && range->synced);
   }

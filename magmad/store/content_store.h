@@ -1,4 +1,5 @@
-// Content files: DIR/flares/xx/yy/<ino>.<chunk>.<slot>, their page checksums (page_sums rows, CRC32C per
+// Content files: DIR/flares/xx/yy/<ino>.<chunk>.<slot>, their page checksums (page_sums rows,
+// CRC32C per
 // 4 KiB) and the hot-range table. Used by the shard's thread; reads that miss the page cache and
 // syncs run on the Executor.
 //

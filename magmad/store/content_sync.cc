@@ -95,7 +95,8 @@ void ContentStoreImpl::committed() {
       range.committed = true;
       unsynced = unsynced || !range.synced;
     }
-    if (unsynced && (preparing_ == nullptr || *preparing_ != id)) wait_for_hot(id, [](Result<void>) {});
+    if (unsynced && (preparing_ == nullptr || *preparing_ != id))
+      wait_for_hot(id, [](Result<void>) {});
   }
   auto cuts = std::exchange(cuts_uncommitted_, {});
   for (const ContentId& id : cuts) {
@@ -176,7 +177,8 @@ void ContentStoreImpl::follow_later(const ContentId& id, Followed followed) {
 void ContentStoreImpl::rolled_back() {
   auto heated = std::exchange(hot_uncommitted_, {});
   for (const ContentId& id : heated)
-    if (Content* c = find(id)) std::erase_if(c->hot, [](const HotRange& r) { return !r.committed; });
+    if (Content* c = find(id))
+      std::erase_if(c->hot, [](const HotRange& r) { return !r.committed; });
   auto cuts = std::exchange(cuts_uncommitted_, {});
   for (const ContentId& id : cuts)
     if (Content* c = find(id); c != nullptr && c->cut && !c->cut->committed) {
@@ -238,7 +240,8 @@ void ContentStoreImpl::tick_contents() {
   for (const ContentId& id : stale) sync(id, [](Result<void>) {});
 }
 
-// Erases the hot rows of a content at rest, whose sums are durable. A row whose erasure is lost stays without harm: its
+// Erases the hot rows of a content at rest, whose sums are durable. A row whose erasure is lost
+// stays without harm: its
 // range is recomputed after a crash.
 bool ContentStoreImpl::cool(Content& c) {
   if (c.hot.empty() || c.dirty() || c.sync_runs || c.users != 0 || c.cut || c.sync_error)

@@ -1,4 +1,5 @@
-// One SQLite database of a volcano: its schema, its one connection, its prepared statements. Used by
+// One SQLite database of a volcano: its schema, its one connection, its prepared statements. Used
+// by
 // MetadataStore (which adds transactions over several databases, syncs and checkpoints) and fsck,
 // on one thread.
 //

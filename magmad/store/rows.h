@@ -25,14 +25,16 @@ inline constexpr unsigned kDatabases = 4;
 
 // Numbers are stored in oplog rows and travel between replicas: never reused.
 enum class Table : std::uint8_t {
-  slot = 1,       // a = slot                                   SlotRow
-  inode = 2,      // a = ino                                    InodeRow
-  inline_data = 3,// a = ino                                    raw bytes: content up to 16 KiB, link target
-  entry = 4,      // a = directory, b = name hash, c = name     EntryRow
-  lock = 5,       // a = directory, b = name hash, c = name     LockRow: entry locked by an operation
-  chunk = 6,      // a = slot|chunk, b = ino                    ChunkRow: content of this slot
+  slot = 1,   // a = slot                                   SlotRow
+  inode = 2,  // a = ino                                    InodeRow
+  inline_data =
+      3,  // a = ino                                    raw bytes: content up to 16 KiB, link target
+  entry = 4,  // a = directory, b = name hash, c = name     EntryRow
+  lock = 5,   // a = directory, b = name hash, c = name     LockRow: entry locked by an operation
+  chunk = 6,  // a = slot|chunk, b = ino                    ChunkRow: content of this slot
   authority = 7,  // a = slot|0, b = ino                        AuthorityRow: at chunk 0's slot
-  page_sums = 8,  // a = slot|chunk, b = ino, c = 4-byte MiB    raw: CRC32C a 4 KiB page (page_sums.h)
+  page_sums =
+      8,  // a = slot|chunk, b = ino, c = 4-byte MiB    raw: CRC32C a 4 KiB page (page_sums.h)
   hot_range = 9,  // a = slot|chunk, b = ino, c = 4-byte range  raw, empty: 4 MiB range may be torn
   intent = 10,    // a = op id                                  IntentRow: at the coordinator
   part = 11,      // a = slot|0, b = op id                      PartRow: at a participant
@@ -40,10 +42,12 @@ enum class Table : std::uint8_t {
   reply = 13,     // a = slot|lane, b = session                 ReplyRow
   session = 14,   // a = 0, b = session                         SessionRow
   open = 15,      // a = ino, b = session                       OpenRow
-  orphan = 16,    // a = ino                                    empty: nlink 0, reaped after the last open
-  xattr = 17,     // a = ino, c = name                          raw value
-  removal = 18,   // a = slot|chunk, b = ino                    raw: content file to be removed or cut;
-                  //   of this volcano alone, written by ContentStore, not replicated
+  orphan =
+      16,  // a = ino                                    empty: nlink 0, reaped after the last open
+  xattr = 17,  // a = ino, c = name                          raw value
+  removal =
+      18,  // a = slot|chunk, b = ino                    raw: content file to be removed or cut;
+           //   of this volcano alone, written by ContentStore, not replicated
 };
 inline constexpr std::uint8_t kTableLast = 18;
 

@@ -52,9 +52,10 @@ Result<void> write_synced(sys::Disk& disk, std::string_view path, std::string_vi
 }
 
 Error unreadable(std::string_view why) {
-  return {Code::not_magma, fmt::format("{}: {}; restore it from a backup, or empty the directory and"
-                                       " let the volcano come back from its replicas",
-                                       kPapers, why)};
+  return {Code::not_magma,
+          fmt::format("{}: {}; restore it from a backup, or empty the directory and"
+                      " let the volcano come back from its replicas",
+                      kPapers, why)};
 }
 
 // A member of the right type; `fallback` if it is not there.

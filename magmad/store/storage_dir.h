@@ -1,4 +1,5 @@
-// The storage directory's own papers: DIR/volcano.json (which volcano of which filesystem this is, in
+// The storage directory's own papers: DIR/volcano.json (which volcano of which filesystem this
+// is, in
 // which format) and DIR/clean (the last end was a clean stop). Used by main.cc and the tools at
 // start and stop, before and after the stores are open.
 //

@@ -74,7 +74,7 @@ secret=$(grep -oE '[A-Za-z0-9+/=_-]{40,}' "$key" | head -n 1)
 expect "the key file has a secret to look for" test -n "$secret"
 public() { cat /proc/mounts /proc/self/mountinfo /proc/[0-9]*/cmdline /proc/[0-9]*/environ "$log"; }
 same "the secret is not in mounts, command lines, environments, log" \
-  "$(public 2>/dev/null | grep -acF -- "$secret")" 0
+  "$(public 2>/dev/null | grep -acFf <(printf '%s' "$secret"))" 0
 
 # --- a volcano that does not answer ---------------------------------------------------------------
 # interrupted SIGNAL COMMAND...: it waits for the volcano; the signal must end it within 2 s.

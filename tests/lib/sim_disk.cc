@@ -16,7 +16,8 @@ constexpr std::uint64_t kUnsyncedBytesMax = 256u << 20;
 
 std::size_t Image::read(MutableByteSpan out, std::uint64_t offset) const {
   if (offset >= size_) return 0;
-  std::size_t wanted = static_cast<std::size_t>(std::min<std::uint64_t>(out.size(), size_ - offset));
+  std::size_t wanted =
+      static_cast<std::size_t>(std::min<std::uint64_t>(out.size(), size_ - offset));
   for (std::size_t done = 0; done < wanted;) {
     std::size_t page = static_cast<std::size_t>((offset + done) / kPage);
     std::size_t within = static_cast<std::size_t>((offset + done) % kPage);

@@ -4,7 +4,8 @@
 // since the last sync are kept as a list. Directory entries (made, renamed, removed) are durable
 // once their directory was synced, in order.
 //   kill():      the process dies, the kernel lives: nothing is lost.
-//   power_cut(): of each file a random subset of its unsynced changes reaches the disk, some torn at
+//   power_cut(): of each file a random subset of its unsynced changes reaches the disk, some torn
+// at
 //                512-byte sectors; of each directory a random prefix of its unsynced entries.
 // After either, every File that was open answers io for ever: a leaked object cannot write.
 //

@@ -11,7 +11,8 @@ Duration SimExecutor::jitter() {
   random_ ^= random_ >> 7;
   random_ ^= random_ << 17;
   if (times_.jitter.ns <= 0) return {};
-  return nanoseconds(static_cast<std::int64_t>(random_ % static_cast<std::uint64_t>(times_.jitter.ns)));
+  return nanoseconds(
+      static_cast<std::int64_t>(random_ % static_cast<std::uint64_t>(times_.jitter.ns)));
 }
 
 void SimExecutor::run(UniqueFunction<void()> work, UniqueFunction<void()> done) {

@@ -197,7 +197,8 @@ TEST_CASE("store: the oplog stays under its limit and its ids rise over restarts
     REQUIRE(rig.store->append_oplog(ring::Slot(4), version(1, 1), as_bytes("x")));
   REQUIRE(rig.store->commit());
   std::uint64_t rows = 0;
-  REQUIRE(rig.store->scan_oplog(0, 0, [&](const MetadataStore::OplogRow&) { return ++rows, true; }));
+  REQUIRE(
+      rig.store->scan_oplog(0, 0, [&](const MetadataStore::OplogRow&) { return ++rows, true; }));
   CHECK(rows == 40);
 }
 
