@@ -253,16 +253,18 @@ TEST_CASE("content: a read from disk that a write overtakes sees one or the othe
 
 TEST_CASE("content: descriptors are bounded") {
   Rig rig;
-  for (std::uint64_t i = 0; i < 700; ++i)
+  for (std::uint64_t i = 0; i < 700; ++i) {
     auto id = content_id(static_cast<unsigned>(i % 7), 100 + i);
     REQUIRE(rig.write(id, 0, as_bytes("some bytes")));
+  }
   REQUIRE(rig.commit());
   CHECK(rig.content->stats().files_open == 512);
   REQUIRE(rig.sync_all());
   rig.kill();
-  for (std::uint64_t i = 0; i < 700; ++i)
+  for (std::uint64_t i = 0; i < 700; ++i) {
     auto id = content_id(static_cast<unsigned>(i % 7), 100 + i);
     CHECK(as_text(*rig.read(id, 0, 10)) == "some bytes");
+  }
 }
 
 TEST_CASE("content: a failed sync is final for that content") {
