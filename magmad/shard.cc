@@ -16,6 +16,7 @@ namespace {
 constexpr Duration kSessionCheckEvery = seconds(1);
 constexpr Duration kSyncEvery = seconds(1);       // DESIGN 4.1: metadata synced each second
 constexpr Duration kSpaceCheckEvery = milliseconds(50);
+constexpr std::size_t kStraysPerCommit = 256;
 constexpr std::size_t kRoundsPerFlush = 256;      // chained steps of operations in one flush
 
 store::RowKey slot_key(ring::Slot slot) {
@@ -68,8 +69,12 @@ Result<void> Shard::begin(bool clean) {
     TRY_VALUE(std::uint64_t ranges, content_.recover({slots_[0].epoch, Seq(0)}));
     stats_.ranges_recovered = ranges;
     log_info("recovered hot_ranges={}", ranges);
+    TRY_VALUE(auto mark, disk_.open(store::kUnsweptMark, sys::Disk::Open::create));
   }
   TRY(reload());
+  if (!clean) TRY(drop_stray_chunks());
+  TRY_VALUE(bool unswept, disk_.exists(store::kUnsweptMark));
+  if (unswept) content_.sweep();
   reap_orphans();
   return {};
 }
@@ -157,6 +162,19 @@ Shard::Session& Shard::remember_session(SessionId id) {
 }
 
 // Orphans whose opens ended with the last run.
+Result<void> Shard::drop_stray_chunks() {
+  TRY_VALUE(auto strays, ops::stray_chunks(*this));
+  if (batch_error_) return fail(*batch_error_);
+  for (std::size_t i = 0; i < strays.size(); ++i) {
+    ops::remove_chunk(*this, strays[i]);
+    bool is_last = i + 1 == strays.size();
+    if ((is_last || i % kStraysPerCommit == 0) && !commit_batch())
+      return fail(Code::io, "stray chunks could not be removed");
+  }
+  if (!strays.empty()) log_info("dropped stray_chunks={}", strays.size());
+  return {};
+}
+
 void Shard::reap_orphans() {
   std::vector<Ino> orphans;
   for (unsigned database = 0; database < store::kDatabases; ++database) {
@@ -625,6 +643,7 @@ Result<void> Shard::stop() {
   stopping_ = true;
   UniqueFunction<void(Answer)> nowhere = [](Answer) {};
   flush(nowhere);
+  TRY(content_.sync_now());
   return metadata_.close_clean();
 }
 

@@ -249,6 +249,7 @@ class Shard {
   Result<void> reload();
   Result<void> begin_epochs();
   void load_opens();
+  Result<void> drop_stray_chunks();
   void reap_orphans();
   void expire_sessions();
   void end_session(SessionId id);

@@ -65,13 +65,46 @@ void Filesystem::on_timer() {
     client.cancel(call);
   }
   while (!root_waits.empty() && root_waits.front().due <= clock.now()) {
-    auto waiting = std::move(root_waits.front().reply);
+    auto [due, waiting, wants_space] = std::move(root_waits.front());
     root_waits.pop_front();
-    if (!waiting->has_value() || !root_attr) continue;
+    if (!waiting->has_value()) continue;
     Reply reply = std::move(**waiting);
     waiting->reset();
-    reply.attr(stat_of(*root_attr), 0);
+    if (wants_space)
+      reply.statfs(statvfs_of(space.value_or(wire::StatfsReply{})));
+    else if (root_attr)
+      reply.attr(stat_of(*root_attr), 0);
+    else
+      reply.fail(Code::timeout);
   }
+}
+
+Filesystem::SharedReply Filesystem::wait_for_root(Reply reply, bool wants_space) {
+  auto waiting = std::make_shared<std::optional<Reply>>(std::move(reply));
+  root_waits.push_back({clock.now() + kRootPatience, waiting, wants_space});
+  return waiting;
+}
+
+std::optional<Reply> Filesystem::take_root_wait(const SharedReply& waiting) {
+  if (!waiting->has_value()) return std::nullopt;
+  std::optional<Reply> reply = std::move(*waiting);
+  waiting->reset();
+  std::erase_if(root_waits, [&](const auto& wait) { return wait.reply == waiting; });
+  return reply;
+}
+
+struct statvfs Filesystem::statvfs_of(const wire::StatfsReply& space) {
+  constexpr std::uint64_t kNoFilesystemId = 0;
+  struct statvfs numbers = {};
+  numbers.f_bsize = numbers.f_frsize = space.block_bytes;
+  numbers.f_blocks = space.blocks;
+  numbers.f_bfree = space.blocks_free;
+  numbers.f_bavail = space.blocks_available;
+  numbers.f_files = space.files;
+  numbers.f_ffree = numbers.f_favail = space.files_free;
+  numbers.f_fsid = kNoFilesystemId;
+  numbers.f_namemax = wire::kNameBytesMax;
+  return numbers;
 }
 
 struct stat Filesystem::stat_of(const wire::Attr& attr) const {

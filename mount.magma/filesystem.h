@@ -20,6 +20,7 @@
 #include <algorithm>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include <cstdint>
 #include <string>
@@ -86,15 +87,23 @@ struct Filesystem {
   bool is_ending = false;         // requests may go unanswered: nobody is there
   Counters counters{};
 
-  // umount(8) and findmnt(8) stat the root: while no volcano answers they get what was last known
-  // of it after kRootPatience, so that a mount can always be taken away.
+  // umount(8), findmnt(8) and df(1) ask for the root's attributes and the space: while no volcano
+  // answers they get what was last known of it after kRootPatience, so that a mount can always be
+  // taken away.
   static constexpr Duration kRootPatience = seconds(1);
+  using SharedReply = std::shared_ptr<std::optional<Reply>>;  // with the callback: who is first
   struct RootWait {
     Instant due;
-    std::shared_ptr<std::optional<Reply>> reply;  // shared with the answer's callback: who is first
+    SharedReply reply;
+    bool wants_space = false;  // else attributes
   };
   std::optional<wire::Attr> root_attr{};
+  std::optional<wire::StatfsReply> space{};
   std::deque<RootWait> root_waits{};
+  // Takes the reply over; it is answered with what is known when its time has come.
+  SharedReply wait_for_root(Reply reply, bool wants_space);
+  // The reply, if it was not answered so; nullopt else.
+  std::optional<Reply> take_root_wait(const SharedReply& waiting);
 
   Ino ino_of(fuse_ino_t node) const { return node == FUSE_ROOT_ID ? inodes.root() : Ino(node); }
   fuse_ino_t node_of(Ino ino) const { return ino == inodes.root() ? FUSE_ROOT_ID : ino.value; }
@@ -118,6 +127,7 @@ struct Filesystem {
 
   // The kernel's view of a flare, and of an entry that names it (counts the look-up).
   struct stat stat_of(const wire::Attr& attr) const;
+  static struct statvfs statvfs_of(const wire::StatfsReply& space);
   fuse_entry_param entry_of(const wire::Attr& attr, Duration timeout) const;
   fuse_entry_param remember(Ino parent, std::string_view name, const wire::Attr& attr,
                             Duration timeout = kTimeout);

@@ -9,8 +9,6 @@ namespace magma::mount {
 
 namespace {
 
-constexpr std::uint64_t kNoFilesystemId = 0;
-
 void answer_attr(Reply reply, const Result<wire::Attr>& attr) {
   if (attr)
     reply.attr(reply.filesystem().stat_of(*attr),
@@ -24,16 +22,11 @@ void getattr_root(fuse_req_t request) {
   Reply reply(request);
   Filesystem& fs = reply.filesystem();
   const auto who = reply.who();
-  auto waiting = std::make_shared<std::optional<Reply>>(std::move(reply));
-  if (fs.root_attr) fs.root_waits.push_back({fs.clock.now() + fs.kRootPatience, waiting});
+  auto waiting = fs.wait_for_root(std::move(reply), false);
   fs.call(request, [&] {
     return fs.client.getattr(fs.inodes.root(), who, [&fs, waiting](Result<wire::Attr> attr) {
       if (attr) fs.root_attr = *attr;
-      if (!waiting->has_value()) return;
-      Reply first = std::move(**waiting);
-      waiting->reset();
-      std::erase_if(fs.root_waits, [&](const auto& wait) { return wait.reply == waiting; });
-      answer_attr(std::move(first), attr);
+      if (auto first = fs.take_root_wait(waiting)) answer_attr(std::move(*first), attr);
     });
   });
 }
@@ -131,23 +124,17 @@ void op_readlink(fuse_req_t request, fuse_ino_t node) {
 void op_statfs(fuse_req_t request, fuse_ino_t) {
   Reply reply(request);
   Filesystem& fs = reply.filesystem();
+  const auto who = reply.who();
+  auto waiting = fs.wait_for_root(std::move(reply), true);
   fs.call(request, [&] {
-    const auto who = reply.who();
-    return fs.client.statfs(who, [reply = std::move(reply)](Result<wire::StatfsReply> r) mutable {
-      if (!r) {
-        reply.fail(r.error());
-        return;
-      }
-      struct statvfs numbers = {};
-      numbers.f_bsize = numbers.f_frsize = r->block_bytes;
-      numbers.f_blocks = r->blocks;
-      numbers.f_bfree = r->blocks_free;
-      numbers.f_bavail = r->blocks_available;
-      numbers.f_files = r->files;
-      numbers.f_ffree = numbers.f_favail = r->files_free;
-      numbers.f_fsid = kNoFilesystemId;
-      numbers.f_namemax = wire::kNameBytesMax;
-      reply.statfs(numbers);
+    return fs.client.statfs(who, [&fs, waiting](Result<wire::StatfsReply> space) {
+      if (space) fs.space = *space;
+      auto first = fs.take_root_wait(waiting);
+      if (!first) return;
+      if (space)
+        first->statfs(Filesystem::statvfs_of(*space));
+      else
+        first->fail(space.error());
     });
   });
 }

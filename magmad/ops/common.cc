@@ -154,6 +154,12 @@ void reap(Shard& shard, Ino ino, const store::InodeRow& row) {
   shard.erase(Shard::inode_key(ino));
 }
 
+void remove_chunk(Shard& shard, const store::ContentId& id) {
+  shard.version_of(id.slot);
+  if (auto removed = shard.content().remove(id); !removed) shard.poison(removed.error());
+  shard.erase(id.row(store::Table::chunk));
+}
+
 void after_last_open(Shard& shard, Ino ino) {
   auto row = shard.inode(ino);
   if (!row) return;

@@ -41,6 +41,10 @@ std::uint8_t dirent_type(std::uint32_t mode);
 void drop_link(Shard& shard, Ino ino, store::InodeRow row, WallTime when);
 // Removes an inode nobody can reach any more, with its content.
 void reap(Shard& shard, Ino ino, const store::InodeRow& row);
+// Removes a chunk: its row, its bytes.
+void remove_chunk(Shard& shard, const store::ContentId& id);
+// After an unclean start: chunks that no size authority names.
+Result<std::vector<store::ContentId>> stray_chunks(Shard& shard);
 // After the last open of an inode went away: reap an orphan, end a size authority's mark.
 void after_last_open(Shard& shard, Ino ino);
 

@@ -185,12 +185,6 @@ void prepare_take_content(Shard& shard, PartPlace place, TakeContent body, Done 
   shard.content().prepare_write(id, shard.version_of(place.slot), 0, length, std::move(ready));
 }
 
-void remove_chunk(Shard& shard, const store::ContentId& id) {
-  shard.version_of(id.slot);
-  if (auto removed = shard.content().remove(id); !removed) shard.poison(removed.error());
-  shard.erase(id.row(store::Table::chunk));
-}
-
 // ---- rename_lock
 
 void prepare_rename_lock(Shard& shard, PartPlace place, Done done) {

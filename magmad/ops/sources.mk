@@ -23,6 +23,7 @@ magmad_ops_sources = \
 	magmad/ops/rmdir.cc \
 	magmad/ops/setattr.cc \
 	magmad/ops/statfs.cc \
+	magmad/ops/strays.cc \
 	magmad/ops/symlink.cc \
 	magmad/ops/unlink.cc \
 	magmad/ops/write.cc

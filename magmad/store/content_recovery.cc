@@ -35,6 +35,13 @@ Result<void> ContentStoreImpl::load_hot() {
         }));
     TRY(good);
   }
+  // Not known to be on stable storage, whatever the last end was: synced before they cool.
+  for (const auto& [id, c] : contents_) {
+    TRY_VALUE(bool has_file, files_.disk().exists(content_path(id)));
+    if (!has_file) continue;
+    files_.assume_unsynced(id);
+    file_changed(*c);
+  }
   return {};
 }
 

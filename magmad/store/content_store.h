@@ -21,6 +21,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "libmagma/base/result.h"
@@ -36,6 +37,8 @@ inline constexpr std::uint64_t kPageBytes = 4096;
 inline constexpr std::uint64_t kChunkBytes = 64u << 20;
 inline constexpr std::uint64_t kHotRangeBytes = 4u << 20;
 inline constexpr std::uint64_t kSumsRangeBytes = 1u << 20;  // one page_sums row
+// DIR/unswept: there from an unclean start until sweep() has seen every file.
+inline constexpr std::string_view kUnsweptMark = "unswept";
 
 // Names a content file and the slot whose rows describe it.
 struct ContentId {
@@ -96,6 +99,10 @@ class ContentStore {
   // (metadata is the caller's). An error is final: those bytes must be taken for lost.
   virtual void sync(const ContentId& id, UniqueFunction<void(Result<void>)> done) = 0;
   virtual void sync_all(UniqueFunction<void(Result<void>)> done) = 0;
+  // Blocking: all bytes written are on stable storage (clean stop).
+  virtual Result<void> sync_now() = 0;
+  // Begins to look for files that no row knows of, a few at each tick, and to remove them.
+  virtual void sweep() = 0;
   // Every second or so: syncs contents dirty for over 5 s, cools ranges that may cool.
   virtual void on_tick(Instant now) = 0;
 

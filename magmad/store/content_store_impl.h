@@ -1,6 +1,7 @@
-// The state behind ContentStore, for its three .cc files only: content_store.cc (writes, reads,
+// The state behind ContentStore, for its .cc files only: content_store.cc (writes, reads,
 // cuts),
-// content_sync.cc (syncs, ticks, commits), content_recovery.cc (after a crash).
+// content_sync.cc (syncs, ticks, commits), content_recovery.cc and content_sweep.cc (after a
+// crash).
 //
 // A Content is the state of one content file that something is known or going on about: open,
 // dirty,
@@ -26,6 +27,7 @@ inline constexpr std::size_t kRemovalsPerTickMax = 1024;
 // More removals than this that are not known to be durable: the oldest are taken for done. A power
 // cut can then bring such a file back, which fsck calls stray; it is never read.
 inline constexpr std::size_t kFollowedMax = 65536;
+inline constexpr unsigned kSweepStepsPerTick = 8;
 inline constexpr unsigned kReadRetriesMax = 3;  // of a read that a write overtook
 inline constexpr Duration kDirtyMax = seconds(5);
 inline constexpr Duration kHotIdle = seconds(10);  // before a range cools
@@ -96,6 +98,8 @@ class ContentStoreImpl final : public ContentStore {
   Result<std::uint64_t> allocated_bytes(const ContentId& id) override;
   void sync(const ContentId& id, UniqueFunction<void(Result<void>)> done) override;
   void sync_all(UniqueFunction<void(Result<void>)> done) override;
+  Result<void> sync_now() override;
+  void sweep() override;
   void on_tick(Instant now) override;
   Stats stats() const override;
 
@@ -162,6 +166,11 @@ class ContentStoreImpl final : public ContentStore {
   void erase_followed();
   void sync_removals();
   void repair_suspects();
+  // content_sweep.cc
+  void sweep_step(unsigned steps_left);
+  Result<void> sweep_names(const std::string& path, const std::vector<std::string>& names);
+  Result<bool> is_known(const ContentId& id);
+  void end_sweep();
   // content_recovery.cc
   Result<void> load_hot();
   Result<void> finish_removals();
@@ -183,6 +192,10 @@ class ContentStoreImpl final : public ContentStore {
   std::uint64_t followed_serial_ = 0;
   bool removal_sync_runs_ = false;
   bool removal_sync_failed_ = false;
+  bool sweeping_ = false;
+  bool sweep_runs_ = false;               // a listing is under way
+  std::vector<std::string> sweep_left_;   // directories still to be listed
+  std::uint64_t swept_files_ = 0;
   const ContentId* preparing_ = nullptr;  // whose hot rows prepare_write itself will sync
   ContentId tick_from_{};                 // where the next tick goes on
   Instant now_{};

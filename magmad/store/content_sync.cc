@@ -84,6 +84,27 @@ void ContentStoreImpl::sync_all(Done done) {
   joined->arrive({});
 }
 
+Result<void> ContentStoreImpl::sync_now() {
+  std::map<std::string, ContentFiles::Unsynced> directories;
+  for (auto& [id, c] : contents_) {
+    if (c->sync_error) return fail(*c->sync_error);
+    for (auto& directory : files_.unsynced_above(id)) directories[directory.path] = directory;
+    if (!c->dirty()) continue;
+    // Not open_file: it may close and forget another content.
+    std::shared_ptr<sys::File> file = c->file;
+    if (file == nullptr) {
+      TRY_VALUE(file, files_.open(id, false));
+    }
+    if (file != nullptr) TRY(file->sync());
+    c->synced = c->changes;
+  }
+  for (const auto& [path, directory] : directories) {
+    TRY(files_.disk().sync_directory(path));
+    files_.note_synced(directory);
+  }
+  return {};
+}
+
 void ContentStoreImpl::committed() {
   written_.clear();
   auto heated = std::exchange(hot_uncommitted_, {});
@@ -211,6 +232,7 @@ void ContentStoreImpl::on_tick(Instant now) {
   if (metadata_.failed()) return;
   repair_suspects();
   for (const ContentId& id : std::exchange(cuts_to_sync_, {})) sync_cut(id);
+  if (sweeping_ && !sweep_runs_) sweep_step(kSweepStepsPerTick);
   tick_contents();
   sync_removals();
   if (!metadata_.in_transaction()) erase_followed();

@@ -93,6 +93,8 @@ Result<FsckReport> Fsck::run() {
   steps_total_ = kDatabases + kDatabases * kTableScans + kFlareDirectories;
   TRY_VALUE(bool readable, check_databases());
   if (!readable) return std::move(report_);
+  TRY_VALUE(bool unswept, disk_.exists(kUnsweptMark));
+  if (unswept) options_.unclean = true;  // a start has not yet made all good
   TRY_VALUE(metadata_, MetadataStore::open(disk_, executor_, false));
   TRY(read_slots());
   TRY(read_operations());

@@ -3,6 +3,7 @@ magmad_store_sources = \
 	magmad/store/content_recovery.cc \
 	magmad/store/content_store.h magmad/store/content_store.cc \
 	magmad/store/content_store_impl.h \
+	magmad/store/content_sweep.cc \
 	magmad/store/content_sync.cc \
 	magmad/store/database.h magmad/store/database.cc \
 	magmad/store/fsck.h magmad/store/fsck.cc \

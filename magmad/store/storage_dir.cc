@@ -31,7 +31,7 @@ bool is_database_file(std::string_view name) {
 // What is there before volcano.json is. The key and the map's log are made by main.cc, and stay.
 bool may_be_unfinished(std::string_view name) {
   return is_database_file(name) || name == kFlaresDirectory || name == kPapersTemporary ||
-         name == kClean || name == "network.key";
+         name == kClean || name == kUnsweptMark || name == "network.key";
 }
 
 Result<Bytes> read_whole(sys::Disk& disk, std::string_view path) {
@@ -94,7 +94,8 @@ Result<StorageState> inspect_storage(sys::Disk& disk) {
 Result<void> clear_unfinished(sys::Disk& disk) {
   TRY_VALUE(auto names, disk.list(kRoot));
   for (const std::string& name : names) {
-    bool remains = is_database_file(name) || name == kPapersTemporary || name == kClean;
+    bool remains = is_database_file(name) || name == kPapersTemporary ||
+                   name == kClean || name == kUnsweptMark;
     if (remains) TRY(disk.remove(name));
   }
   return disk.sync_directory(kRoot);

@@ -85,6 +85,8 @@ wait_until() {
     sleep 0.02
   done
 }
+# Whether a process has ended, even if nobody has taken note (a zombie).
+process_ended() { ! kill -0 "$1" 2>/dev/null || grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null; }
 now_ms() { echo $((${EPOCHREALTIME/[.,]/} / 1000)); }
 # milliseconds COMMAND...: how long it took; its exit code is in took_code.
 milliseconds() {
@@ -121,7 +123,7 @@ kill_volcano() {
   wait "$volcano_pid" 2>/dev/null
   volcano_pid=
 }
-is_volcano_gone() { ! kill -0 "$volcano_pid" 2>/dev/null || grep -q '^State:.Z' "/proc/$volcano_pid/status" 2>/dev/null; }
+is_volcano_gone() { process_ended "$volcano_pid"; }
 # SIGTERM; its exit code must be 0.
 stop_volcano() {
   local code

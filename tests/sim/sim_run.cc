@@ -143,6 +143,7 @@ class Run {
     workload_.release_all();
     workload_.verify();
     for (unsigned i = 0; i < profile_.clients; ++i) cluster_.stop_client(i);
+    cluster_.run_for(seconds(5));  // what runs in the background comes to its end
     if (!cluster_.stop_volcano()) return fail_with(cluster_.last_error());
     check_storage(true);
   }
