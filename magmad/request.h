@@ -22,6 +22,7 @@ struct Request {
   ByteSpan body;     // what follows the head: valid inside the handler unless keep() was called
   ByteSpan payload;  // what follows the message (write): part of body, set anew at each handling
   Bytes kept;
+  Bytes copied;      // the payload of a copy, read from its source
 
   // Copies the body so that the request may outlive the packet.
   void keep() {

@@ -66,6 +66,7 @@ void Shard::end_session(SessionId id) {
         opens_of(Ino(ino)).writers == 0)
       ops::after_last_open(*this, Ino(ino));
   }
+  drop_file_locks(id);
   sessions_.erase(id);
   put(session_key(id), store::SessionRow{true, time(), {}});
   ended_sessions_.push_back(id);

@@ -108,6 +108,7 @@ Result<void> Shard::reload() {
   ready_steps_.clear();
   delayed_.clear();
   load_opens();
+  TRY(load_file_locks());
   TRY(operations_->reload());
   if (batch_error_) return fail(*batch_error_);
   return {};
@@ -591,12 +592,16 @@ void Shard::fail_batch() {
   for (auto& [key, held] : locks_)
     for (auto& request : held.requests) waiting.push_back(std::move(request));
   for (auto& request : ready_) waiting.push_back(std::move(request));
+  for (auto& [ticket, request] : lock_waits_) waiting.push_back(std::move(request));
+  lock_waits_.clear();
   for (auto& request : waiting)
     if (request) push_answer(*request, false, code, {}, {});
   batch_error_.reset();
   if (auto done = reload(); !done) {
     log_error("reload_failed error=\"{}\"", describe(done.error()));
     broken_ = true;
+  } else {
+    later(seconds(1), [this] { reap_orphans(); });  // who was to be reaped, and when, is forgotten
   }
   batch_error_.reset();
 }

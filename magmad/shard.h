@@ -27,6 +27,7 @@
 #include "libmagma/sys/clock.h"
 #include "libmagma/wire/codec.h"
 #include "libmagma/wire/flare_messages.h"
+#include "magmad/ops/file_locks.h"
 #include "magmad/request.h"
 #include "magmad/store/content_store.h"
 #include "magmad/store/metadata_store.h"
@@ -197,6 +198,16 @@ class Shard {
   // False if there was none.
   bool drop_open(SessionId session, Ino ino, bool for_write);
 
+  // ---- advisory locks of files (ops/lock.cc)
+  ops::FileLocks& file_locks() { return file_locks_; }
+  void put_file_locks(Ino ino, SessionId session);
+  void wake_file_locks();
+  // Answered when the lock may be free, after `longest` at the latest, or refused.
+  void park_for_file_lock(RequestPtr request, Ino ino, const ops::LockRequest& wanted,
+                          Duration longest);
+  void drop_file_locks(Ino ino);
+  void drop_file_locks(SessionId session);
+
   // Whether a change that takes space must be refused: below the reserve that deletions need.
   bool is_space_short();
   // Enough for the -wal files and the rows that deleting needs.
@@ -249,6 +260,8 @@ class Shard {
   Result<void> reload();
   Result<void> begin_epochs();
   void load_opens();
+  Result<void> load_file_locks();
+  void end_file_lock_wait(std::uint64_t ticket, std::optional<Code> error);
   Result<void> drop_stray_chunks();
   void reap_orphans();
   void expire_sessions();
@@ -280,6 +293,9 @@ class Shard {
   std::multimap<Instant, UniqueFunction<void()>> delayed_;
   std::unordered_map<SessionId, Session> sessions_;
   std::unordered_map<std::uint64_t, OpenCount> opens_;
+  ops::FileLocks file_locks_;
+  std::unordered_map<std::uint64_t, RequestPtr> lock_waits_;  // by ticket
+  std::uint64_t last_lock_ticket_ = 0;
   std::vector<SessionId> ended_sessions_;  // whose reply rows are still to be dropped
   Instant next_session_check_{};
   Instant next_sync_{};

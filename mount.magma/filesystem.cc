@@ -1,5 +1,7 @@
 #include "mount.magma/filesystem.h"
 
+#include "mount.magma/fuse_channel.h"
+
 #include "libmagma/base/check.h"
 
 namespace magma::mount {
@@ -51,7 +53,7 @@ void Filesystem::let_interrupt(fuse_req_t request, client::CallId call) {
 void Filesystem::on_interrupt(fuse_req_t request, client::CallId call) {
   ++counters.interrupts;
   const pid_t pid = fuse_req_ctx(request)->pid;
-  if (!wants_to_stop(pid)) {
+  if (!waiting_for_locks.contains(request) && !wants_to_stop(pid)) {
     interrupts.add({.request = request, .call = call, .pid = pid}, clock.now());
     return;
   }
@@ -141,11 +143,38 @@ fuse_entry_param Filesystem::remember(Ino parent, std::string_view name, const w
                         .name = name,
                         .is_directory = is_directory,
                         .key = is_directory ? attr.placement.key : std::nullopt});
+  learn_attr(attr, timeout);
   return entry_of(attr, timeout);
 }
 
 void Filesystem::forget(Ino ino, std::uint64_t count) {
-  if (inodes.forget(ino, count)) client.forget(ino);
+  if (!inodes.forget(ino, count)) return;
+  client.forget(ino);
+  removed_flares.erase(ino);
+}
+
+void Filesystem::note_removed(Ino dir, std::string_view name) {
+  const Ino ino = inodes.child_of(dir, name);
+  const wire::Attr* attr = seen.last(ino);
+  if (ino == Ino() || attr == nullptr) return;
+  if (!S_ISDIR(attr->mode) && attr->nlink > 1) return;
+  wire::Attr& left = removed_flares[ino] = *attr;
+  left.nlink = 0;
+}
+
+wire::Attr* Filesystem::removed_flare(Ino ino, const Error& error) {
+  if (error.code != Code::stale) return nullptr;
+  auto found = removed_flares.find(ino);
+  return found == removed_flares.end() ? nullptr : &found->second;
+}
+
+void Filesystem::invalidate(Ino ino, UniqueFunction<void()> done) {
+  if (notifier == nullptr || channel == nullptr) return done();
+  fuse_session* session = channel->session();
+  notifier->run([session, node = node_of(ino)] {
+    // ENOENT: the kernel does not have it. Anything else ends with the mount.
+    fuse_lowlevel_notify_inval_inode(session, node, 0, 0);
+  }, std::move(done));
 }
 
 void answer_entry(Reply reply, Ino parent, std::string name, Result<wire::EntryReply> entry) {
@@ -188,6 +217,9 @@ void answer_empty(Reply reply, const Result<wire::EmptyReply>& result) {
 }
 
 void set_cache_flags(Filesystem& filesystem, const wire::Attr& attr, fuse_file_info& file) {
+  file.fh = filesystem.next_handle++;
+  // An append goes to the end the ring knows; the kernel would cache it at the end it knows.
+  if (opens_for_write(file.flags) && (file.flags & O_APPEND) != 0) file.direct_io = 1;
   file.keep_cache = filesystem.inodes.opened(attr.ino, attr.data_version) ? 1 : 0;
 }
 

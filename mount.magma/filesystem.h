@@ -25,15 +25,21 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <set>
 #include <unordered_map>
+#include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "libmagma/base/time.h"
+#include "libmagma/base/unique_function.h"
 #include "libmagma/client/client.h"
 #include "libmagma/sys/clock.h"
+#include "libmagma/sys/executor.h"
 #include "libmagma/wire/flare_messages.h"
 #include "mount.magma/inode_table.h"
 #include "mount.magma/interrupts.h"
+#include "mount.magma/seen_attrs.h"
 
 namespace magma::mount {
 
@@ -45,6 +51,9 @@ struct RawRequest {
   std::uint32_t opcode = 0;
   std::uint64_t unique = 0;
   bool kills_privileges = false;  // clear set-user-id and set-group-id (HANDLE_KILLPRIV_V2)
+  bool kills_sgid = false;        // of an ACL that is set (SETXATTR_EXT)
+  bool is_tmpfile = false;        // came as TMPFILE, which libfuse does not know; sent on as CREATE
+  bool is_statx = false;          // came as STATX; sent on as GETATTR
 };
 
 // One opendir: a reply of the ring's readdir, which serves several of the kernel.
@@ -78,12 +87,22 @@ struct Filesystem {
   sys::Clock& clock;
   InodeTable& inodes;
   FuseChannel* channel = nullptr;
+  sys::Executor* notifier = nullptr;  // notifications to the kernel may wait for it, so not here
   RawRequest raw{};
   Interrupts interrupts{};
   std::unordered_map<std::uint64_t, OpenDirectory> directories{};
   std::uint64_t next_directory = 1;
+  SeenAttrs seen{};
+  std::unordered_map<Ino, wire::Attr> removed_flares{};  // by this mount, while the kernel knows them
+  std::set<std::pair<Ino, std::uint64_t>> record_lock_owners{};  // may hold locks
+  // Owners that took record locks through an open file: of OFD locks the kernel tells no end.
+  std::unordered_map<std::uint64_t, std::set<std::uint64_t>> lock_handles{};
+  std::uint64_t next_handle = 1;
+  std::unordered_set<fuse_req_t> waiting_for_locks{};            // end at any signal
+  std::unordered_set<Ino> read_since_open{};  // their access time may be due
   std::uint64_t changes = 0;      // changes of this mount that have come to their end
   fuse_req_t starting = nullptr;  // request whose call is being made and is not answered yet
+  bool sets_access_times = true;  // false: mounted noatime
   bool is_ending = false;         // requests may go unanswered: nobody is there
   Counters counters{};
 
@@ -132,6 +151,16 @@ struct Filesystem {
   fuse_entry_param remember(Ino parent, std::string_view name, const wire::Attr& attr,
                             Duration timeout = kTimeout);
   void forget(Ino ino, std::uint64_t count);
+  // The kernel drops pages and attributes of the inode, then `done` is called.
+  void invalidate(Ino ino, UniqueFunction<void()> done);
+  void learn_attr(const wire::Attr& attr, Duration timeout) {
+    seen.learn(attr, clock.now() + timeout);
+  }
+  // A name that this mount has removed, or put something else under: what it led to may live on for
+  // who holds it, and the ring may know nothing of that (see SeenAttrs).
+  void note_removed(Ino dir, std::string_view name);
+  // The attributes of such a flare if `error` says that the ring has none.
+  wire::Attr* removed_flare(Ino ino, const Error& error);
 };
 
 // How long the kernel may believe attributes. Not at all those of a file with set-id bits: a write
@@ -148,15 +177,22 @@ void answer_empty(Reply reply, const Result<wire::EmptyReply>& result);
 void set_cache_flags(Filesystem& filesystem, const wire::Attr& attr, fuse_file_info& file);
 inline bool opens_for_write(int flags) { return (flags & O_ACCMODE) != O_RDONLY; }
 inline bool is_name_too_long(std::string_view name) { return name.size() > wire::kNameBytesMax; }
-// Permission bits of a new flare: the kernel leaves the umask to us (DONT_MASK).
-inline std::uint32_t masked_mode(const Reply& reply, mode_t mode) {
-  return static_cast<std::uint32_t>(mode & 07777 & ~fuse_req_ctx(reply.request())->umask);
+// Of the process that makes a flare: the kernel leaves the umask to us (DONT_MASK), since a default
+// ACL goes before it.
+inline std::uint32_t umask_of(const Reply& reply) {
+  return static_cast<std::uint32_t>(fuse_req_ctx(reply.request())->umask);
 }
+// The last descriptor of a file description with a flock has been closed.
+void release_flock(Filesystem& filesystem, Ino ino, std::uint64_t owner);
+// An open file description has ended: record locks taken through it go.
+void release_record_locks(Filesystem& filesystem, Ino ino, std::uint64_t handle);
 
 // Each file's operations.
 void add_name_operations(fuse_lowlevel_ops& operations);
 void add_attr_operations(fuse_lowlevel_ops& operations);
 void add_data_operations(fuse_lowlevel_ops& operations);
 void add_dir_operations(fuse_lowlevel_ops& operations);
+void add_xattr_operations(fuse_lowlevel_ops& operations);
+void add_lock_operations(fuse_lowlevel_ops& operations);
 
 }  // namespace magma::mount

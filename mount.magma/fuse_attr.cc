@@ -1,7 +1,9 @@
 // Operations on attributes: getattr, setattr, readlink, statfs.
 #include <fcntl.h>
+#include <sys/sysmacros.h>
 
 #include <array>
+#include <limits>
 
 #include "mount.magma/filesystem.h"
 
@@ -9,12 +11,17 @@ namespace magma::mount {
 
 namespace {
 
-void answer_attr(Reply reply, const Result<wire::Attr>& attr) {
-  if (attr)
-    reply.attr(reply.filesystem().stat_of(*attr),
-               attr_timeout(*attr, kTimeout).seconds());
-  else
-    reply.fail(attr.error());
+void answer_attr(Reply reply, Ino ino, const Result<wire::Attr>& attr) {
+  Filesystem& fs = reply.filesystem();
+  if (!attr) {
+    if (const wire::Attr* left = fs.removed_flare(ino, attr.error()))
+      reply.attr(fs.stat_of(*left), kTimeout.seconds());
+    else
+      reply.fail(attr.error());
+    return;
+  }
+  fs.learn_attr(*attr, kTimeout);
+  reply.attr(fs.stat_of(*attr), attr_timeout(*attr, kTimeout).seconds());
 }
 
 // See Filesystem::root_waits.
@@ -26,26 +33,107 @@ void getattr_root(fuse_req_t request) {
   fs.call(request, [&] {
     return fs.client.getattr(fs.inodes.root(), who, [&fs, waiting](Result<wire::Attr> attr) {
       if (attr) fs.root_attr = *attr;
-      if (auto first = fs.take_root_wait(waiting)) answer_attr(std::move(*first), attr);
+      if (auto first = fs.take_root_wait(waiting))
+        answer_attr(std::move(*first), fs.inodes.root(), attr);
     });
   });
 }
 
+// FUSE_STATX and its answer (linux/fuse.h of Linux 6.6; Debian 12's headers are older).
+struct StatxTime {
+  std::int64_t seconds;
+  std::uint32_t nanoseconds;
+  std::int32_t reserved;
+};
+struct StatxAnswer {
+  std::uint64_t attr_valid;
+  std::uint32_t attr_valid_nanoseconds;
+  std::uint32_t flags;
+  std::uint64_t spare[2];
+  std::uint32_t mask, blksize;
+  std::uint64_t attributes;
+  std::uint32_t nlink, uid, gid;
+  std::uint16_t mode, spare0;
+  std::uint64_t ino, size, blocks, attributes_mask;
+  StatxTime atime, btime, ctime, mtime;
+  std::uint32_t rdev_major, rdev_minor, dev_major, dev_minor;
+  std::uint64_t spare2[14];
+};
+static_assert(sizeof(StatxTime) == 16 && sizeof(StatxAnswer) == 288);
+
+StatxTime statx_time(const timespec& time) {
+  return {time.tv_sec, static_cast<std::uint32_t>(time.tv_nsec), 0};
+}
+
+void answer_statx(Reply reply, Ino ino, Result<wire::Attr> attr) {
+  Filesystem& fs = reply.filesystem();
+  if (!attr)
+    if (const wire::Attr* left = fs.removed_flare(ino, attr.error())) attr = *left;
+  if (!attr) {
+    reply.fail(attr.error());
+    return;
+  }
+  const struct stat s = fs.stat_of(*attr);
+  const Duration valid = attr_timeout(*attr, kTimeout);
+  wire::Attr born = *attr;
+  born.mtime = attr->btime;
+  StatxAnswer answer = {};
+  answer.attr_valid = static_cast<std::uint64_t>(valid.ns / 1'000'000'000);
+  answer.attr_valid_nanoseconds = static_cast<std::uint32_t>(valid.ns % 1'000'000'000);
+  answer.mask = STATX_BASIC_STATS | STATX_BTIME;
+  answer.blksize = static_cast<std::uint32_t>(s.st_blksize);
+  answer.nlink = static_cast<std::uint32_t>(s.st_nlink);
+  answer.uid = s.st_uid;
+  answer.gid = s.st_gid;
+  answer.mode = static_cast<std::uint16_t>(s.st_mode);
+  answer.ino = s.st_ino;
+  answer.size = static_cast<std::uint64_t>(s.st_size);
+  answer.blocks = static_cast<std::uint64_t>(s.st_blocks);
+  answer.atime = statx_time(s.st_atim);
+  answer.btime = statx_time(fs.stat_of(born).st_mtim);
+  answer.ctime = statx_time(s.st_ctim);
+  answer.mtime = statx_time(s.st_mtim);
+  answer.rdev_major = major(s.st_rdev);
+  answer.rdev_minor = minor(s.st_rdev);
+  const auto* first = reinterpret_cast<const std::uint8_t*>(&answer);
+  reply.bytes(ByteSpan(first, sizeof answer));
+}
+
 void op_getattr(fuse_req_t request, fuse_ino_t node, fuse_file_info*) {
+  if (static_cast<Filesystem*>(fuse_req_userdata(request))->raw.is_statx) {
+    Reply reply(request);
+    Filesystem& fs = reply.filesystem();
+    fs.call(request, [&] {
+      const auto who = reply.who();
+      const Ino ino = fs.ino_of(node);
+      return fs.client.getattr(ino, who,
+                               [reply = std::move(reply), ino](Result<wire::Attr> attr) mutable {
+                                 answer_statx(std::move(reply), ino, std::move(attr));
+                               });
+    });
+    return;
+  }
   if (node == FUSE_ROOT_ID) return getattr_root(request);
   Reply reply(request);
   Filesystem& fs = reply.filesystem();
   fs.call(request, [&] {
     const auto who = reply.who();
-    return fs.client.getattr(fs.ino_of(node), who,
-                             [reply = std::move(reply)](Result<wire::Attr> attr) mutable {
-                               answer_attr(std::move(reply), attr);
+    const Ino ino = fs.ino_of(node);
+    return fs.client.getattr(ino, who,
+                             [reply = std::move(reply), ino](Result<wire::Attr> attr) mutable {
+                               answer_attr(std::move(reply), ino, attr);
                              });
   });
 }
 
+// Times are kept from 1677 to 2262; others become the nearest of these, as with ext4 beyond 2446.
 WallTime wall_time(const timespec& time) {
-  return {static_cast<std::int64_t>(time.tv_sec) * 1'000'000'000 + time.tv_nsec};
+  constexpr std::int64_t kSecond = 1'000'000'000;
+  constexpr auto kMax = std::numeric_limits<std::int64_t>::max();
+  constexpr auto kMin = std::numeric_limits<std::int64_t>::min();
+  if (time.tv_sec >= kMax / kSecond) return {kMax};
+  if (time.tv_sec <= kMin / kSecond) return {kMin};
+  return {static_cast<std::int64_t>(time.tv_sec) * kSecond + time.tv_nsec};
 }
 
 struct SetField {
@@ -76,7 +164,8 @@ wire::SetattrRequest setattr_request(Filesystem& fs, Ino ino, const struct stat&
     change.fields_set &= ~std::uint32_t{wire::kSetMtime};
   // With HANDLE_KILLPRIV_V2 chown(2) leaves the set-id bits of files to us, whoever calls.
   const bool changes_owner = (change.fields_set & (wire::kSetUid | wire::kSetGid)) != 0;
-  if (fs.raw.kills_privileges || (changes_owner && !fs.inodes.is_directory(ino)))
+  // Nothing to set: chown(2) to who it is, or a change of content by other means.
+  if (fs.raw.kills_privileges || change.fields_set == 0 || (changes_owner && !fs.inodes.is_directory(ino)))
     change.fields_set |= wire::kKillSuidGid;
   change.mode = attr.st_mode & 07777;
   change.uid = attr.st_uid;
@@ -88,6 +177,16 @@ wire::SetattrRequest setattr_request(Filesystem& fs, Ino ino, const struct stat&
   return change;
 }
 
+// To a flare that lives on in this mount only.
+void apply(const wire::SetattrRequest& change, wire::Attr& attr) {
+  if ((change.fields_set & wire::kSetMode) != 0)
+    attr.mode = (attr.mode & S_IFMT) | (change.mode & 07777);
+  if ((change.fields_set & wire::kSetUid) != 0) attr.uid = change.uid;
+  if ((change.fields_set & wire::kSetGid) != 0) attr.gid = change.gid;
+  if ((change.fields_set & wire::kSetAtime) != 0) attr.atime = change.atime;
+  if ((change.fields_set & wire::kSetMtime) != 0) attr.mtime = change.mtime;
+}
+
 void op_setattr(fuse_req_t request, fuse_ino_t node, struct stat* attr, int to_set,
                 fuse_file_info*) {
   Reply reply(request);
@@ -95,14 +194,19 @@ void op_setattr(fuse_req_t request, fuse_ino_t node, struct stat* attr, int to_s
   const Ino ino = fs.ino_of(node);
   fs.call(request, [&] {
     const auto who = reply.who();
-    return fs.client.setattr(setattr_request(fs, ino, *attr, to_set), who,
-                             [reply = std::move(reply)](Result<wire::Attr> after) mutable {
-                               Filesystem& filesystem = reply.filesystem();
-                               ++filesystem.changes;
-                               if (after)
-                                 filesystem.inodes.changed_here(after->ino, after->data_version);
-                               answer_attr(std::move(reply), after);
-                             });
+    wire::SetattrRequest change = setattr_request(fs, ino, *attr, to_set);
+    wire::SetattrRequest copy = change;
+    return fs.client.setattr(
+        std::move(change), who,
+        [reply = std::move(reply), ino, copy](Result<wire::Attr> after) mutable {
+          Filesystem& filesystem = reply.filesystem();
+          ++filesystem.changes;
+          if (after)
+            filesystem.inodes.changed_here(after->ino, after->data_version);
+          else if (wire::Attr* left = filesystem.removed_flare(ino, after.error()))
+            apply(copy, *left);
+          answer_attr(std::move(reply), ino, after);
+        });
   });
 }
 

@@ -83,7 +83,8 @@ void op_init(void*, fuse_conn_info* connection) {
                                FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_DONT_MASK |
                                FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS |
                                FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_PARALLEL_DIROPS |
-                               FUSE_CAP_ASYNC_DIO;
+                               FUSE_CAP_ASYNC_DIO | FUSE_CAP_POSIX_ACL |
+                               FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS;
   constexpr unsigned kUnwanted = FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
                                  FUSE_CAP_SPLICE_MOVE | FUSE_CAP_WRITEBACK_CACHE |
                                  FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_EXPLICIT_INVAL_DATA;
@@ -103,6 +104,8 @@ fuse_lowlevel_ops make_operations() {
   add_attr_operations(operations);
   add_data_operations(operations);
   add_dir_operations(operations);
+  add_xattr_operations(operations);
+  add_lock_operations(operations);
   return operations;
 }
 
@@ -225,13 +228,46 @@ void FuseChannel::note_request(ByteSpan raw) {
               sizeof init_offered_);
 }
 
-void FuseChannel::patch_init(void* reply, std::size_t size) const {
+void FuseChannel::patch_init(void* reply, std::size_t size) {
   if (size < offsetof(fuse_init_out, max_background)) return;
   fuse_init_out out = {};
   std::memcpy(&out, reply, std::min(size, sizeof out));
   if (out.major != FUSE_KERNEL_VERSION) return;  // still agreeing on the version
-  out.flags |= init_offered_ & (FUSE_PARALLEL_DIROPS | FUSE_HANDLE_KILLPRIV_V2);
+  out.flags |=
+      init_offered_ & (FUSE_PARALLEL_DIROPS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT);
+  has_setxattr_ext_ = (out.flags & FUSE_SETXATTR_EXT) != 0;
   std::memcpy(reply, &out, std::min(size, sizeof out));
+}
+
+// Makes of a request that libfuse does not know one that it does; `raw` tells the difference.
+void FuseChannel::adapt_request() {
+  constexpr std::uint32_t kStatx = 52;  // FUSE_STATX, Linux 6.6
+  constexpr std::size_t kOldSetxattr = 8;  // without setxattr_flags and padding
+  fuse_in_header header;
+  auto* bytes = static_cast<std::uint8_t*>(buffer_.mem);
+  if (buffer_.size < sizeof header) return;
+  std::memcpy(&header, bytes, sizeof header);
+  RawRequest& raw = filesystem_.raw;
+  const ByteSpan whole(bytes, buffer_.size);
+  if (header.opcode == FUSE_TMPFILE) {
+    raw.is_tmpfile = true;
+    header.opcode = FUSE_CREATE;
+  } else if (header.opcode == kStatx && body_of<fuse_getattr_in>(whole)) {
+    raw.is_statx = true;  // fuse_statx_in begins as fuse_getattr_in does
+    header.opcode = FUSE_GETATTR;
+  } else if (header.opcode == FUSE_SETXATTR && has_setxattr_ext_) {
+    auto in = body_of<fuse_setxattr_in>(whole);
+    if (!in) return;
+    raw.kills_sgid = (in->setxattr_flags & FUSE_SETXATTR_ACL_KILL_SGID) != 0;
+    const std::size_t cut = sizeof(fuse_setxattr_in) - kOldSetxattr;
+    std::uint8_t* from = bytes + sizeof header + sizeof(fuse_setxattr_in);
+    std::memmove(from - cut, from, buffer_.size - sizeof header - sizeof(fuse_setxattr_in));
+    buffer_.size -= cut;
+    header.len -= static_cast<std::uint32_t>(cut);
+  } else {
+    return;
+  }
+  std::memcpy(bytes, &header, sizeof header);
 }
 
 void FuseChannel::on_readable() {
@@ -245,6 +281,7 @@ void FuseChannel::on_readable() {
       return;
     }
     ++filesystem_.counters.requests;
+    adapt_request();
     fuse_session_process_buf(session, &buffer_);
     if (fuse_session_exited(session) != 0) has_ended_ = true;
   }

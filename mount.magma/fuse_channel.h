@@ -38,6 +38,7 @@ class FuseChannel {
   int fd() const { return fd_; }
   // Serves the requests that are there.
   void on_readable();
+  fuse_session* session() const { return session_.get(); }
   // The kernel and we have agreed (INIT): the mount is usable.
   bool is_ready() const { return is_ready_; }
   // Unmounted, by whomever.
@@ -53,13 +54,15 @@ class FuseChannel {
   FuseChannel(Filesystem& filesystem, std::string mountpoint)
       : filesystem_(filesystem), mountpoint_(std::move(mountpoint)) {}
   void note_request(ByteSpan raw);
-  void patch_init(void* reply, std::size_t size) const;
+  void patch_init(void* reply, std::size_t size);
+  void adapt_request();
 
   Filesystem& filesystem_;
   std::string mountpoint_;
   Owned<fuse_session, fuse_session_destroy> session_;
   fuse_buf buffer_{};
   int fd_ = -1;
+  bool has_setxattr_ext_ = false;  // SETXATTR has flags of its own
   bool is_ready_ = false;
   bool has_ended_ = false;
   std::uint64_t init_unique_ = 0;

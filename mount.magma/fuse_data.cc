@@ -1,4 +1,5 @@
-// Operations on content: create, open, read, write, flush, release, fsync.
+// Operations on content: create, open, read, write, release, fsync, fallocate, lseek,
+// copy_file_range.
 #include <dirent.h>
 #include <fcntl.h>
 
@@ -34,6 +35,7 @@ struct CreateCall {
   Ino dir;
   std::string name;
   std::uint32_t mode;
+  std::uint32_t umask;
   fuse_file_info file;
   bool kills_privileges;
   int tries_left = kCreateTriesMax;
@@ -142,6 +144,7 @@ void start_create(Reply reply, CreateCall create) {
     change.dir = create.dir;
     change.name = create.name;
     change.mode = create.mode;
+    change.umask = create.umask;
     change.exclusive = create.is_exclusive();
     change.for_write = create.for_write();
     return fs.client.create(std::move(change), who,
@@ -152,17 +155,48 @@ void start_create(Reply reply, CreateCall create) {
   });
 }
 
+// A file without a name; its place in the tree is not known.
+void make_tmpfile(Reply reply, Ino dir, mode_t mode, const fuse_file_info& file) {
+  Filesystem& fs = reply.filesystem();
+  const fuse_req_t request = reply.request();
+  fs.call(request, [&] {
+    const auto who = reply.who();
+    wire::TmpfileRequest change{.dir = dir,
+                                .mode = static_cast<std::uint32_t>(mode & 07777),
+                                .umask = umask_of(reply),
+                                .for_write = opens_for_write(file.flags)};
+    return fs.client.tmpfile(
+        change, who,
+        [reply = std::move(reply), dir, file](Result<wire::EntryReply> made) mutable {
+          if (!made || !made->attr) {
+            reply.fail(made ? Code::malformed : made.error().code);
+            return;
+          }
+          CreateCall create{.dir = dir,
+                            .name = {},
+                            .mode = 0,
+                            .umask = 0,
+                            .file = file,
+                            .kills_privileges = false};
+          const Ino ino = made->ino;
+          answer_create(std::move(reply), create, ino, std::move(*made->attr));
+        });
+  });
+}
+
 void op_create(fuse_req_t request, fuse_ino_t node, const char* name, mode_t mode,
                fuse_file_info* file) {
   Reply reply(request);
   Filesystem& fs = reply.filesystem();
+  if (fs.raw.is_tmpfile) return make_tmpfile(std::move(reply), fs.ino_of(node), mode, *file);
   if (is_name_too_long(name)) {
     reply.fail(Code::name_too_long);
     return;
   }
   CreateCall create{.dir = fs.ino_of(node),
                     .name = name,
-                    .mode = masked_mode(reply, mode),
+                    .mode = static_cast<std::uint32_t>(mode & 07777),
+                    .umask = umask_of(reply),
                     .file = *file,
                     .kills_privileges = fs.raw.kills_privileges};
   start_create(std::move(reply), std::move(create));
@@ -212,6 +246,7 @@ void op_read(fuse_req_t request, fuse_ino_t node, std::size_t size, off_t offset
   Reply reply(request);
   Filesystem& fs = reply.filesystem();
   if (size > wire::kIoBytesMax) size = wire::kIoBytesMax;
+  fs.read_since_open.insert(fs.ino_of(node));
   fs.call(request, [&] {
     const auto who = reply.who();
     return fs.client.read(fs.ino_of(node), static_cast<std::uint64_t>(offset),
@@ -257,14 +292,108 @@ void op_write(fuse_req_t request, fuse_ino_t node, const char* bytes, std::size_
   });
 }
 
-// Everything written is with the ring already.
-void op_flush(fuse_req_t request, fuse_ino_t, fuse_file_info*) { Reply(request).ok(); }
-
 void op_release(fuse_req_t request, fuse_ino_t node, fuse_file_info* file) {
   Reply reply(request);
   Filesystem& fs = reply.filesystem();
-  fs.client.release(fs.ino_of(node), opens_for_write(file->flags));
+  const Ino ino = fs.ino_of(node);
+  release_record_locks(fs, ino, file->fh);
+  if (file->flock_release != 0) release_flock(fs, ino, file->lock_owner);
+  // What is read from the kernel's pages nobody tells us: an open for reading counts as a read.
+  const bool reads = fs.read_since_open.erase(ino) > 0 || !opens_for_write(file->flags);
+  const bool was_read = reads && (file->flags & O_NOATIME) == 0;
+  fs.client.release(ino, opens_for_write(file->flags), was_read && fs.sets_access_times);
   reply.ok();
+}
+
+// One step after the other until the whole range is done.
+void allocate(Reply reply, wire::FallocateRequest change) {
+  Filesystem& fs = reply.filesystem();
+  const fuse_req_t request = reply.request();
+  fs.call(request, [&] {
+    const auto who = reply.who();
+    return fs.client.fallocate(
+        change, who,
+        [reply = std::move(reply), change](Result<wire::FallocateReply> done) mutable {
+          Filesystem& filesystem = reply.filesystem();
+          ++filesystem.changes;
+          if (!done) {
+            reply.fail(done.error());
+            return;
+          }
+          filesystem.inodes.changed_here(change.ino, done->attr.data_version);
+          if (done->next >= change.offset + change.length) {
+            reply.ok();
+            return;
+          }
+          change.from = done->next;
+          allocate(std::move(reply), change);
+        });
+  });
+}
+
+void op_fallocate(fuse_req_t request, fuse_ino_t node, int mode, off_t offset, off_t length,
+                  fuse_file_info*) {
+  Reply reply(request);
+  Filesystem& fs = reply.filesystem();
+  if (offset < 0 || length <= 0) {
+    reply.fail(Code::invalid);
+    return;
+  }
+  // The kernel clears set-id bits before; capabilities go with any change.
+  wire::FallocateRequest change{.ino = fs.ino_of(node),
+                                .mode = static_cast<std::uint32_t>(mode),
+                                .offset = static_cast<std::uint64_t>(offset),
+                                .length = static_cast<std::uint64_t>(length),
+                                .from = static_cast<std::uint64_t>(offset),
+                                .kill_suidgid = reply.who().uid != 0,
+                                .key_for_chunks = {}};
+  allocate(std::move(reply), change);
+}
+
+void op_lseek(fuse_req_t request, fuse_ino_t node, off_t offset, int whence, fuse_file_info*) {
+  Reply reply(request);
+  Filesystem& fs = reply.filesystem();
+  if (offset < 0 || (whence != SEEK_DATA && whence != SEEK_HOLE)) {
+    reply.fail(offset < 0 ? Code::no_device : Code::invalid);
+    return;
+  }
+  fs.call(request, [&] {
+    const auto who = reply.who();
+    wire::SeekRequest ask{.ino = fs.ino_of(node),
+                          .offset = static_cast<std::uint64_t>(offset),
+                          .data = whence == SEEK_DATA};
+    return fs.client.seek(ask, who,
+                          [reply = std::move(reply)](Result<wire::SeekReply> found) mutable {
+                            if (found)
+                              reply.offset(static_cast<off_t>(found->offset));
+                            else
+                              reply.fail(found.error());
+                          });
+  });
+}
+
+void op_copy_file_range(fuse_req_t request, fuse_ino_t from, off_t from_offset,
+                        fuse_file_info*, fuse_ino_t to, off_t to_offset, fuse_file_info*,
+                        std::size_t length, int flags) {
+  Reply reply(request);
+  Filesystem& fs = reply.filesystem();
+  if (flags != 0 || from_offset < 0 || to_offset < 0) {
+    reply.fail(Code::invalid);
+    return;
+  }
+  const Ino target = fs.ino_of(to);
+  fs.call(request, [&] {
+    const auto who = reply.who();
+    return fs.client.copy(fs.ino_of(from), static_cast<std::uint64_t>(from_offset), target,
+                          static_cast<std::uint64_t>(to_offset), length, who.uid != 0, who,
+                          [reply = std::move(reply)](Result<std::uint64_t> copied) mutable {
+                            ++reply.filesystem().changes;
+                            if (copied)
+                              reply.written(*copied);
+                            else
+                              reply.fail(copied.error());
+                          });
+  });
 }
 
 void op_fsync(fuse_req_t request, fuse_ino_t node, int, fuse_file_info*) {
@@ -286,10 +415,12 @@ void add_data_operations(fuse_lowlevel_ops& operations) {
   operations.open = op_open;
   operations.read = op_read;
   operations.write = op_write;
-  operations.flush = op_flush;
   operations.release = op_release;
   operations.fsync = op_fsync;
   operations.fsyncdir = op_fsync;
+  operations.fallocate = op_fallocate;
+  operations.lseek = op_lseek;
+  operations.copy_file_range = op_copy_file_range;
 }
 
 }  // namespace magma::mount

@@ -80,7 +80,8 @@ void op_mkdir(fuse_req_t request, fuse_ino_t node, const char* name, mode_t mode
     const auto who = reply.who();
     wire::MkdirRequest change{.dir = dir,
                               .name = name,
-                              .mode = masked_mode(reply, mode),
+                              .mode = static_cast<std::uint32_t>(mode & 07777),
+                              .umask = umask_of(reply),
                               .key = fs.inodes.key_of_new(dir, name)};
     return fs.client.mkdir(std::move(change), who,
                            [reply = std::move(reply), dir, text = std::string(name)](
@@ -92,7 +93,15 @@ void op_mkdir(fuse_req_t request, fuse_ino_t node, const char* name, mode_t mode
   });
 }
 
-void op_mknod(fuse_req_t request, fuse_ino_t node, const char* name, mode_t mode, dev_t) {
+auto answer_made(Reply reply, Ino dir, std::string name) {
+  return [reply = std::move(reply), dir,
+          name = std::move(name)](Result<wire::EntryReply> entry) mutable {
+    ++reply.filesystem().changes;
+    answer_entry(std::move(reply), dir, std::move(name), std::move(entry));
+  };
+}
+
+void op_mknod(fuse_req_t request, fuse_ino_t node, const char* name, mode_t mode, dev_t device) {
   Reply reply(request);
   Filesystem& fs = reply.filesystem();
   const Ino dir = fs.ino_of(node);
@@ -100,26 +109,14 @@ void op_mknod(fuse_req_t request, fuse_ino_t node, const char* name, mode_t mode
     reply.fail(Code::name_too_long);
     return;
   }
-  if (!S_ISREG(mode) && (mode & S_IFMT) != 0) {
-    reply.fail(Code::unsupported);
-    return;
-  }
   fs.call(request, [&] {
     const auto who = reply.who();
-    wire::CreateRequest change{.dir = dir,
-                               .name = name,
-                               .mode = masked_mode(reply, mode),
-                               .exclusive = true,
-                               .for_write = false};
-    return fs.client.create(std::move(change), who,
-                            [reply = std::move(reply), dir, text = std::string(name)](
-                                Result<wire::EntryReply> entry) mutable {
-                              Filesystem& filesystem = reply.filesystem();
-                              ++filesystem.changes;
-                              if (entry) filesystem.client.release(entry->ino, false);
-                              answer_entry(std::move(reply), dir, std::move(text),
-                                           std::move(entry));
-                            });
+    wire::MknodRequest change{.dir = dir,
+                              .name = name,
+                              .mode = static_cast<std::uint32_t>(mode),
+                              .umask = umask_of(reply),
+                              .rdev = device};
+    return fs.client.mknod(std::move(change), who, answer_made(std::move(reply), dir, name));
   });
 }
 
@@ -144,14 +141,26 @@ void op_symlink(fuse_req_t request, const char* target, fuse_ino_t node, const c
   });
 }
 
-// Hard links come later; link(2) names EPERM for filesystems without.
-void op_link(fuse_req_t request, fuse_ino_t, fuse_ino_t, const char*) {
-  Reply(request).fail(Code::permission);
+void op_link(fuse_req_t request, fuse_ino_t node, fuse_ino_t dir_node, const char* name) {
+  Reply reply(request);
+  Filesystem& fs = reply.filesystem();
+  const Ino dir = fs.ino_of(dir_node);
+  if (is_name_too_long(name)) {
+    reply.fail(Code::name_too_long);
+    return;
+  }
+  fs.call(request, [&] {
+    const auto who = reply.who();
+    wire::LinkRequest change{.ino = fs.ino_of(node), .dir = dir, .name = name};
+    return fs.client.link(std::move(change), who, answer_made(std::move(reply), dir, name));
+  });
 }
 
-auto answer_change(Reply reply) {
-  return [reply = std::move(reply)](Result<wire::EmptyReply> result) mutable {
+auto answer_removal(Reply reply, Ino dir, std::string name) {
+  return [reply = std::move(reply), dir,
+          name = std::move(name)](Result<wire::EmptyReply> result) mutable {
     ++reply.filesystem().changes;
+    if (result) reply.filesystem().note_removed(dir, name);
     answer_empty(std::move(reply), result);
   };
 }
@@ -161,7 +170,8 @@ void op_unlink(fuse_req_t request, fuse_ino_t node, const char* name) {
   Filesystem& fs = reply.filesystem();
   fs.call(request, [&] {
     const auto who = reply.who();
-    return fs.client.unlink(fs.ino_of(node), name, who, answer_change(std::move(reply)));
+    const Ino dir = fs.ino_of(node);
+    return fs.client.unlink(dir, name, who, answer_removal(std::move(reply), dir, name));
   });
 }
 
@@ -170,7 +180,8 @@ void op_rmdir(fuse_req_t request, fuse_ino_t node, const char* name) {
   Filesystem& fs = reply.filesystem();
   fs.call(request, [&] {
     const auto who = reply.who();
-    return fs.client.rmdir(fs.ino_of(node), name, who, answer_change(std::move(reply)));
+    const Ino dir = fs.ino_of(node);
+    return fs.client.rmdir(dir, name, who, answer_removal(std::move(reply), dir, name));
   });
 }
 
@@ -200,9 +211,11 @@ void op_rename(fuse_req_t request, fuse_ino_t from_node, const char* from_name,
          names = std::move(names)](Result<wire::EmptyReply> result) mutable {
           Filesystem& filesystem = reply.filesystem();
           ++filesystem.changes;
+          const bool is_exchange = (names.flags & wire::kRenameExchange) != 0;
+          if (result && !is_exchange) filesystem.note_removed(names.to_dir, names.to_name);
           if (result)
             filesystem.inodes.rename(names.from_dir, names.from_name, names.to_dir,
-                                     names.to_name, (names.flags & wire::kRenameExchange) != 0);
+                                     names.to_name, is_exchange);
           answer_empty(std::move(reply), result);
         });
   });

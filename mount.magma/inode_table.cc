@@ -230,12 +230,18 @@ std::size_t InodeTable::memory_bytes() const {
          size_ * (sizeof(Record) + kMallocHeader / 2 + kMallocHeader) + label_bytes_;
 }
 
+Ino InodeTable::child_of(Ino dir, std::string_view name) const {
+  const Record* record = find(dir, name);
+  return record == nullptr ? Ino() : record->ino;
+}
+
 std::string InodeTable::path_of(Ino ino) const {
   if (ino == root_) return "/";
   std::vector<std::string_view> names;
   while (ino != root_) {
     const Record* record = find(ino);
-    if (record == nullptr || names.size() == kDepthMax) return {};
+    bool is_unknown = record == nullptr || record->label->name().empty();  // made by O_TMPFILE
+    if (is_unknown || names.size() == kDepthMax) return {};
     names.push_back(record->label->name());
     ino = record->parent;
   }
@@ -264,6 +270,7 @@ ring::Key InodeTable::key_of(Ino ino) {
   if (std::string path = path_of(ino); !path.empty()) return crypto::key_of_path(path);
   const Record* record = find(ino);
   if (record == nullptr) return key_at(ino, {});
+  if (record->label->name().empty()) return key_at(record->parent, std::to_string(ino.value));
   return key_at(record->parent, record->label->name());
 }
 

@@ -55,6 +55,8 @@ class InodeTable final : public client::KeySource {
   void rename(Ino from_dir, std::string_view from_name, Ino to_dir, std::string_view to_name,
               bool exchange);
 
+  // What was last seen under a name; no inode (0) if nothing was.
+  Ino child_of(Ino dir, std::string_view name) const;
   bool knows(Ino ino) const { return find(ino) != nullptr; }
   bool is_directory(Ino ino) const;
   Ino parent_of(Ino ino) const;  // as last seen; no inode (0) if not known

@@ -27,6 +27,7 @@
 #include "libmagma/client/client.h"
 #include "libmagma/sys_real/clock.h"
 #include "libmagma/sys_real/daemonize.h"
+#include "libmagma/sys_real/executor.h"
 #include "libmagma/sys_real/key_file.h"
 #include "libmagma/sys_real/loop.h"
 #include "libmagma/sys_real/random.h"
@@ -45,6 +46,7 @@ namespace {
 constexpr Duration kAttachPatience = seconds(4);  // until "no volcano answers"
 constexpr Duration kStopPatience = seconds(1);    // for the farewell to the ring
 constexpr Duration kDetachPatience = seconds(2);  // for users of the mount to finish, on a signal
+constexpr unsigned kNotifierThreads = 2;
 constexpr Duration kSpin = microseconds(50);      // polling while an answer is due
 constexpr std::size_t kAddressesMax = 64;
 
@@ -163,6 +165,7 @@ class MountProcess {
   std::unique_ptr<client::Client> client_;
   std::unique_ptr<Filesystem> filesystem_;
   std::unique_ptr<FuseChannel> channel_;
+  std::unique_ptr<sys_real::ThreadPool> notifier_;  // before the channel goes, after it is closed
   sys_real::Loop::Watch socket_watch_, fuse_watch_;
   bool is_usable_ = false;
   bool is_finishing_ = false;
@@ -288,6 +291,8 @@ void MountProcess::mount() {
   auto channel = FuseChannel::mount(*filesystem_, mount_request());
   if (!channel) fail(channel.error().detail, kExitMount);
   channel_ = std::move(*channel);
+  notifier_ = std::make_unique<sys_real::ThreadPool>(loop_, kNotifierThreads);
+  filesystem_->notifier = notifier_.get();
   auto watch = loop_.watch(channel_->fd(), sys_real::kReadable, [this](unsigned) { on_fuse(); });
   if (!watch) fail(describe(watch.error()), kExitSystem);
   fuse_watch_ = std::move(*watch);

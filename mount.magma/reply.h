@@ -62,6 +62,9 @@ class Reply {
   bool link_target(const std::string& target) {
     return fuse_reply_readlink(finish(), target.c_str()) == 0;
   }
+  bool xattr_size(std::size_t bytes) { return fuse_reply_xattr(finish(), bytes) == 0; }
+  bool offset(off_t at) { return fuse_reply_lseek(finish(), at) == 0; }
+  bool lock(const struct flock& lock) { return fuse_reply_lock(finish(), &lock) == 0; }
   bool statfs(const struct statvfs& numbers) {
     return fuse_reply_statfs(finish(), &numbers) == 0;
   }

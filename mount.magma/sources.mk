@@ -5,11 +5,14 @@ mount_magma_sources = \
 	mount.magma/fuse_channel.h mount.magma/fuse_channel.cc \
 	mount.magma/fuse_data.cc \
 	mount.magma/fuse_dir.cc \
+	mount.magma/fuse_lock.cc \
 	mount.magma/fuse_name.cc \
+	mount.magma/fuse_xattr.cc \
 	mount.magma/inode_table.h mount.magma/inode_table.cc \
 	mount.magma/interrupts.h mount.magma/interrupts.cc \
 	mount.magma/mount_table.h mount.magma/mount_table.cc \
 	mount.magma/options.h mount.magma/options.cc \
-	mount.magma/reply.h
+	mount.magma/reply.h \
+	mount.magma/seen_attrs.h
 mount_magma_main_sources =
 man_pages += mount.magma/mount.magma.8

@@ -29,7 +29,6 @@ struct Finisher {
     if (reply && reply->attr) files.learn(*reply->attr, now);
     done(std::move(reply));
   }
-  void operator()(Done<wire::EmptyReply>& done) { done(decode_answer<wire::EmptyReply>(answer)); }
   void operator()(Done<std::string>& done) {
     auto reply = decode_answer<wire::ReadlinkReply>(answer);
     if (!reply) return done(fail(std::move(reply.error())));
@@ -42,7 +41,16 @@ struct Finisher {
         if (entry.attr) files.learn(*entry.attr, now);
     done(std::move(reply));
   }
-  void operator()(Done<wire::StatfsReply>& done) { done(decode_answer<wire::StatfsReply>(answer)); }
+  void operator()(Done<wire::FallocateReply>& done) {
+    auto reply = decode_answer<wire::FallocateReply>(answer);
+    if (reply) files.learn(reply->attr, now);
+    done(std::move(reply));
+  }
+  // Replies that teach nothing of files.
+  template <class Reply>
+  void operator()(Done<Reply>& done) {
+    done(decode_answer<Reply>(answer));
+  }
 };
 
 }  // namespace

@@ -85,6 +85,11 @@ class ClientImpl final : public LinkEvents, public SessionEvents {
   void on_timer();
   bool is_running() const { return phase_ == Phase::running && session_.is_live(); }
 
+  std::vector<std::string> volcanoes_of(ring::Slot slot) const {
+    Route route = router_.route(slot);
+    if (route.link == kNoLink) return {};
+    return {links_.address(route.link).text()};
+  }
   ring::Slot root_slot() const { return ring::home_of(root_); }
   Requests& requests() { return requests_; }
   ContentIo& content() { return content_; }
@@ -265,6 +270,10 @@ void Client::stop(Duration patience, UniqueFunction<void()> done) {
 bool Client::is_connected() const { return impl_->is_running() && impl_->links().is_any_up(); }
 const crypto::Uuid& Client::filesystem() const { return impl_->links().filesystem(); }
 
+std::vector<std::string> Client::volcanoes_of(ring::Slot slot) const {
+  return impl_->volcanoes_of(slot);
+}
+
 CallId Client::lookup(Ino dir, std::string_view name, Credentials who,
                       Done<wire::EntryReply> done) {
   if (impl_->refuse(done)) return 0;
@@ -350,7 +359,25 @@ CallId Client::open(Ino ino, bool for_write, bool truncate, Credentials who,
   return impl_->requests().begin_open(message, who, std::move(done));
 }
 
-void Client::release(Ino ino, bool for_write) { impl_->requests().release(ino, for_write); }
+CallId Client::mknod(wire::MknodRequest request, Credentials who, Done<wire::EntryReply> done) {
+  if (impl_->refuse(done)) return 0;
+  return impl_->requests().begin(ring::home_of(request.dir), who, request, std::move(done));
+}
+
+CallId Client::tmpfile(wire::TmpfileRequest request, Credentials who,
+                       Done<wire::EntryReply> done) {
+  if (impl_->refuse(done)) return 0;
+  return impl_->requests().begin_tmpfile(request, who, std::move(done));
+}
+
+CallId Client::link(wire::LinkRequest request, Credentials who, Done<wire::EntryReply> done) {
+  if (impl_->refuse(done)) return 0;
+  return impl_->requests().begin(ring::home_of(request.dir), who, request, std::move(done));
+}
+
+void Client::release(Ino ino, bool for_write, bool was_read) {
+  impl_->requests().release(ino, for_write, was_read);
+}
 
 CallId Client::read(Ino ino, std::uint64_t offset, std::uint32_t length, Credentials who,
                     Done<Bytes> done) {
@@ -368,6 +395,78 @@ CallId Client::write(Ino ino, std::uint64_t offset, Bytes bytes, bool append, bo
 CallId Client::fsync(Ino ino, Credentials who, Done<wire::EmptyReply> done) {
   if (impl_->refuse(done)) return 0;
   return impl_->content().fsync(ino, who, std::move(done));
+}
+
+CallId Client::copy(Ino from, std::uint64_t from_offset, Ino to, std::uint64_t to_offset,
+                    std::uint64_t length, bool kill_suidgid, Credentials who,
+                    Done<std::uint64_t> done) {
+  if (impl_->refuse(done)) return 0;
+  return impl_->content().copy(from, from_offset, to, to_offset, length, kill_suidgid, who,
+                               std::move(done));
+}
+
+CallId Client::fallocate(wire::FallocateRequest request, Credentials who,
+                         Done<wire::FallocateReply> done) {
+  if (impl_->refuse(done)) return 0;
+  bool grows = (request.mode & wire::kFallocateKeepSize) == 0 &&
+               request.offset + request.length > impl_->content().small_file_bytes_max();
+  if (grows && request.key_for_chunks == ring::Key{})
+    request.key_for_chunks = impl_->keys().key_of(request.ino);
+  return impl_->requests().begin(ring::home_of(request.ino), who, request, std::move(done));
+}
+
+CallId Client::seek(wire::SeekRequest request, Credentials who, Done<wire::SeekReply> done) {
+  if (impl_->refuse(done)) return 0;
+  return impl_->requests().begin(ring::home_of(request.ino), who, request, std::move(done));
+}
+
+CallId Client::setxattr(wire::SetxattrRequest request, Credentials who, Done<wire::Attr> done) {
+  if (impl_->refuse(done)) return 0;
+  return impl_->requests().begin(ring::home_of(request.ino), who, request, std::move(done));
+}
+
+CallId Client::getxattr(Ino ino, std::string_view name, Credentials who,
+                        Done<wire::GetxattrReply> done) {
+  if (impl_->refuse(done)) return 0;
+  wire::GetxattrRequest message;
+  message.ino = ino;
+  message.name = name;
+  return impl_->requests().begin(ring::home_of(ino), who, message, std::move(done));
+}
+
+CallId Client::listxattr(Ino ino, Credentials who, Done<wire::ListxattrReply> done) {
+  if (impl_->refuse(done)) return 0;
+  wire::ListxattrRequest message;
+  message.ino = ino;
+  return impl_->requests().begin(ring::home_of(ino), who, message, std::move(done));
+}
+
+CallId Client::removexattr(Ino ino, std::string_view name, Credentials who,
+                           Done<wire::Attr> done) {
+  if (impl_->refuse(done)) return 0;
+  wire::RemovexattrRequest message;
+  message.ino = ino;
+  message.name = name;
+  return impl_->requests().begin(ring::home_of(ino), who, message, std::move(done));
+}
+
+CallId Client::lock(wire::LockRequest request, Credentials who, Done<wire::LockReply> done) {
+  if (impl_->refuse(done)) return 0;
+  return impl_->requests().begin(ring::home_of(request.ino), who, request, std::move(done));
+}
+
+CallId Client::wait_for_lock(wire::LockRequest request, Credentials who,
+                             Done<wire::EmptyReply> done) {
+  if (impl_->refuse(done)) return 0;
+  return impl_->requests().begin(ring::home_of(request.ino), who, wire::LockWaitRequest{request},
+                                 std::move(done));
+}
+
+CallId Client::test_lock(wire::LockRequest request, Credentials who,
+                         Done<wire::TestLockReply> done) {
+  if (impl_->refuse(done)) return 0;
+  return impl_->requests().begin(ring::home_of(request.ino), who, wire::TestLockRequest{request},
+                                 std::move(done));
 }
 
 CallId Client::readdir(wire::ReaddirRequest request, Credentials who,

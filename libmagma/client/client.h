@@ -80,6 +80,8 @@ class Client {
   void stop(Duration patience, UniqueFunction<void()> done);
   bool is_connected() const;
   const crypto::Uuid& filesystem() const;
+  // Addresses of the volcanoes that hold a slot, as the lava map has them; the primary first.
+  std::vector<std::string> volcanoes_of(ring::Slot slot) const;
 
   CallId lookup(Ino dir, std::string_view name, Credentials who, Done<wire::EntryReply> done);
   CallId getattr(Ino ino, Credentials who, Done<wire::Attr> done);
@@ -92,8 +94,11 @@ class Client {
   CallId rmdir(Ino dir, std::string_view name, Credentials who, Done<wire::EmptyReply> done);
   CallId rename(wire::RenameRequest request, Credentials who, Done<wire::EmptyReply> done);
   CallId open(Ino ino, bool for_write, bool truncate, Credentials who, Done<wire::Attr> done);
-  // Ends one open of `ino`; nobody need wait for it.
-  void release(Ino ino, bool for_write);
+  CallId mknod(wire::MknodRequest request, Credentials who, Done<wire::EntryReply> done);
+  CallId tmpfile(wire::TmpfileRequest request, Credentials who, Done<wire::EntryReply> done);
+  CallId link(wire::LinkRequest request, Credentials who, Done<wire::EntryReply> done);
+  // Ends one open of `ino`; nobody need wait for it. `was_read`: the access time may follow.
+  void release(Ino ino, bool for_write, bool was_read = false);
   // Up to `length` bytes at `offset`, fewer only at the end of the file. Any length up to 1 MiB;
   // split over chunks here.
   CallId read(Ino ino, std::uint64_t offset, std::uint32_t length, Credentials who,
@@ -102,6 +107,28 @@ class Client {
   CallId write(Ino ino, std::uint64_t offset, Bytes bytes, bool append, bool kill_suidgid,
                Credentials who, Done<wire::WriteReply> done);
   CallId fsync(Ino ino, Credentials who, Done<wire::EmptyReply> done);
+  // Copies up to 1 GiB at the volcano; fewer bytes only at the end of the source. The result is
+  // the number of bytes copied.
+  CallId copy(Ino from, std::uint64_t from_offset, Ino to, std::uint64_t to_offset,
+              std::uint64_t length, bool kill_suidgid, Credentials who,
+              Done<std::uint64_t> done);
+  // One step of a fallocate: to be called again with from = next until next is the end.
+  CallId fallocate(wire::FallocateRequest request, Credentials who,
+                   Done<wire::FallocateReply> done);
+  CallId seek(wire::SeekRequest request, Credentials who, Done<wire::SeekReply> done);
+
+  CallId setxattr(wire::SetxattrRequest request, Credentials who, Done<wire::Attr> done);
+  CallId getxattr(Ino ino, std::string_view name, Credentials who,
+                  Done<wire::GetxattrReply> done);
+  CallId listxattr(Ino ino, Credentials who, Done<wire::ListxattrReply> done);
+  CallId removexattr(Ino ino, std::string_view name, Credentials who, Done<wire::Attr> done);
+
+  // An advisory lock; would_block if it cannot be had now, then wait_for_lock tells when to try
+  // again. Locks end with the session.
+  CallId lock(wire::LockRequest request, Credentials who, Done<wire::LockReply> done);
+  CallId wait_for_lock(wire::LockRequest request, Credentials who, Done<wire::EmptyReply> done);
+  CallId test_lock(wire::LockRequest request, Credentials who, Done<wire::TestLockReply> done);
+
   CallId readdir(wire::ReaddirRequest request, Credentials who, Done<wire::ReaddirReply> done);
   CallId statfs(Credentials who, Done<wire::StatfsReply> done);
 

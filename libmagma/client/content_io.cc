@@ -64,6 +64,7 @@ void ContentIo::finish(Id id, Error error, const wire::WriteReply* written) {
   Operation& op = *find(id);
   Done3 done = std::move(op.done);
   Bytes bytes = std::move(op.bytes);
+  std::uint32_t position = op.position;
   bool was_in_flight = op.kind == Operation::Kind::write && !op.is_waiting;
   if (was_in_flight) bytes_in_flight_ -= op.length;
   slab_.give_back(id);
@@ -72,6 +73,7 @@ void ContentIo::finish(Id id, Error error, const wire::WriteReply* written) {
   if (auto* read_done = std::get_if<Done<Bytes>>(&done)) (*read_done)(std::move(bytes));
   if (auto* write_done = std::get_if<Done<wire::WriteReply>>(&done)) (*write_done)(*written);
   if (auto* synced = std::get_if<Done<wire::EmptyReply>>(&done)) (*synced)(wire::EmptyReply());
+  if (auto* copied = std::get_if<Done<std::uint64_t>>(&done)) (*copied)(std::uint64_t{position});
 }
 
 template <class Message>
@@ -87,8 +89,8 @@ void ContentIo::begin_part(Id id, ring::Slot slot, const Message& message, RawDo
 void ContentIo::note_failure(Operation& op, Answer& answer) {
   if (answer.code == Code::moved_to_chunks || answer.code == Code::behind_truncate) {
     auto moved = wire::decode<wire::MovedReply>(answer.body);
-    if (moved) {
-      files_.learn_moved(op.ino, *moved, clock_.now());
+    if (moved && (moved->ino == op.ino || moved->ino == op.source)) {
+      files_.learn_moved(moved->ino, *moved, clock_.now());
       op.is_moved = true;
       return;
     }
@@ -121,6 +123,7 @@ void ContentIo::step(Id id) {
     case Operation::Kind::read: return step_read(id);
     case Operation::Kind::write: return step_write(id);
     case Operation::Kind::fsync: return step_fsync(id);
+    case Operation::Kind::copy: return step_copy(id);
     case Operation::Kind::none: break;
   }
   MAGMA_CHECK(false);
@@ -361,6 +364,95 @@ void ContentIo::on_written(Id id, Answer& answer) {
   if (op->position < op->length) return step_write(id);
   if (!op->append) written.offset = op->offset;
   finish(id, {}, &written);
+}
+
+// ---- copy
+
+CallId ContentIo::copy(Ino from, std::uint64_t from_offset, Ino to, std::uint64_t to_offset,
+                       std::uint64_t length, bool kill_suidgid, Credentials who,
+                       Done<std::uint64_t> done) {
+  length = std::min<std::uint64_t>(length, kCopyBytesMax);
+  if (from_offset >= wire::kFileBytesMax || length == 0) {
+    done(std::uint64_t{0});
+    return 0;
+  }
+  if (to_offset > wire::kFileBytesMax - length) {
+    done(fail(Code::too_big));
+    return 0;
+  }
+  Done3 any = std::move(done);
+  Id id = admit(Operation::Kind::copy, to, who, any);
+  if (id == 0) return 0;
+  Operation& op = *find(id);
+  op.source = from;
+  op.source_offset = from_offset;
+  op.offset = to_offset;
+  op.length = static_cast<std::uint32_t>(length);
+  op.kill_suidgid = kill_suidgid;
+  step_copy(id);
+  return id | kOperationBit;
+}
+
+// A piece: within one chunk of the source and one of the target, at most what a write may have.
+void ContentIo::step_copy(Id id) {
+  Operation& op = *find(id);
+  wire::CopyRequest message;
+  wire::ReadRequest& read = message.source;
+  wire::WriteRequest& write = message.target;
+  std::uint64_t length = std::min<std::uint64_t>(op.length - op.position, wire::kIoBytesMax);
+  read.ino = op.source;
+  read.offset = op.source_offset + op.position;
+  const File* source = files_.find(op.source);
+  if (source != nullptr && source->placement.in_chunks) {
+    read.key = source->placement.key;
+    read.truncate_number = source->placement.truncate_number;
+    length = std::min(length, kChunkBytes - read.offset % kChunkBytes);
+  }
+  write.ino = op.ino;
+  write.offset = op.offset + op.position;
+  write.kill_suidgid = op.kill_suidgid;
+  ring::Slot slot = ring::home_of(op.ino);
+  const File* target = files_.find(op.ino);
+  if (target != nullptr && target->placement.in_chunks) {
+    const wire::Placement& placement = target->placement;
+    write.key = placement.key;
+    write.truncate_number = placement.truncate_number;
+    write.mark = placement.mark;
+    length = std::min(length, kChunkBytes - write.offset % kChunkBytes);
+    slot = crypto::key_of_chunk(*placement.key, chunk_of(write.offset)).slot();
+  } else if (write.offset + length > small_file_bytes_max_) {
+    write.key_for_chunks = keys_.key_of(op.ino);
+  }
+  read.length = static_cast<std::uint32_t>(length);
+  op.part_length = read.length;
+  op.pending = 1;
+  begin_part(id, slot, message, [this, id](Answer& answer) { on_copied(id, answer); });
+}
+
+void ContentIo::on_copied(Id id, Answer& answer) {
+  Operation* op = find(id);
+  if (op == nullptr) return;
+  --op->pending;
+  std::uint32_t copied = 0;
+  if (answer.is_ok()) {
+    auto reply = wire::decode<wire::CopyReply>(answer.body);
+    if (reply && reply->length <= op->part_length) {
+      copied = reply->length;
+      if (copied > 0)
+        files_.learn_write(op->ino, reply->written, copied, small_file_bytes_max_, clock_.now());
+    } else {
+      answer.code = Code::malformed;
+    }
+  }
+  if (!answer.is_ok()) note_failure(*op, answer);
+  if (op->error.code != Code{} && op->position > 0)
+    op->error = Error{};  // what was copied before counts, as with write(2)
+  else if (!is_settled(id, *op))
+    return;
+  op->moves = 0;
+  op->position += copied;
+  if (copied < op->part_length || op->position == op->length) return finish(id, {}, nullptr);
+  step_copy(id);
 }
 
 // ---- fsync

@@ -3,7 +3,7 @@
 // slot that was written. Used by ClientImpl. One thread.
 //
 // An operation is a small object with up to two parts (read), one part at a time (write: in order,
-// so that what is on the volcano is always a beginning of what was asked) or one per slot (fsync).
+// so that what is on the volcano is always a beginning of what was asked; copy: likewise) or one per slot (fsync).
 // A part is a request of Requests. An answer that tells another placement makes the operation
 // begin its open parts again, at most kMovesMax times in a row.
 #pragma once
@@ -24,6 +24,7 @@ namespace magma::client {
 
 inline constexpr unsigned kMovesMax = 8;
 inline constexpr std::size_t kOperationsMax = 65536;
+inline constexpr std::uint32_t kCopyBytesMax = 1u << 30;  // of one call
 inline constexpr std::uint64_t kPageBytes = 4096;
 inline constexpr CallId kOperationBit = 1ull << 63;  // in a CallId: an operation, not a request
 
@@ -49,6 +50,9 @@ class ContentIo {
   CallId write(Ino ino, std::uint64_t offset, Bytes bytes, bool append, bool kill_suidgid,
                Credentials who, Done<wire::WriteReply> done);
   CallId fsync(Ino ino, Credentials who, Done<wire::EmptyReply> done);
+  CallId copy(Ino from, std::uint64_t from_offset, Ino to, std::uint64_t to_offset,
+              std::uint64_t length, bool kill_suidgid, Credentials who,
+              Done<std::uint64_t> done);
   void cancel(CallId call);
 
   Instant deadline() const;
@@ -60,9 +64,9 @@ class ContentIo {
  private:
   using Id = std::uint64_t;
   using Done3 = std::variant<std::monostate, Done<Bytes>, Done<wire::WriteReply>,
-                             Done<wire::EmptyReply>>;
+                             Done<wire::EmptyReply>, Done<std::uint64_t>>;
   struct Operation {
-    enum class Kind : std::uint8_t { none, read, write, fsync };
+    enum class Kind : std::uint8_t { none, read, write, fsync, copy };
     Kind kind = Kind::none;
     bool append = false;
     bool kill_suidgid = false;
@@ -75,6 +79,8 @@ class ContentIo {
     std::uint32_t position = 0;    // write: bytes acknowledged; read: start of part 1 in `bytes`
     std::uint32_t part_length = 0; // write: of the part under way
     Ino ino;
+    Ino source;                    // copy
+    std::uint64_t source_offset = 0;
     std::uint64_t offset = 0;
     std::uint64_t stamp = 0;       // fsync: of the file when it began
     Credentials who;
@@ -108,6 +114,9 @@ class ContentIo {
   void pump_writes();
   void step_write(Id id);
   void on_written(Id id, Answer& answer);
+
+  void step_copy(Id id);
+  void on_copied(Id id, Answer& answer);
 
   void step_fsync(Id id);
   void fsync_part(Id id, ring::Slot slot, std::vector<std::uint32_t> chunks);

@@ -106,10 +106,12 @@ Token Requests::begin_open(const wire::OpenRequest& message, Credentials who,
   return id;
 }
 
-Token Requests::begin_create(const wire::CreateRequest& message, Credentials who,
-                             Done<wire::EntryReply> done) {
+// A file that is open as it is made.
+template <class Message>
+Token Requests::begin_made(const Message& message, Credentials who,
+                           Done<wire::EntryReply> done) {
   AnyDone any = std::move(done);
-  Token id = admit(wire::FlareOp::create, ring::home_of(message.dir), who, any);
+  Token id = admit(wire::OpOf<Message>::op, ring::home_of(message.dir), who, any);
   if (id == 0) return 0;
   Request& request = *slab_.find(id);
   request.role = Request::Role::create;
@@ -119,6 +121,11 @@ Token Requests::begin_create(const wire::CreateRequest& message, Credentials who
   dispatch(id);
   return id;
 }
+
+template Token Requests::begin_made(const wire::CreateRequest&, Credentials,
+                                    Done<wire::EntryReply>);
+template Token Requests::begin_made(const wire::TmpfileRequest&, Credentials,
+                                    Done<wire::EntryReply>);
 
 // ---- sending
 
@@ -258,7 +265,7 @@ void Requests::note_success(Request& request, ByteSpan body) {
     return;
   }
   // Nobody will end an open that its caller no longer waits for.
-  if (request.is_given_up) release(request.ino, request.for_write);
+  if (request.is_given_up) release(request.ino, request.for_write, false);
 }
 
 void Requests::complete(Token id, Answer& answer) {
@@ -305,9 +312,9 @@ void Requests::pump_link(LinkIndex link) {
   }
 }
 
-void Requests::release(Ino ino, bool for_write) {
+void Requests::release(Ino ino, bool for_write, bool was_read) {
   const File* file = files_.find(ino);
-  Release item{.ino = ino, .for_write = for_write};
+  Release item{.ino = ino, .for_write = for_write, .was_read = was_read};
   if (file != nullptr) {
     item.uid = file->uid;
     item.gid = file->gid;
@@ -332,6 +339,7 @@ void Requests::pump_releases() {
     wire::ReleaseRequest message;
     message.ino = item.ino;
     message.for_write = item.for_write;
+    message.was_read = item.was_read;
     wire::encode_to(request.head, message);
     ++releasing_;
     dispatch(id);

@@ -58,7 +58,9 @@ using RawDone = UniqueFunction<void(Answer&)>;
 using AnyDone =
     std::variant<std::monostate, RawDone, Done<wire::Attr>, Done<wire::EntryReply>,
                  Done<wire::EmptyReply>, Done<std::string>, Done<wire::ReaddirReply>,
-                 Done<wire::StatfsReply>>;
+                 Done<wire::StatfsReply>, Done<wire::GetxattrReply>, Done<wire::ListxattrReply>,
+                 Done<wire::FallocateReply>, Done<wire::SeekReply>, Done<wire::LockReply>,
+                 Done<wire::TestLockReply>>;
 
 struct Request {
   enum class State : std::uint8_t { none, held, queued, laneless, sent, resting };
@@ -119,8 +121,14 @@ class Requests {
   // As begin(), for requests whose answer changes what this mount holds open.
   Token begin_open(const wire::OpenRequest& message, Credentials who, Done<wire::Attr> done);
   Token begin_create(const wire::CreateRequest& message, Credentials who,
-                     Done<wire::EntryReply> done);
-  void release(Ino ino, bool for_write);
+                     Done<wire::EntryReply> done) {
+    return begin_made(message, who, std::move(done));
+  }
+  Token begin_tmpfile(const wire::TmpfileRequest& message, Credentials who,
+                      Done<wire::EntryReply> done) {
+    return begin_made(message, who, std::move(done));
+  }
+  void release(Ino ino, bool for_write, bool was_read);
 
   // The callback gets `interrupted` now.
   void cancel(Token id);
@@ -146,9 +154,12 @@ class Requests {
   std::size_t lanes_used() const { return lanes_.used(); }
 
  private:
+  template <class Message>
+  Token begin_made(const Message& message, Credentials who, Done<wire::EntryReply> done);
   struct Release {
     Ino ino;
     bool for_write = false;
+    bool was_read = false;
     std::uint32_t uid = 0;
     std::uint32_t gid = 0;
   };

@@ -2,6 +2,18 @@
 
 namespace magma::wire {
 
+std::optional<Code> xattr_name_error(std::string_view name) {
+  constexpr std::size_t kNameMax = 255;  // XATTR_NAME_MAX
+  if (name.empty() || name.size() > kNameMax) return Code::out_of_range;
+  if (name.find('\0') != std::string_view::npos) return Code::invalid;
+  if (name == "system.posix_acl_access" || name == "system.posix_acl_default")
+    return std::nullopt;
+  for (std::string_view space : {"user.", "trusted.", "security."})
+    if (name.starts_with(space))
+      return name.size() > space.size() ? std::nullopt : std::optional(Code::invalid);
+  return Code::unsupported;  // magma.* too: they are told, not stored
+}
+
 namespace {
 // Numbers of rpc::Priority; wire does not include rpc.
 constexpr std::uint8_t lock = 1;

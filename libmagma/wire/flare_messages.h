@@ -74,6 +74,14 @@ struct Placement {
   }
 };
 
+// Extended attributes a flare has; 0: none at all.
+enum XattrKind : std::uint8_t {
+  kXattrAny = 1,
+  kXattrCapability = 2,   // security.capability: goes with any change of the content
+  kXattrAclAccess = 4,
+  kXattrAclDefault = 8,   // new flares in the directory get ACLs from it
+};
+
 struct Attr {
   Ino ino;
   std::uint32_t mode = 0;  // st_mode: type and permission bits
@@ -85,6 +93,7 @@ struct Attr {
   std::uint64_t blocks = 0;  // of 512 bytes
   WallTime atime, mtime, ctime, btime;
   std::uint64_t data_version = 0;  // rises with every content change
+  std::uint8_t xattr_kinds = 0;    // XattrKind: which extended attributes it has
   Placement placement;
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
@@ -101,6 +110,7 @@ struct Attr {
     v("ctime", s.ctime);
     v("btime", s.btime);
     v("data_version", s.data_version);
+    v("xattr_kinds", s.xattr_kinds);
     v("placement", s.placement);
   }
 };
@@ -205,7 +215,8 @@ struct SetattrRequest {  // to the home
 struct CreateRequest {  // regular file, opened as it is made; to the directory's home
   Ino dir;
   std::string name;
-  std::uint32_t mode = 0;  // permission bits, umask applied
+  std::uint32_t mode = 0;  // permission bits, before the umask
+  std::uint32_t umask = 0; // not used if the directory has a default ACL
   bool exclusive = false;  // O_EXCL; without it the client opens what `exists` tells of
   bool for_write = true;
   template <class Self, class Visit>
@@ -213,6 +224,7 @@ struct CreateRequest {  // regular file, opened as it is made; to the directory'
     v("dir", s.dir);
     v("name", s.name);
     v("mode", s.mode);
+    v("umask", s.umask);
     v("exclusive", s.exclusive);
     v("for_write", s.for_write);
   }
@@ -222,12 +234,14 @@ struct MkdirRequest {  // to the parent's home
   Ino dir;
   std::string name;
   std::uint32_t mode = 0;
+  std::uint32_t umask = 0;
   ring::Key key;  // SHA1 of the new directory's path
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("dir", s.dir);
     v("name", s.name);
     v("mode", s.mode);
+    v("umask", s.umask);
     v("key", s.key);
   }
 };
@@ -297,10 +311,12 @@ struct OpenRequest {  // to the home
 struct ReleaseRequest {  // to the home; one open description ended
   Ino ino;
   bool for_write = false;
+  bool was_read = false;  // the access time is set, as relatime of mount(8) does
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("ino", s.ino);
     v("for_write", s.for_write);
+    v("was_read", s.was_read);
   }
 };
 
@@ -501,12 +517,270 @@ struct DetachRequest {  // the session ends: its opens are released
 
 // Answers of code moved_to_chunks and behind_truncate carry the placement to use instead.
 struct MovedReply {
+  Ino ino;  // whose: of a copy, source or target
   Placement placement;
   std::uint64_t size = 0;
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
     v("placement", s.placement);
     v("size", s.size);
+  }
+};
+
+// The rest of what a directory can hold: fifo, socket, device, or a regular file that is not
+// opened. To the directory's home.
+struct MknodRequest {
+  Ino dir;
+  std::string name;
+  std::uint32_t mode = 0;   // type and permission bits, before the umask
+  std::uint32_t umask = 0;  // not used if the directory has a default ACL
+  std::uint64_t rdev = 0;   // of a device
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("dir", s.dir);
+    v("name", s.name);
+    v("mode", s.mode);
+    v("umask", s.umask);
+    v("rdev", s.rdev);
+  }
+};
+
+// A regular file without a name, opened as it is made (O_TMPFILE); to the directory's home. It is
+// gone with its last open unless link gave it a name.
+struct TmpfileRequest {
+  Ino dir;
+  std::uint32_t mode = 0;
+  std::uint32_t umask = 0;
+  bool for_write = true;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("dir", s.dir);
+    v("mode", s.mode);
+    v("umask", s.umask);
+    v("for_write", s.for_write);
+  }
+};
+
+struct LinkRequest {  // to the home of the directory that gets the new name
+  Ino ino;
+  Ino dir;
+  std::string name;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("dir", s.dir);
+    v("name", s.name);
+  }
+};
+
+// What is wrong with the name of an extended attribute (xattr(7)); nothing: it may be stored.
+std::optional<Code> xattr_name_error(std::string_view name);
+
+enum SetxattrFlag : std::uint32_t {  // setxattr(2)
+  kXattrCreate = 1,
+  kXattrReplace = 2,
+  kXattrKillSgid = 4,  // of an ACL: clear set-group-id as chmod(2) by a stranger to the group does
+};
+
+struct SetxattrRequest {  // to the home
+  Ino ino;
+  std::string name;
+  Bytes value{};
+  std::uint32_t flags = 0;  // SetxattrFlag
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("name", s.name);
+    v("value", s.value);
+    v("flags", s.flags);
+  }
+};
+
+struct GetxattrRequest {
+  Ino ino;
+  std::string name;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("name", s.name);
+  }
+};
+
+struct GetxattrReply {
+  Bytes value{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("value", s.value);
+  }
+};
+
+struct ListxattrRequest {
+  Ino ino;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+  }
+};
+
+struct ListxattrReply {
+  std::vector<std::string> names{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("names", s.names);
+  }
+};
+
+struct RemovexattrRequest {
+  Ino ino;
+  std::string name;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("name", s.name);
+  }
+};
+
+enum FallocateMode : std::uint32_t {  // fallocate(2)
+  kFallocateKeepSize = 1,
+  kFallocatePunchHole = 2,
+  kFallocateZeroRange = 16,
+};
+
+// To the home. The volcano does a part at a time: the asker goes on at `next` until it is the end.
+struct FallocateRequest {
+  Ino ino;
+  std::uint32_t mode = 0;  // FallocateMode
+  std::uint64_t offset = 0;
+  std::uint64_t length = 0;
+  std::uint64_t from = 0;  // offset, or `next` of the last answer
+  bool kill_suidgid = false;
+  ring::Key key_for_chunks;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("mode", s.mode);
+    v("offset", s.offset);
+    v("length", s.length);
+    v("from", s.from);
+    v("kill_suidgid", s.kill_suidgid);
+    v("key_for_chunks", s.key_for_chunks);
+  }
+};
+
+struct FallocateReply {
+  std::uint64_t next = 0;  // offset + length: done
+  Attr attr;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("next", s.next);
+    v("attr", s.attr);
+  }
+};
+
+struct SeekRequest {  // lseek(2) SEEK_DATA, SEEK_HOLE; to the home. no_device: past the last
+  Ino ino;
+  std::uint64_t offset = 0;
+  bool data = true;  // false: the next hole
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("offset", s.offset);
+    v("data", s.data);
+  }
+};
+
+struct SeekReply {
+  std::uint64_t offset = 0;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("offset", s.offset);
+  }
+};
+
+// A read and a write of the same bytes in one, at the slot `target` goes to; `unsupported` if the
+// source's bytes are another volcano's. Fewer bytes only at the end of the source.
+struct CopyRequest {
+  ReadRequest source;
+  WriteRequest target;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("source", s.source);
+    v("target", s.target);
+  }
+};
+
+struct CopyReply {
+  std::uint32_t length = 0;  // bytes copied
+  WriteReply written;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("length", s.length);
+    v("written", s.written);
+  }
+};
+
+enum class LockType : std::uint8_t { shared = 1, exclusive = 2, none = 3 };
+enum class LockKind : std::uint8_t { record = 1, flock = 2 };  // fcntl(2), flock(2)
+
+// An advisory lock of a part of a file (first..last, both inclusive); `owner` is the client's
+// number for a process or open description. To the home. Type `none` frees. would_block: another
+// owner is in the way; then lock_wait tells when to try again.
+struct LockRequest {
+  Ino ino;
+  LockKind kind = LockKind::record;
+  LockType type = LockType::shared;
+  std::uint64_t owner = 0;
+  std::uint32_t pid = 0;
+  std::uint64_t first = 0;
+  std::uint64_t last = 0;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("kind", s.kind);
+    v("type", s.type);
+    v("owner", s.owner);
+    v("pid", s.pid);
+    v("first", s.first);
+    v("last", s.last);
+  }
+};
+
+struct LockReply {
+  std::uint64_t data_version = 0;  // of the file: what is cached of another one is old
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("data_version", s.data_version);
+  }
+};
+
+struct LockWaitRequest {  // answered when it may be worth to ask again, at least every half second
+  LockRequest lock;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("lock", s.lock);
+  }
+};
+
+struct TestLockRequest {  // F_GETLK
+  LockRequest lock;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("lock", s.lock);
+  }
+};
+
+struct TestLockReply {  // of the first lock in the way; type none: nothing is
+  LockType type = LockType::none;
+  std::uint32_t pid = 0;  // 0: a process of another mount
+  std::uint64_t first = 0;
+  std::uint64_t last = 0;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("type", s.type);
+    v("pid", s.pid);
+    v("first", s.first);
+    v("last", s.last);
   }
 };
 

@@ -135,8 +135,9 @@ void truncate_content(Shard& shard, Ino ino, store::AuthorityRow& row, std::uint
   shard.operations().hold_until_applied(op, ino, kContentLockName);
 }
 
-wire::MovedReply moved_reply(const store::AuthorityRow& row) {
+wire::MovedReply moved_reply(Ino ino, const store::AuthorityRow& row) {
   wire::MovedReply moved;
+  moved.ino = ino;
   moved.placement = {true, row.key, row.truncate_number, row.mark};
   moved.size = row.size;
   return moved;
@@ -145,6 +146,7 @@ wire::MovedReply moved_reply(const store::AuthorityRow& row) {
 wire::MovedReply moved_reply(Shard& shard, Ino ino, const store::InodeRow& row) {
   store::InodeRow known = with_authority(shard, ino, row);
   wire::MovedReply moved;
+  moved.ino = ino;
   moved.placement = {known.place == store::ContentPlace::chunks, known.key, known.truncate_number,
                      known.mark};
   moved.size = known.size;

@@ -38,7 +38,7 @@ void set_authority_mtime(Shard& shard, Ino ino, const store::InodeRow& row, Wall
 void truncate_content(Shard& shard, Ino ino, store::AuthorityRow& row, std::uint64_t size,
                       WallTime when);
 
-wire::MovedReply moved_reply(const store::AuthorityRow& row);
+wire::MovedReply moved_reply(Ino ino, const store::AuthorityRow& row);
 wire::MovedReply moved_reply(Shard& shard, Ino ino, const store::InodeRow& row);
 
 }  // namespace magma::ops

@@ -29,6 +29,8 @@ std::uint8_t dirent_type(std::uint32_t mode) { return static_cast<std::uint8_t>(
 
 namespace {
 
+constexpr Duration kLinger = seconds(1);
+
 // Chunk files asked for their blocks by one stat; of a file with more, whole chunks are counted.
 constexpr std::size_t kChunksAskedMax = 64;
 
@@ -79,6 +81,7 @@ wire::Attr attr_of(Shard& shard, Ino ino, const store::InodeRow& stored) {
   attr.ctime = row.ctime;
   attr.btime = row.btime;
   attr.data_version = row.data_version;
+  attr.xattr_kinds = row.xattr_kinds;
   attr.placement = {row.place == store::ContentPlace::chunks, row.key, row.truncate_number,
                     row.mark};
   return attr;
@@ -88,7 +91,27 @@ wire::EntryReply entry_reply(Shard& shard, Ino ino, const store::InodeRow& row) 
   return {ino, dirent_type(row.mode), row.key, attr_of(shard, ino, row)};
 }
 
-store::InodeRow new_inode(Shard&, const Request& request, const store::InodeRow& parent,
+std::optional<Directory> directory_for_new(Shard& shard, RequestPtr& request, Ino ino,
+                                           std::string_view name) {
+  for (std::string_view locked : {std::string_view{}, name})
+    if (shard.is_locked(ino, locked)) {
+      shard.park(std::move(request), ino, locked);
+      return std::nullopt;
+    }
+  auto dir = directory_of(shard, ino);
+  std::optional<Code> error;
+  if (!dir)
+    error = dir.error().code;
+  else if (shard.get_raw(Shard::entry_key(ino, name)))
+    error = Code::exists;
+  else if (shard.is_space_short())
+    error = Code::no_space;
+  if (!error) return std::move(*dir);
+  shard.refuse(std::move(request), *error);
+  return std::nullopt;
+}
+
+store::InodeRow new_inode(const Request& request, const store::InodeRow& parent,
                           std::uint32_t mode, WallTime when) {
   store::InodeRow row;
   row.mode = mode;
@@ -110,14 +133,16 @@ void touch_directory(Shard& shard, Ino ino, store::InodeRow& row, WallTime when)
   shard.put_inode(ino, row);
 }
 
-void drop_link(Shard& shard, Ino ino, store::InodeRow row, WallTime when) {
+void drop_link(Shard& shard, Ino ino, store::InodeRow row, WallTime when, bool lingers) {
   if (row.nlink > 0) --row.nlink;
   row.ctime = std::max(row.ctime, when);
   if (row.nlink > 0) return shard.put_inode(ino, row);
   Shard::OpenCount opens = shard.opens_of(ino);
-  if (opens.readers + opens.writers == 0) return reap(shard, ino, row);
+  const bool is_open = opens.readers + opens.writers > 0;
+  if (!is_open && !lingers) return reap(shard, ino, row);
   shard.put_inode(ino, row);
   shard.put_raw(Shard::orphan_key(ino), {});
+  if (!is_open) shard.later(kLinger, [&shard, ino] { after_last_open(shard, ino); });
 }
 
 void reap(Shard& shard, Ino ino, const store::InodeRow& row) {
@@ -150,6 +175,8 @@ void reap(Shard& shard, Ino ino, const store::InodeRow& row) {
       break;
   }
   if (S_ISLNK(row.mode)) shard.erase(Shard::inline_key(ino));
+  erase_xattrs(shard, ino, row);
+  shard.drop_file_locks(ino);
   shard.erase(Shard::orphan_key(ino));
   shard.erase(Shard::inode_key(ino));
 }

@@ -137,6 +137,14 @@ std::uint32_t without_suid(std::uint32_t mode) {
   return mode;
 }
 
+std::uint32_t without_suid(const Request& request, const store::InodeRow& row) {
+  std::uint32_t mode = without_suid(row.mode);
+  bool is_stranger = request.head.uid != 0 && request.head.gid != row.gid;
+  // The kernel asks only if something is to go.
+  if (is_stranger && S_ISREG(mode)) mode &= ~static_cast<std::uint32_t>(S_ISGID);
+  return mode;
+}
+
 namespace {
 
 void resize_in_row(Shard& shard, Ino ino, store::InodeRow& row, std::uint64_t size) {

@@ -25,5 +25,8 @@ Resize set_size(Shard& shard, RequestPtr& request, Ino ino, store::InodeRow& row
 
 // Clears set-user-ID, and set-group-ID of group-executables, as write(2) and chown(2) do.
 std::uint32_t without_suid(std::uint32_t mode);
+// As write(2) by somebody: set-group-ID goes also without group execution from who is not in the
+// group. Supplementary groups are not known here: for files with both bits they may lose it.
+std::uint32_t without_suid(const Request& request, const store::InodeRow& row);
 
 }  // namespace magma::ops

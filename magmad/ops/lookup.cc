@@ -1,5 +1,6 @@
 // lookup(directory, name): the entry and the attributes of what it names.
 #include "magmad/ops/ops.h"
+#include "magmad/ops/parts.h"
 
 namespace magma::ops {
 
@@ -12,6 +13,8 @@ void lookup(Shard& shard, RequestPtr request, wire::LookupRequest message) {
     auto dir = directory_of(shard, message.dir);
     return shard.refuse(std::move(request), dir ? Code::not_found : dir.error().code);
   }
+  if (shard.is_locked(entry->ino, kLinksLockName))
+    return shard.park(std::move(request), entry->ino, kLinksLockName);
   auto row = shard.inode(entry->ino);
   // An entry without its inode: fsck's business; to the client the file is unreadable, not absent.
   if (!row) return shard.refuse(std::move(request), Error{Code::io, "entry without inode"});

@@ -3,14 +3,13 @@
 #include <dirent.h>
 #include <sys/stat.h>
 
+#include "magmad/ops/acl.h"
 #include "magmad/ops/operations.h"
 #include "magmad/ops/ops.h"
 
 namespace magma::ops {
 
 namespace {
-
-constexpr std::uint32_t kLinksMax = 65000;  // as ext4
 
 void enter(Shard& shard, OpId op, const wire::MkdirRequest& message, WallTime when,
            Result<Bytes> prepared) {
@@ -34,20 +33,17 @@ void enter(Shard& shard, OpId op, const wire::MkdirRequest& message, WallTime wh
 
 void mkdir(Shard& shard, RequestPtr request, wire::MkdirRequest message) {
   if (auto error = name_error(message.name)) return shard.refuse(std::move(request), *error);
-  if (shard.is_locked(message.dir)) return shard.park(std::move(request), message.dir);
-  if (shard.is_locked(message.dir, message.name))
-    return shard.park(std::move(request), message.dir, message.name);
-  auto dir = directory_of(shard, message.dir);
-  if (!dir) return shard.refuse(std::move(request), dir.error());
-  if (shard.get_raw(Shard::entry_key(message.dir, message.name)))
-    return shard.refuse(std::move(request), Code::exists);
+  auto dir = directory_for_new(shard, request, message.dir, message.name);
+  if (!dir) return;
   if (dir->row.nlink >= kLinksMax) return shard.refuse(std::move(request), Code::too_many_links);
-  if (shard.is_space_short()) return shard.refuse(std::move(request), Code::no_space);
 
   WallTime when = shard.time();
   store::InodeRow shape =
-      new_inode(shard, *request, dir->row, S_IFDIR | (message.mode & 07777), when);
-  MakeDirectory part{Ino{}, shape.mode, shape.uid, shape.gid, message.dir, message.key, when};
+      new_inode(*request, dir->row, S_IFDIR | (message.mode & 07777), when);
+  Inherited inherited = inherited_from(shard, *dir, shape.mode, message.umask);
+  MakeDirectory part{Ino{},        inherited.mode, shape.uid, shape.gid,
+                     message.dir,  message.key,    when,      std::move(inherited.access),
+                     std::move(inherited.standard)};
   ring::Slot home = request->head.slot;
   OpId op = shard.operations().begin(home, OperationKind::mkdir, std::move(request));
   shard.operations().hold(op, message.dir, message.name);

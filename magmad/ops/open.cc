@@ -19,6 +19,7 @@ void open(Shard& shard, RequestPtr request, wire::OpenRequest message) {
   bool changed = false;
   if (message.truncate && is_regular) {
     if (set_size(shard, request, message.ino, *row, 0, {}, shard.time()) == Resize::taken) return;
+    drop_capability(shard, message.ino, *row);
     changed = true;
   }
   shard.add_open(request->head.session, message.ino, message.for_write);
@@ -30,7 +31,26 @@ void open(Shard& shard, RequestPtr request, wire::OpenRequest message) {
   shard.answer(std::move(request), wire::AttrReply{attr_of(shard, message.ino, *row)});
 }
 
+namespace {
+
+// The access time follows as relatime of mount(8): when it is older than a change, or than a day.
+void touch_access(Shard& shard, Ino ino) {
+  constexpr std::int64_t kDay = std::int64_t{24} * 3600 * 1'000'000'000;
+  auto row = shard.inode(ino);
+  if (!row || !S_ISREG(row->mode)) return;
+  store::InodeRow known = with_authority(shard, ino, *row);
+  WallTime when = shard.time();
+  bool is_old = row->atime <= known.mtime || row->atime <= known.ctime ||
+                when.ns - row->atime.ns >= kDay;
+  if (!is_old) return;
+  row->atime = when;
+  shard.put_inode(ino, *row);
+}
+
+}  // namespace
+
 void release(Shard& shard, RequestPtr request, wire::ReleaseRequest message) {
+  if (message.was_read) touch_access(shard, message.ino);
   if (shard.drop_open(request->head.session, message.ino, message.for_write)) {
     Shard::OpenCount left = shard.opens_of(message.ino);
     bool last = left.readers + left.writers == 0;

@@ -119,6 +119,17 @@ void Operations::hold_until_applied(OpId op, Ino ino, std::string_view name) {
   found->second.locks.emplace_back(ino, std::string(name));
 }
 
+void Operations::hold_links_until_applied(OpId op) {
+  auto found = committed_.find(op.value);
+  MAGMA_CHECK(found != committed_.end());
+  std::vector<Ino> inodes;
+  for (const PartSpec& part : found->second.parts)
+    if (part.kind == PartKind::link_count)
+      if (auto body = wire::decode<LinkCount>(part.body)) inodes.push_back(body->ino);
+  for (Ino ino : inodes)
+    if (!shard_.is_locked(ino, kLinksLockName)) hold_until_applied(op, ino, kLinksLockName);
+}
+
 OpId Operations::commit_now(ring::Slot coordinator, OperationKind kind,
                             std::vector<PartSpec> parts, ApplyWhen when) {
   OpId op = begin(coordinator, kind, nullptr);

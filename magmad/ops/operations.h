@@ -61,6 +61,7 @@ enum class OperationKind : std::uint8_t {
   drop_chunks = 7,
   truncate = 8,
   drop_tree = 9,
+  link = 10,
 };
 
 // A part of a committed operation, as the intent row keeps it.
@@ -151,6 +152,8 @@ class Operations {
                   ApplyWhen when);
   // Holds (ino, name) from the commit_now that just ended until its parts are applied.
   void hold_until_applied(OpId op, Ino ino, std::string_view name);
+  // The same for the inodes that lose a link by it.
+  void hold_links_until_applied(OpId op);
   bool is_active(OpId op) const { return active_.contains(op.value); }
 
   // ---- shard

@@ -31,14 +31,32 @@ Result<Directory> directory_of(Shard& shard, Ino ino);
 wire::Attr attr_of(Shard& shard, Ino ino, const store::InodeRow& row);
 wire::EntryReply entry_reply(Shard& shard, Ino ino, const store::InodeRow& row);
 
+// The directory a new name is to be entered in: no such name yet, nothing locked, space left. If
+// not, the request was refused or waits.
+std::optional<Directory> directory_for_new(Shard& shard, RequestPtr& request, Ino dir,
+                                           std::string_view name);
 // A new inode's row with owner, group (that of a set-group-ID directory) and times.
-store::InodeRow new_inode(Shard& shard, const Request& request, const store::InodeRow& parent,
+store::InodeRow new_inode(const Request& request, const store::InodeRow& parent,
                           std::uint32_t mode, WallTime when);
+// Applies the directory's default ACL, or else the umask, to a new inode (acl.cc).
+void inherit_acl(Shard& shard, const Directory& dir, Ino ino, store::InodeRow& row,
+                 std::uint32_t umask);
+// The extended attributes of an inode that goes.
+void erase_xattrs(Shard& shard, Ino ino, const store::InodeRow& row);
+// A change of content takes security.capability away. The row is changed, not put.
+void drop_capability(Shard& shard, Ino ino, store::InodeRow& row);
+
+inline constexpr std::uint32_t kLinksMax = 65000;  // as ext4
+// Why an inode cannot get one more link, or nothing; and one more link.
+std::optional<Code> link_error(Shard& shard, Ino ino, const std::optional<store::InodeRow>& row);
+void add_link(Shard& shard, Ino ino, store::InodeRow& row, WallTime when);
 void touch_directory(Shard& shard, Ino ino, store::InodeRow& row, WallTime when);
 std::uint8_t dirent_type(std::uint32_t mode);
 
 // Gives back one link of an inode of this volcano; reaps it with the last one unless it is open.
-void drop_link(Shard& shard, Ino ino, store::InodeRow row, WallTime when);
+// `lingers`: not at once, because something else has its name now, and who has just looked the name
+// up must still be able to open what he found (rename(2): the name is never missing).
+void drop_link(Shard& shard, Ino ino, store::InodeRow row, WallTime when, bool lingers = false);
 // Removes an inode nobody can reach any more, with its content.
 void reap(Shard& shard, Ino ino, const store::InodeRow& row);
 // Removes a chunk: its row, its bytes.

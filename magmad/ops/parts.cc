@@ -7,6 +7,7 @@
 
 #include "libmagma/base/check.h"
 #include "libmagma/crypto/path_hash.h"
+#include "magmad/ops/acl.h"
 #include "magmad/ops/authority.h"
 #include "magmad/ops/operations.h"
 #include "magmad/ops/ops.h"
@@ -51,6 +52,7 @@ void prepare_make_directory(Shard& shard, PartPlace place, MakeDirectory body, D
   store::InodeRow row = new_directory(body);
   row.state = store::InodeState::pending;
   row.op = place.op;
+  put_inherited(shard, body.ino, row, {body.acl_access, body.acl_default, row.mode});
   shard.put_inode(body.ino, row);
   Bytes record = wire::encode(body);
   done(Prepared{record, record});
@@ -112,16 +114,45 @@ void prepare_rename_source(Shard& shard, PartPlace place, RenameSource body, Don
 void apply_rename_source(Shard& shard, PartPlace place, const RenameSource& body) {
   auto entry = shard.get<store::EntryRow>(Shard::entry_key(body.dir, body.name));
   if (entry && entry->ino == body.entry.ino) {
-    shard.erase(Shard::entry_key(body.dir, body.name));
+    if (body.instead)
+      shard.put(Shard::entry_key(body.dir, body.name), *body.instead);
+    else
+      shard.erase(Shard::entry_key(body.dir, body.name));
     if (auto row = shard.inode(body.dir)) {
       if (entry->type == DT_DIR) --row->nlink;
+      if (body.instead && body.instead->type == DT_DIR) ++row->nlink;
       touch_directory(shard, body.dir, *row, body.when);
     }
   }
   shard.unlock(body.dir, body.name, place.op);
 }
 
+// ---- add_link
+
+void prepare_add_link(Shard& shard, PartPlace place, AddLink body, Done done) {
+  if (shard.is_locked(body.ino)) {
+    auto again = [&shard, place, body](Done later) {
+      prepare_add_link(shard, place, body, std::move(later));
+    };
+    return wait_or_die(shard, place, body.ino, {}, std::move(done), again);
+  }
+  auto row = shard.inode(body.ino);
+  if (auto error = link_error(shard, body.ino, row)) return done(fail(*error));
+  body.type = dirent_type(row->mode);
+  add_link(shard, body.ino, *row, body.when);
+  Bytes record = wire::encode(body);
+  done(Prepared{record, record});
+}
+
 // ---- drop_tree
+
+void drop_directory(Shard& shard, Ino dir) {
+  auto row = shard.inode(dir);
+  if (!row) return;
+  erase_xattrs(shard, dir, *row);
+  shard.drop_file_locks(dir);
+  shard.erase(Shard::inode_key(dir));
+}
 
 // A directory that a power cut has undone (its entry was lost, its object was not) may have got
 // entries in the meantime: they were never synced, for that would have synced the directory's own
@@ -158,7 +189,7 @@ void drop_tree(Shard& shard, ring::Slot slot, Ino dir) {
   if (!parts.empty())
     shard.operations().commit_now(slot, OperationKind::drop_tree, std::move(parts),
                                   ApplyWhen::durable_lazily);
-  if (shard.inode(dir)) shard.erase(Shard::inode_key(dir));
+  drop_directory(shard, dir);
 }
 
 // ---- take_content
@@ -230,7 +261,7 @@ void apply_link_count(Shard& shard, const LinkCount& body) {
   auto row = shard.inode(body.ino);
   if (!row) return;
   if (body.delta < 0) {
-    drop_link(shard, body.ino, *row, body.when);
+    drop_link(shard, body.ino, *row, body.when, true);
   } else {
     ++row->nlink;
     row->ctime = std::max(row->ctime, body.when);
@@ -275,6 +306,10 @@ void prepare_part(Shard& shard, PartPlace place, PartKind kind, Bytes raw, Done 
       if (auto body = body_as<TakeContent>(raw, done))
         prepare_take_content(shard, place, std::move(*body), std::move(done));
       return;
+    case PartKind::add_link:
+      if (auto body = body_as<AddLink>(raw, done))
+        prepare_add_link(shard, place, *body, std::move(done));
+      return;
     case PartKind::rename_lock:
       return prepare_rename_lock(shard, place, std::move(done));
     case PartKind::link_count:
@@ -311,6 +346,11 @@ void abort_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record) {
         shard.erase(authority_key(body->ino, body->authority.key));
       }
       return;
+    case PartKind::add_link:
+      if (auto body = record_as<AddLink>(shard, record))
+        if (auto row = shard.inode(body->ino))
+          drop_link(shard, body->ino, std::move(*row), shard.time());
+      return;
     case PartKind::rename_lock:
       return shard.unlock(Ino(0), kRenameLockName, place.op);
     case PartKind::link_count:
@@ -331,7 +371,10 @@ void apply_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record, b
       auto row = shard.inode(body->ino);
       if (row && (row->state != store::InodeState::pending || row->op != place.op)) return;
       if (!row && !is_redo) return;  // removed again meanwhile
-      if (!row) row = new_directory(*body);
+      if (!row) {
+        row = new_directory(*body);
+        put_inherited(shard, body->ino, *row, {body->acl_access, body->acl_default, row->mode});
+      }
       row->state = store::InodeState::alive;
       row->op = OpId{};
       shard.put_inode(body->ino, *row);
@@ -339,7 +382,7 @@ void apply_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record, b
     }
     case PartKind::remove_directory:
       if (auto body = record_as<RemoveDirectory>(shard, record)) {
-        if (shard.inode(body->ino)) shard.erase(Shard::inode_key(body->ino));
+        drop_directory(shard, body->ino);
         shard.unlock(body->ino, {}, place.op);
       }
       return;
@@ -349,6 +392,11 @@ void apply_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record, b
       return;
     case PartKind::take_content:
       return;  // all was done when it was prepared
+    case PartKind::add_link:
+      // A power cut took what was prepared, the row's new count with it.
+      if (auto body = record_as<AddLink>(shard, record); body && is_redo)
+        if (auto row = shard.inode(body->ino)) add_link(shard, body->ino, *row, body->when);
+      return;
     case PartKind::rename_lock:
       return shard.unlock(Ino(0), kRenameLockName, place.op);
     case PartKind::link_count:
@@ -400,12 +448,14 @@ void restore_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record)
 }
 
 bool is_answer_record(PartKind kind) {
-  return kind == PartKind::make_directory || kind == PartKind::rename_source;
+  return kind == PartKind::make_directory || kind == PartKind::rename_source ||
+         kind == PartKind::add_link;
 }
 
 bool must_remember(PartKind kind) {
   return kind == PartKind::make_directory || kind == PartKind::rename_source ||
-         kind == PartKind::link_count || kind == PartKind::set_parent;
+         kind == PartKind::link_count || kind == PartKind::set_parent ||
+         kind == PartKind::add_link;
 }
 
 }  // namespace magma::ops

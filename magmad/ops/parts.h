@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "libmagma/base/result.h"
@@ -30,6 +31,7 @@ enum class PartKind : std::uint8_t {
   rename_lock = 9,       // the one lock for moving directories, at the root's slot
   set_parent = 10,       // of a moved directory
   drop_tree = 11,        // a directory in one that a power cut has undone, with all in it
+  add_link = 12,         // one more link of an inode, before its entry is made
 };
 
 struct MakeDirectory {
@@ -38,6 +40,8 @@ struct MakeDirectory {
   Ino parent;
   ring::Key key;
   WallTime when;
+  Bytes acl_access{};   // inherited: values of extended attributes, or empty
+  Bytes acl_default{};
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("ino", s.ino);
@@ -47,6 +51,8 @@ struct MakeDirectory {
     v("parent", s.parent);
     v("key", s.key);
     v("when", s.when);
+    v("acl_access", s.acl_access);
+    v("acl_default", s.acl_default);
   }
 };
 
@@ -63,11 +69,25 @@ struct RenameSource {
   std::string name;
   store::EntryRow entry{};  // filled in by the participant
   WallTime when;
+  std::optional<store::EntryRow> instead{};  // exchange: what the name leads to after
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("dir", s.dir);
     v("name", s.name);
     v("entry", s.entry);
+    v("when", s.when);
+    v("instead", s.instead);
+  }
+};
+
+struct AddLink {
+  Ino ino;
+  std::uint8_t type = 0;  // DT_*, filled in by the participant
+  WallTime when;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("type", s.type);
     v("when", s.when);
   }
 };
@@ -172,6 +192,8 @@ bool is_answer_record(PartKind kind);
 
 // Held on an inode while a truncate's cuts are still to be applied: its chunks wait for them.
 inline constexpr std::string_view kContentLockName = "content";
+// Held on an inode while an entry of it is gone but its count not yet down: who asks for it waits.
+inline constexpr std::string_view kLinksLockName = "links";
 // The key under which the rename lock is held in Shard's table of locks.
 inline constexpr std::string_view kRenameLockName = "rename";
 

@@ -8,6 +8,8 @@
 //   4. commit: entry at the destination; after it the source's entry goes (once the commit is
 //      durable, for taking it away cannot be undone), a replaced inode of another home loses its
 //      link, a moved directory learns its new parent
+// An exchange is the same with two entries: what the destination's name led to goes back with
+// rename_source, and may be a directory that changes its parent as well.
 // Content of a file that replaces another is synced before the commit (DESIGN.md 4.1).
 #include <dirent.h>
 #include <sys/stat.h>
@@ -96,7 +98,8 @@ void enter_destination(Shard& shard, const wire::RenameRequest& message, store::
     if (target->type == DT_DIR) {
       --to_row.nlink;
     } else if (ring::home_of(target->ino) == ring::home_of(message.to_dir)) {
-      if (auto row = shard.inode(target->ino)) drop_link(shard, target->ino, std::move(*row), when);
+      if (auto row = shard.inode(target->ino))
+        drop_link(shard, target->ino, std::move(*row), when, true);
     } else {
       parts.push_back({ring::home_of(target->ino), PartKind::link_count, false, 0,
                        wire::encode(LinkCount{target->ino, -1, when})});
@@ -109,6 +112,18 @@ void enter_destination(Shard& shard, const wire::RenameRequest& message, store::
 
 // ---- within one directory, in one transaction
 
+void exchange_here(Shard& shard, RequestPtr request, const wire::RenameRequest& message,
+                   store::InodeRow dir, const store::EntryRow& source,
+                   const store::EntryRow& target) {
+  WallTime when = shard.time();
+  shard.put(Shard::entry_key(message.to_dir, message.to_name), source);
+  shard.put(Shard::entry_key(message.from_dir, message.from_name), target);
+  touch_directory(shard, message.to_dir, dir, when);
+  touch_ctime(shard, source.ino, when);
+  touch_ctime(shard, target.ino, when);
+  shard.answer(std::move(request), wire::EmptyReply{});
+}
+
 void rename_here(Shard& shard, RequestPtr request, const wire::RenameRequest& message,
                  store::InodeRow dir, const store::EntryRow& source,
                  const std::optional<store::EntryRow>& target) {
@@ -117,9 +132,11 @@ void rename_here(Shard& shard, RequestPtr request, const wire::RenameRequest& me
   shard.erase(Shard::entry_key(message.from_dir, message.from_name));
   enter_destination(shard, message, dir, source, target, when, parts);
   touch_ctime(shard, source.ino, when);
-  if (!parts.empty())
-    shard.operations().commit_now(request->head.slot, OperationKind::rename, std::move(parts),
-                                  ApplyWhen::durable);
+  if (!parts.empty()) {
+    OpId op = shard.operations().commit_now(request->head.slot, OperationKind::rename,
+                                            std::move(parts), ApplyWhen::durable);
+    shard.operations().hold_links_until_applied(op);
+  }
   shard.answer(std::move(request), wire::EmptyReply{});
 }
 
@@ -134,6 +151,7 @@ struct Rename : std::enable_shared_from_this<Rename> {
   OpId op{};
   bool within = false;  // one directory: the source's entry is locked here, not by a part
   bool has_rename_lock = false;
+  bool exchange = false;
   store::EntryRow source;
   std::optional<store::EntryRow> target;
 
@@ -145,7 +163,8 @@ struct Rename : std::enable_shared_from_this<Rename> {
   }
 
   void start() {
-    if (!within && source.type == DT_DIR) return take_rename_lock();
+    bool moves_directory = source.type == DT_DIR || (exchange && target->type == DT_DIR);
+    if (!within && moves_directory) return take_rename_lock();
     prepare_source();
   }
 
@@ -155,7 +174,10 @@ struct Rename : std::enable_shared_from_this<Rename> {
         op, ring::home_of(Shard::root()), PartKind::rename_lock, wire::encode(RenameLock{}),
         [self = shared_from_this()](Result<Bytes> answer) {
           if (!answer) return self->stop(answer.error());
-          if (is_above(self->shard, self->source.ino, self->message.to_dir))
+          bool is_circle = is_above(self->shard, self->source.ino, self->message.to_dir) ||
+                           (self->exchange &&
+                            is_above(self->shard, self->target->ino, self->message.from_dir));
+          if (is_circle)
             return self->stop(Error{Code::invalid, "a directory cannot move below itself"});
           self->prepare_source();
         });
@@ -163,7 +185,8 @@ struct Rename : std::enable_shared_from_this<Rename> {
 
   void prepare_source() {
     if (within) return check_target();
-    RenameSource part{message.from_dir, message.from_name, {}, shard.time()};
+    RenameSource part{message.from_dir, message.from_name, {}, shard.time(), {}};
+    if (exchange) part.instead = target;
     shard.operations().prepare(op, ring::home_of(message.from_dir), PartKind::rename_source,
                                wire::encode(part),
                                [self = shared_from_this()](Result<Bytes> answer) {
@@ -183,6 +206,7 @@ struct Rename : std::enable_shared_from_this<Rename> {
   }
 
   void check_target() {
+    if (exchange) return sync_source(false);  // the target is held since the start
     target = shard.get<store::EntryRow>(Shard::entry_key(message.to_dir, message.to_name));
     if (target && (message.flags & wire::kRenameNoReplace) != 0)
       return stop(Error{Code::exists, {}});
@@ -226,20 +250,36 @@ struct Rename : std::enable_shared_from_this<Rename> {
                                });
   }
 
+  // What an entry leads to learns its new parent, if it is a directory, and changes its ctime.
+  void moved(const store::EntryRow& entry, Ino parent, WallTime when,
+             std::vector<PartSpec>& parts) {
+    if (entry.type == DT_DIR && !within)
+      parts.push_back({ring::home_of(entry.ino), PartKind::set_parent, false, 0,
+                       wire::encode(SetParent{entry.ino, parent, when})});
+    else
+      touch_ctime(shard, entry.ino, when);
+  }
+
   void commit() {
     auto dir = directory_of(shard, message.to_dir);
     if (!dir) return stop(dir.error());
     WallTime when = shard.time();
     std::vector<PartSpec> parts;
-    if (within) shard.erase(Shard::entry_key(message.from_dir, message.from_name));
-    enter_destination(shard, message, dir->row, source, target, when, parts);
-    if (source.type == DT_DIR && !within)
-      parts.push_back({ring::home_of(source.ino), PartKind::set_parent, false, 0,
-                       wire::encode(SetParent{source.ino, message.to_dir, when})});
-    else
-      touch_ctime(shard, source.ino, when);
-    RequestPtr request = shard.operations().commit(
-        op, std::move(parts), within ? ApplyWhen::durable_lazily : ApplyWhen::durable);
+    if (exchange) {
+      shard.put(Shard::entry_key(message.to_dir, message.to_name), source);
+      if (target->type == DT_DIR) --dir->row.nlink;
+      if (source.type == DT_DIR) ++dir->row.nlink;
+      touch_directory(shard, message.to_dir, dir->row, when);
+      moved(*target, message.from_dir, when, parts);
+    } else {
+      if (within) shard.erase(Shard::entry_key(message.from_dir, message.from_name));
+      enter_destination(shard, message, dir->row, source, target, when, parts);
+    }
+    moved(source, message.to_dir, when, parts);
+    ApplyWhen when_to_apply =
+        within && parts.empty() ? ApplyWhen::durable_lazily : ApplyWhen::durable;
+    RequestPtr request = shard.operations().commit(op, std::move(parts), when_to_apply);
+    shard.operations().hold_links_until_applied(op);
     shard.answer(std::move(request), wire::EmptyReply{});
   }
 };
@@ -262,8 +302,10 @@ bool park_if_locked(Shard& shard, RequestPtr& request, const wire::RenameRequest
 void rename(Shard& shard, RequestPtr request, wire::RenameRequest message) {
   for (std::string_view name : {message.from_name, message.to_name})
     if (auto error = name_error(name)) return shard.refuse(std::move(request), *error);
-  if ((message.flags & ~std::uint32_t{wire::kRenameNoReplace}) != 0)
+  constexpr std::uint32_t kBoth = wire::kRenameNoReplace | wire::kRenameExchange;
+  if ((message.flags & ~kBoth) != 0 || (message.flags & kBoth) == kBoth)
     return shard.refuse(std::move(request), Code::invalid);
+  const bool exchange = (message.flags & wire::kRenameExchange) != 0;
   if (park_if_locked(shard, request, message)) return;
   bool within = message.from_dir == message.to_dir;
   auto dir = directory_of(shard, message.to_dir);
@@ -274,13 +316,19 @@ void rename(Shard& shard, RequestPtr request, wire::RenameRequest message) {
   auto target = shard.get<store::EntryRow>(Shard::entry_key(message.to_dir, message.to_name));
   if (target && (message.flags & wire::kRenameNoReplace) != 0)
     return shard.refuse(std::move(request), Code::exists);
+  if (exchange && !target) return shard.refuse(std::move(request), Code::not_found);
   if (target && target->ino == source->ino)
     return shard.answer(std::move(request), wire::EmptyReply{});
+  if (exchange && target->type == DT_DIR && is_above(shard, target->ino, message.from_dir))
+    return shard.refuse(std::move(request), Code::invalid);
   if (source->type == DT_DIR && is_above(shard, source->ino, message.to_dir))
     return shard.refuse(std::move(request), Code::invalid);
-  if (target)
+  if (target && !exchange)
     if (auto error = replace_error(*source, *target))
       return shard.refuse(std::move(request), *error);
+  if (exchange && within)
+    return exchange_here(shard, std::move(request), message, std::move(dir->row), *source,
+                         *target);
 
   // A file that replaces another, its bytes in a file of their own, waits for their sync.
   bool waits_for_sync = target && source->type == DT_REG && needs_content_sync(shard, source->ino);
@@ -291,7 +339,9 @@ void rename(Shard& shard, RequestPtr request, wire::RenameRequest message) {
   ring::Slot home = request->head.slot;
   auto rename = std::make_shared<Rename>(shard, std::move(message));
   rename->within = within;
+  rename->exchange = exchange;
   rename->source = *source;
+  if (exchange) rename->target = target;
   rename->op = shard.operations().begin(home, OperationKind::rename, std::move(request));
   const wire::RenameRequest& names = rename->message;
   shard.operations().hold(rename->op, names.to_dir, names.to_name);

@@ -2,22 +2,35 @@
 // to move to its chunks.
 #include <sys/stat.h>
 
+#include "magmad/ops/acl.h"
 #include "magmad/ops/authority.h"
 #include "magmad/ops/content.h"
 #include "magmad/ops/ops.h"
+#include "magmad/ops/parts.h"
 
 namespace magma::ops {
 
 namespace {
 
-void set_owner_and_mode(const wire::SetattrRequest& message, store::InodeRow& row) {
+void set_owner_and_mode(const Request& request, const wire::SetattrRequest& message,
+                        store::InodeRow& row) {
   bool chown = (message.fields_set & (wire::kSetUid | wire::kSetGid)) != 0;
   if ((message.fields_set & wire::kSetUid) != 0) row.uid = message.uid;
   if ((message.fields_set & wire::kSetGid) != 0) row.gid = message.gid;
-  if ((chown && !S_ISDIR(row.mode)) || (message.fields_set & wire::kKillSuidGid) != 0)
+  if (!chown && (message.fields_set & wire::kKillSuidGid) != 0)
+    row.mode = without_suid(request, row);
+  else if (chown && !S_ISDIR(row.mode))
     row.mode = without_suid(row.mode);
   if ((message.fields_set & wire::kSetMode) != 0)
     row.mode = (row.mode & S_IFMT) | (message.mode & 07777);
+}
+
+// chown(2) and truncate(2) take security.capability away, chmod(2) changes the access ACL.
+void follow_xattrs(Shard& shard, const wire::SetattrRequest& message, store::InodeRow& row) {
+  constexpr std::uint32_t kTakesCapability =
+      wire::kSetUid | wire::kSetGid | wire::kSetSize | wire::kKillSuidGid;
+  if ((message.fields_set & kTakesCapability) != 0) drop_capability(shard, message.ino, row);
+  if ((message.fields_set & wire::kSetMode) != 0) acl_follows_mode(shard, message.ino, row);
 }
 
 void set_times(const wire::SetattrRequest& message, store::InodeRow& row, WallTime when) {
@@ -35,6 +48,8 @@ void set_times(const wire::SetattrRequest& message, store::InodeRow& row, WallTi
 
 void setattr(Shard& shard, RequestPtr request, wire::SetattrRequest message) {
   if (shard.is_locked(message.ino)) return shard.park(std::move(request), message.ino);
+  if (shard.is_locked(message.ino, kLinksLockName))
+    return shard.park(std::move(request), message.ino, kLinksLockName);
   auto row = shard.inode(message.ino);
   if (!row) return shard.refuse(std::move(request), Code::stale);
   WallTime when = shard.time();
@@ -52,7 +67,8 @@ void setattr(Shard& shard, RequestPtr request, wire::SetattrRequest message) {
   if (row->mark != 0 && (message.fields_set & (wire::kSetMtime | wire::kSetMtimeNow)) != 0)
     set_authority_mtime(shard, message.ino, *row,
                         (message.fields_set & wire::kSetMtimeNow) != 0 ? when : message.mtime);
-  set_owner_and_mode(message, *row);
+  set_owner_and_mode(*request, message, *row);
+  follow_xattrs(shard, message, *row);
   set_times(message, *row, when);
   row->ctime = std::max(row->ctime, when);
   shard.put_inode(message.ino, *row);

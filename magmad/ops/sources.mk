@@ -1,29 +1,43 @@
 # Operations of a volcano, one file each.
 magmad_ops_sources = \
+	magmad/ops/acl.cc \
+	magmad/ops/acl.h \
 	magmad/ops/authority.cc \
 	magmad/ops/authority.h \
 	magmad/ops/common.cc \
 	magmad/ops/content.cc \
 	magmad/ops/content.h \
+	magmad/ops/copy.cc \
 	magmad/ops/create.cc \
+	magmad/ops/fallocate.cc \
+	magmad/ops/file_locks.cc \
+	magmad/ops/file_locks.h \
 	magmad/ops/fsync.cc \
 	magmad/ops/getattr.cc \
+	magmad/ops/link.cc \
+	magmad/ops/lock.cc \
 	magmad/ops/lookup.cc \
 	magmad/ops/mkdir.cc \
+	magmad/ops/mknod.cc \
 	magmad/ops/open.cc \
 	magmad/ops/operations.cc \
 	magmad/ops/operations.h \
 	magmad/ops/ops.h \
 	magmad/ops/parts.cc \
 	magmad/ops/parts.h \
+	magmad/ops/posix_acl.cc \
+	magmad/ops/posix_acl.h \
 	magmad/ops/read.cc \
 	magmad/ops/readdir.cc \
 	magmad/ops/readlink.cc \
 	magmad/ops/rename.cc \
 	magmad/ops/rmdir.cc \
+	magmad/ops/seek.cc \
 	magmad/ops/setattr.cc \
 	magmad/ops/statfs.cc \
 	magmad/ops/strays.cc \
 	magmad/ops/symlink.cc \
+	magmad/ops/tmpfile.cc \
 	magmad/ops/unlink.cc \
-	magmad/ops/write.cc
+	magmad/ops/write.cc \
+	magmad/ops/xattr.cc

@@ -10,22 +10,17 @@ void symlink(Shard& shard, RequestPtr request, wire::SymlinkRequest message) {
   if (message.target.empty()) return shard.refuse(std::move(request), Code::not_found);
   if (message.target.size() > wire::kLinkTargetBytesMax)
     return shard.refuse(std::move(request), Code::name_too_long);
-  if (shard.is_locked(message.dir)) return shard.park(std::move(request), message.dir);
-  if (shard.is_locked(message.dir, message.name))
-    return shard.park(std::move(request), message.dir, message.name);
-  auto dir = directory_of(shard, message.dir);
-  if (!dir) return shard.refuse(std::move(request), dir.error());
-  auto key = Shard::entry_key(message.dir, message.name);
-  if (shard.get_raw(key)) return shard.refuse(std::move(request), Code::exists);
-  if (shard.is_space_short()) return shard.refuse(std::move(request), Code::no_space);
+  auto dir = directory_for_new(shard, request, message.dir, message.name);
+  if (!dir) return;
 
   WallTime when = shard.time();
   Ino ino = shard.new_ino(request->head.slot);
-  store::InodeRow row = new_inode(shard, *request, dir->row, S_IFLNK | 0777, when);
+  store::InodeRow row = new_inode(*request, dir->row, S_IFLNK | 0777, when);
   row.size = message.target.size();
   shard.put_inode(ino, row);
   shard.put_raw(Shard::inline_key(ino), as_bytes(message.target));
-  shard.put(key, store::EntryRow{ino, dirent_type(row.mode), {}, 0});
+  shard.put(Shard::entry_key(message.dir, message.name),
+            store::EntryRow{ino, dirent_type(row.mode), {}, 0});
   touch_directory(shard, message.dir, dir->row, when);
   shard.answer(std::move(request), entry_reply(shard, ino, row));
 }

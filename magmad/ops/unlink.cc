@@ -22,10 +22,13 @@ void unlink(Shard& shard, RequestPtr request, wire::UnlinkRequest message) {
 
   WallTime when = shard.time();
   if (is_remote) {
-    shard.operations().commit_now(home, OperationKind::unlink,
+    if (shard.is_locked(entry->ino, kLinksLockName))
+      return shard.park(std::move(request), entry->ino, kLinksLockName);
+    OpId op = shard.operations().commit_now(home, OperationKind::unlink,
                                   {{ring::home_of(entry->ino), PartKind::link_count, false, 0,
                                     wire::encode(LinkCount{entry->ino, -1, when})}},
                                   ApplyWhen::durable);
+    shard.operations().hold_links_until_applied(op);
   } else if (auto row = shard.inode(entry->ino)) {
     drop_link(shard, entry->ino, std::move(*row), when);
   }

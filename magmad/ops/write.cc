@@ -26,6 +26,24 @@ bool sums_match(const std::vector<std::uint32_t>& sums, std::uint64_t offset, By
   return true;
 }
 
+// The write may be the second half of a copy.
+void answer_written(Shard& shard, RequestPtr request, const wire::WriteReply& written) {
+  if (request->op() != wire::FlareOp::copy) return shard.answer(std::move(request), written);
+  auto length = static_cast<std::uint32_t>(request->payload.size());
+  shard.answer(std::move(request), wire::CopyReply{length, written});
+}
+
+void kill_privileges(Shard& shard, const Request& request, Ino ino) {
+  auto row = shard.inode(ino);
+  if (!row) return;
+  bool has_capability = (row->xattr_kinds & wire::kXattrCapability) != 0;
+  std::uint32_t mode = without_suid(request, *row);
+  if (mode == row->mode && !has_capability) return;
+  row->mode = mode;
+  drop_capability(shard, ino, *row);
+  shard.put_inode(ino, *row);
+}
+
 void write_in_row(Shard& shard, Ino ino, store::InodeRow& row, std::uint64_t offset,
                   ByteSpan bytes) {
   Bytes data;
@@ -97,11 +115,12 @@ void write_home(Shard& shard, RequestPtr request, const wire::WriteRequest& mess
     row->mtime = when;
     row->ctime = std::max(row->ctime, when);
     ++row->data_version;
-    if (message.kill_suidgid) row->mode = without_suid(row->mode);
+    if (message.kill_suidgid) row->mode = without_suid(*request, *row);
+    drop_capability(shard, ino, *row);
     shard.put_inode(ino, *row);
   }
-  shard.answer(std::move(request),
-               wire::WriteReply{offset, row->size, row->mtime, row->data_version});
+  answer_written(shard, std::move(request),
+                 wire::WriteReply{offset, row->size, row->mtime, row->data_version});
 }
 
 // One chunk's share of a write to a large file.
@@ -131,7 +150,8 @@ std::vector<ChunkPiece> pieces_of(Ino ino, const ring::Key& key, std::uint64_t o
 void refuse_old_placement(Shard& shard, RequestPtr request, const wire::WriteRequest& message,
                           const store::AuthorityRow& authority) {
   if (authority.mark != 0)
-    return shard.refuse_moved(std::move(request), Code::moved_to_chunks, moved_reply(authority));
+    return shard.refuse_moved(std::move(request), Code::moved_to_chunks,
+                              moved_reply(message.ino, authority));
   auto row = shard.inode(message.ino);
   if (!row || row->place != store::ContentPlace::chunks)
     return shard.refuse(std::move(request), Code::stale);
@@ -196,14 +216,11 @@ void write_chunk(Shard& shard, RequestPtr request, const wire::WriteRequest& mes
     authority->ctime = std::max(authority->ctime, when);
     ++authority->data_version;
     put_authority(shard, ino, *authority);
-    if (message.kill_suidgid)
-      if (auto row = shard.inode(ino); row && without_suid(row->mode) != row->mode) {
-        row->mode = without_suid(row->mode);
-        shard.put_inode(ino, *row);
-      }
+    if (message.kill_suidgid) kill_privileges(shard, *request, ino);
   }
-  shard.answer(std::move(request), wire::WriteReply{offset, authority->size, authority->mtime,
-                                                    authority->data_version});
+  answer_written(shard, std::move(request),
+                 wire::WriteReply{offset, authority->size, authority->mtime,
+                                  authority->data_version});
 }
 
 }  // namespace

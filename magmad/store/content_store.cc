@@ -476,12 +476,13 @@ Result<std::uint64_t> ContentStoreImpl::seek(const ContentId& id, std::uint64_t 
   if (!file || *file == nullptr) {
     forget_if_idle(id);
     if (!file) return fail(std::move(file.error()));
-    return 0;
+    return data ? kNoData : from;
   }
   TRY_VALUE(std::uint64_t size, (*file)->size());
   if (c.cut) size = c.cut->remove ? 0 : std::min(size, c.cut->size);
-  if (from >= size) return size;
+  if (from >= size) return data ? kNoData : from;
   TRY_VALUE(std::uint64_t found, data ? (*file)->seek_data(from) : (*file)->seek_hole(from));
+  if (data && found >= size) return kNoData;
   return std::min(found, size);
 }
 
@@ -493,7 +494,9 @@ Result<std::uint64_t> ContentStoreImpl::allocated_bytes(const ContentId& id) {
     if (!file) return fail(std::move(file.error()));
     return 0;
   }
-  return (*file)->allocated_bytes();
+  TRY_VALUE(std::uint64_t bytes, (*file)->allocated_bytes());
+  if (c.cut) bytes = std::min(bytes, (c.cut->size + kPageBytes - 1) / kPageBytes * kPageBytes);
+  return bytes;
 }
 
 Result<void> ContentStoreImpl::remove(const ContentId& id) {

@@ -84,7 +84,9 @@ class ContentStore {
   // Makes the range a hole. Requires: as write().
   virtual Result<void> punch(const ContentId& id, const Version& version, std::uint64_t offset,
                              std::uint64_t length) = 0;
-  // Next data or hole at or after `from` (lseek(2) SEEK_DATA/SEEK_HOLE); size of file if none.
+  // Next data or hole at or after `from` (lseek(2) SEEK_DATA/SEEK_HOLE). kNoData if no data
+  // follows; what lies beyond the end is a hole.
+  static constexpr std::uint64_t kNoData = ~std::uint64_t{0};
   virtual Result<std::uint64_t> seek(const ContentId& id, std::uint64_t from, bool data) = 0;
   // Removes file, checksums and hot ranges. Fine if there is no file. The file itself goes after
   // the rows' removal is committed (`committed()` is called by the owner after each commit).

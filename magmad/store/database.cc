@@ -18,8 +18,9 @@ constexpr std::uint64_t kOplogSlackShare = 64;
 constexpr std::array<std::string_view, kTableLast + 1> kTableNames = {
     "",     "slot",      "inode",     "inline_data", "entry", "lock",    "chunk",
     "authority", "page_sums", "hot_range", "intent",   "part",  "refusal", "reply",
-    "session", "open",   "orphan",    "xattr",       "removal"};
-static_assert(static_cast<unsigned>(Table::removal) == kTableLast);
+    "session", "open",   "orphan",    "xattr",       "removal",
+    "file_lock"};
+static_assert(static_cast<unsigned>(Table::file_lock) == kTableLast);
 
 sqlite3_int64 to_sqlite(std::uint64_t value) {
   return static_cast<sqlite3_int64>(value ^ kSignBit);

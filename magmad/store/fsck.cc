@@ -241,6 +241,7 @@ Result<void> Fsck::read_of_inodes() {
     if (SeenInode* inode = need(Table::orphan, row)) inode->has_orphan = true;
   }));
   TRY(each(Table::xattr, [&](const ScanRow& row) { need(Table::xattr, row); }));
+  TRY(each(Table::file_lock, [&](const ScanRow& row) { need(Table::file_lock, row); }));
   return each_as<OpenRow>(Table::open,
                           [&](const ScanRow& row, const OpenRow&) { need(Table::open, row); });
 }

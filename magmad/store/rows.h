@@ -48,8 +48,9 @@ enum class Table : std::uint8_t {
   removal =
       18,  // a = slot|chunk, b = ino                    raw: content file to be removed or cut;
            //   of this volcano alone, written by ContentStore, not replicated
+  file_lock = 19,  // a = ino, b = session                       ops::HeldLocks
 };
-inline constexpr std::uint8_t kTableLast = 18;
+inline constexpr std::uint8_t kTableLast = 19;
 
 struct RowKey {
   Table table{};
@@ -129,6 +130,7 @@ struct InodeRow {
   std::uint64_t truncate_number = 0;
   std::uint64_t mark = 0;           // not 0: chunk 0's slot is the truth for size and mtime
   std::uint64_t data_version = 0;   // rises with each content change seen at home
+  std::uint8_t xattr_kinds = 0;     // wire::XattrKind
 
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
@@ -150,6 +152,7 @@ struct InodeRow {
     v("truncate_number", s.truncate_number);
     v("mark", s.mark);
     v("data_version", s.data_version);
+    v("xattr_kinds", s.xattr_kinds);
   }
 };
 

@@ -121,7 +121,7 @@ std::string Scenario::dump(unsigned client) {
 }
 
 wire::MkdirRequest mkdir_request(Ino dir, const std::string& name) {
-  return {dir, name, 0755, crypto::key_of_path("/" + std::to_string(dir.value) + "/" + name)};
+  return {dir, name, 0755, 0, crypto::key_of_path("/" + std::to_string(dir.value) + "/" + name)};
 }
 wire::CreateRequest create_request(Ino dir, const std::string& name) {
   wire::CreateRequest request;

@@ -32,6 +32,7 @@ Bytes pattern(std::size_t size) {
 
 wire::MovedReply moved(const wire::Placement& placement, std::uint64_t size) {
   wire::MovedReply reply;
+  reply.ino = kFile;
   reply.placement = placement;
   reply.size = size;
   return reply;

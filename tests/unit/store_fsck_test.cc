@@ -162,7 +162,7 @@ TEST_CASE("a healthy volcano is clean, also after a kill and power cuts, and is 
 TEST_CASE("after a kill in the middle of operations there are notes at most") {
   for (int steps = 0; steps < 6; ++steps) {
     Tree tree;
-    tree.b.send(wire::MkdirRequest{tree.b.root(), "new", 0755, crypto::key_of_path("/new")},
+    tree.b.send(wire::MkdirRequest{tree.b.root(), "new", 0755, 0, crypto::key_of_path("/new")},
                 ring::home_of(tree.b.root()));
     UniqueFunction<void(Answer)> drop = [](Answer) {};
     for (int i = 0; i < steps; ++i) tree.b.shard->flush(drop);

@@ -190,7 +190,7 @@ TEST_CASE("describe: one line, values as people read them") {
   request.name = "a\"\\\n\xff";
   request.mode = 0755;
   CHECK(describe("mkdir", request) ==
-        "mkdir{dir=7, name=\"a\\\"\\\\\\x0a\\xff\", mode=0755, "
+        "mkdir{dir=7, name=\"a\\\"\\\\\\x0a\\xff\", mode=0755, umask=0, "
         "key=0000000000000000000000000000000000000000}");
   EntryReply reply;
   CHECK(describe("reply", reply) == "reply{ino=0, type=0, key=-, attr=-}");
