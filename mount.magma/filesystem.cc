@@ -168,6 +168,13 @@ wire::Attr* Filesystem::removed_flare(Ino ino, const Error& error) {
   return found == removed_flares.end() ? nullptr : &found->second;
 }
 
+wire::Attr* Filesystem::removed_directory(Ino ino) {
+  if (removed_flares.empty()) return nullptr;
+  auto found = removed_flares.find(ino);
+  bool is_directory = found != removed_flares.end() && S_ISDIR(found->second.mode);
+  return is_directory ? &found->second : nullptr;
+}
+
 void Filesystem::invalidate(Ino ino, UniqueFunction<void()> done) {
   if (notifier == nullptr || channel == nullptr) return done();
   fuse_session* session = channel->session();

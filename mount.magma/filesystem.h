@@ -93,7 +93,8 @@ struct Filesystem {
   std::unordered_map<std::uint64_t, OpenDirectory> directories{};
   std::uint64_t next_directory = 1;
   SeenAttrs seen{};
-  std::unordered_map<Ino, wire::Attr> removed_flares{};  // by this mount, while the kernel knows them
+  // Removed by this mount, while the kernel knows them.
+  std::unordered_map<Ino, wire::Attr> removed_flares{};
   std::set<std::pair<Ino, std::uint64_t>> record_lock_owners{};  // may hold locks
   // Owners that took record locks through an open file: of OFD locks the kernel tells no end.
   std::unordered_map<std::uint64_t, std::set<std::uint64_t>> lock_handles{};
@@ -161,6 +162,8 @@ struct Filesystem {
   void note_removed(Ino dir, std::string_view name);
   // The attributes of such a flare if `error` says that the ring has none.
   wire::Attr* removed_flare(Ino ino, const Error& error);
+  // Those of a directory that was removed, whatever the ring says: it had but the one name.
+  wire::Attr* removed_directory(Ino ino);
 };
 
 // How long the kernel may believe attributes. Not at all those of a file with set-id bits: a write

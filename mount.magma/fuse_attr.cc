@@ -100,7 +100,16 @@ void answer_statx(Reply reply, Ino ino, Result<wire::Attr> attr) {
 }
 
 void op_getattr(fuse_req_t request, fuse_ino_t node, fuse_file_info*) {
-  if (static_cast<Filesystem*>(fuse_req_userdata(request))->raw.is_statx) {
+  auto& mount = *static_cast<Filesystem*>(fuse_req_userdata(request));
+  if (const wire::Attr* left = mount.removed_directory(mount.ino_of(node))) {
+    Reply reply(request);
+    if (mount.raw.is_statx)
+      answer_statx(std::move(reply), left->ino, *left);
+    else
+      reply.attr(mount.stat_of(*left), 0);
+    return;
+  }
+  if (mount.raw.is_statx) {
     Reply reply(request);
     Filesystem& fs = reply.filesystem();
     fs.call(request, [&] {
@@ -165,7 +174,8 @@ wire::SetattrRequest setattr_request(Filesystem& fs, Ino ino, const struct stat&
   // With HANDLE_KILLPRIV_V2 chown(2) leaves the set-id bits of files to us, whoever calls.
   const bool changes_owner = (change.fields_set & (wire::kSetUid | wire::kSetGid)) != 0;
   // Nothing to set: chown(2) to who it is, or a change of content by other means.
-  if (fs.raw.kills_privileges || change.fields_set == 0 || (changes_owner && !fs.inodes.is_directory(ino)))
+  if (fs.raw.kills_privileges || change.fields_set == 0 ||
+      (changes_owner && !fs.inodes.is_directory(ino)))
     change.fields_set |= wire::kKillSuidGid;
   change.mode = attr.st_mode & 07777;
   change.uid = attr.st_uid;
@@ -192,6 +202,11 @@ void op_setattr(fuse_req_t request, fuse_ino_t node, struct stat* attr, int to_s
   Reply reply(request);
   Filesystem& fs = reply.filesystem();
   const Ino ino = fs.ino_of(node);
+  if (wire::Attr* left = fs.removed_directory(ino)) {
+    apply(setattr_request(fs, ino, *attr, to_set), *left);
+    reply.attr(fs.stat_of(*left), 0);
+    return;
+  }
   fs.call(request, [&] {
     const auto who = reply.who();
     wire::SetattrRequest change = setattr_request(fs, ino, *attr, to_set);

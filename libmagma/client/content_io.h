@@ -1,11 +1,11 @@
-// Reading, writing and syncing the content of files: finds out where it is, cuts requests at chunk
-// borders, follows content that has moved to its chunks or was truncated, and sends fsync to every
-// slot that was written. Used by ClientImpl. One thread.
+// Reading, writing, copying and syncing the content of files: finds out where it is, cuts requests
+// at chunk borders, follows content that has moved to its chunks or was truncated, and sends fsync
+// to every slot that was written. Used by ClientImpl. One thread.
 //
 // An operation is a small object with up to two parts (read), one part at a time (write: in order,
-// so that what is on the volcano is always a beginning of what was asked; copy: likewise) or one per slot (fsync).
-// A part is a request of Requests. An answer that tells another placement makes the operation
-// begin its open parts again, at most kMovesMax times in a row.
+// so that what is on the volcano is always a beginning of what was asked; copy: likewise) or one
+// per slot (fsync). A part is a request of Requests. An answer that tells another placement makes
+// the operation begin its open parts again, at most kMovesMax times in a row.
 #pragma once
 
 #include <cstdint>

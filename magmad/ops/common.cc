@@ -44,7 +44,11 @@ std::uint64_t blocks_of(Shard& shard, Ino ino, const store::InodeRow& row) {
     if (chunks.size() <= kChunksAskedMax) {
       for (std::uint32_t chunk : chunks) {
         store::ContentId id{crypto::key_of_chunk(*row.key, chunk).slot(), ino, chunk};
-        if (auto there = shard.content().allocated_bytes(id)) bytes += *there;
+        // A cut may be under way: what it takes no longer counts.
+        std::uint64_t start = std::uint64_t{chunk} * store::kChunkBytes;
+        std::uint64_t left = row.size > start ? row.size - start : 0;
+        left = (left + store::kPageBytes - 1) / store::kPageBytes * store::kPageBytes;
+        if (auto there = shard.content().allocated_bytes(id)) bytes += std::min(*there, left);
       }
       return (bytes + 511) / 512;
     }

@@ -11,9 +11,6 @@ void getattr(Shard& shard, RequestPtr request, wire::GetattrRequest message) {
     return shard.park(std::move(request), message.ino, kLinksLockName);
   auto row = shard.inode(message.ino);
   if (!row) return shard.refuse(std::move(request), Code::stale);
-  // A cut is under way: the blocks it frees still count.
-  if (row->place == store::ContentPlace::chunks && shard.is_locked(message.ino, kContentLockName))
-    return shard.park(std::move(request), message.ino, kContentLockName);
   // An entry is being moved out of or into the directory: its link count is about to change.
   if (S_ISDIR(row->mode))
     if (auto name = shard.locked_name(message.ino))

@@ -1,6 +1,6 @@
-// link(inode, directory, name), coordinated by the directory's home: the inode's count goes up first
-// (part add_link, undone if the operation is), then the entry is made, which is the commit point. In
-// one transaction if the inode lies at the same slot.
+// link(inode, directory, name), coordinated by the directory's home: the inode's count goes up
+// first (part add_link, undone if the operation is), then the entry is made, which is the commit
+// point. In one transaction if the inode lies at the same slot.
 #include <dirent.h>
 #include <sys/stat.h>
 

@@ -1,5 +1,5 @@
-// mknod(directory, name): fifo, socket, device or a regular file that is not opened: inode and entry
-// in one transaction. Who may make devices is the client's kernel's to say.
+// mknod(directory, name): fifo, socket, device or a regular file that is not opened: inode and
+// entry in one transaction. Who may make devices is the client's kernel's to say.
 #include <sys/stat.h>
 
 #include "magmad/ops/ops.h"

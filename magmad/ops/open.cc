@@ -39,6 +39,7 @@ void touch_access(Shard& shard, Ino ino) {
   auto row = shard.inode(ino);
   if (!row || !S_ISREG(row->mode)) return;
   store::InodeRow known = with_authority(shard, ino, *row);
+  if (known.size == 0) return;
   WallTime when = shard.time();
   bool is_old = row->atime <= known.mtime || row->atime <= known.ctime ||
                 when.ns - row->atime.ns >= kDay;

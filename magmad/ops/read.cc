@@ -63,7 +63,8 @@ void read_chunk(Shard& shard, RequestPtr request, const wire::ReadRequest& messa
   auto authority = authority_of(shard, message.ino, *message.key);
   if (!authority) return shard.refuse(std::move(request), Code::stale);
   if (message.truncate_number != authority->truncate_number)
-    return shard.refuse_moved(std::move(request), Code::behind_truncate, moved_reply(message.ino, *authority));
+    return shard.refuse_moved(std::move(request), Code::behind_truncate,
+                              moved_reply(message.ino, *authority));
   store::ContentId id{slot, message.ino, chunk};
   auto row = shard.get<store::ChunkRow>(id.row(store::Table::chunk));
   std::uint64_t there = row ? row->length : 0;

@@ -17,9 +17,10 @@ void set_owner_and_mode(const Request& request, const wire::SetattrRequest& mess
   bool chown = (message.fields_set & (wire::kSetUid | wire::kSetGid)) != 0;
   if ((message.fields_set & wire::kSetUid) != 0) row.uid = message.uid;
   if ((message.fields_set & wire::kSetGid) != 0) row.gid = message.gid;
-  if (!chown && (message.fields_set & wire::kKillSuidGid) != 0)
+  const bool is_directory = S_ISDIR(row.mode);
+  if (!chown && !is_directory && (message.fields_set & wire::kKillSuidGid) != 0)
     row.mode = without_suid(request, row);
-  else if (chown && !S_ISDIR(row.mode))
+  else if (chown && !is_directory)
     row.mode = without_suid(row.mode);
   if ((message.fields_set & wire::kSetMode) != 0)
     row.mode = (row.mode & S_IFMT) | (message.mode & 07777);

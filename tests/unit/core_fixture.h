@@ -128,7 +128,8 @@ class ShardBench {
 
   // ---- operations, by inode
   Result<wire::EntryReply> mkdir(Ino dir, const std::string& name, const std::string& path) {
-    return ask(wire::MkdirRequest{dir, name, 0755, 0, crypto::key_of_path(path)}, ring::home_of(dir));
+    return ask(wire::MkdirRequest{dir, name, 0755, 0, crypto::key_of_path(path)},
+               ring::home_of(dir));
   }
   Result<wire::EntryReply> create(Ino dir, const std::string& name) {
     return ask(wire::CreateRequest{dir, name, 0644, 0, true, true}, ring::home_of(dir));
