@@ -21,6 +21,7 @@
 #include "libmagma/sys_real/executor.h"
 #include "libmagma/sys_real/key_file.h"
 #include "libmagma/sys_real/loop.h"
+#include "libmagma/sys_real/memory.h"
 #include "libmagma/sys_real/random.h"
 #include "libmagma/sys_real/udp.h"
 #include "magmad/options.h"
@@ -30,6 +31,8 @@
 namespace magma {
 namespace {
 
+constexpr Duration kSpin = microseconds(30);  // polling for the next request of a busy client
+constexpr Duration kSpinAfter = microseconds(300);  // the last one
 constexpr int kExitUsage = 1;
 constexpr int kExitSetUp = 64;
 constexpr int kExitStorage = 70;
@@ -198,6 +201,7 @@ class Daemon {
  private:
   Result<void> wire_up() {
     on_datagram_ = [this](const sys::Address& from, MutableByteSpan datagram) {
+      last_datagram_ = clock_.now();
       volcano_->on_datagram(from, datagram);
     };
     TRY_VALUE(watch_, loop_.watch(socket_->fd(), sys_real::kReadable, [this](unsigned events) {
@@ -212,6 +216,7 @@ class Daemon {
       if (volcano_->failed()) loop_.stop();
     });
     loop_.set_deadline([this] { return volcano_->deadline(); }, [this] { volcano_->on_timer(); });
+    loop_.set_spin(kSpin, [this] { return clock_.now() - last_datagram_ < kSpinAfter; });
     loop_.on_signal(SIGTERM, [this] { loop_.stop(); });
     loop_.on_signal(SIGINT, [this] { loop_.stop(); });
     loop_.on_signal(SIGHUP, [] { log_info("sighup nothing_to_reload"); });
@@ -229,6 +234,7 @@ class Daemon {
   std::unique_ptr<Volcano> volcano_;
   sys_real::UdpSocket::OnDatagram on_datagram_;
   sys_real::Loop::Watch watch_;
+  Instant last_datagram_{};
 };
 
 int run(const MagmadOptions& options) {
@@ -267,6 +273,7 @@ int run(const MagmadOptions& options) {
 }  // namespace magma
 
 int main(int argc, char** argv) {
+  magma::sys_real::keep_large_buffers();
   auto parsed = magma::parse_options(argc, argv);
   if (!parsed) {
     std::fprintf(stderr, "magmad: %s (see magmad --help)\n", parsed.error().detail.c_str());

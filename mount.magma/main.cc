@@ -30,6 +30,7 @@
 #include "libmagma/sys_real/executor.h"
 #include "libmagma/sys_real/key_file.h"
 #include "libmagma/sys_real/loop.h"
+#include "libmagma/sys_real/memory.h"
 #include "libmagma/sys_real/random.h"
 #include "libmagma/sys_real/resolve.h"
 #include "libmagma/sys_real/udp.h"
@@ -398,4 +399,7 @@ int run_main(int argc, char** argv) {
 
 }  // namespace magma::mount
 
-int main(int argc, char** argv) { return magma::mount::run_main(argc, argv); }
+int main(int argc, char** argv) {
+  magma::sys_real::keep_large_buffers();
+  return magma::mount::run_main(argc, argv);
+}

@@ -4,7 +4,7 @@
 //   group's bits matter; the answer is nearly always "none", and was in the attributes already.
 // - What to say of a flare that this mount has removed but a program still holds without having
 //   opened it with the ring: a directory, a fifo, a descriptor of O_PATH.
-// A table of fixed size; the newer of two that meet in a place stays.
+// Tables of fixed size; the newer of two that meet in a place stays.
 #pragma once
 
 #include <cstdint>
@@ -19,40 +19,42 @@ namespace magma::mount {
 
 class SeenAttrs {
  public:
-  SeenAttrs() : entries_(kEntries) {}
+  SeenAttrs() : hints_(kHints), attrs_(kAttrs) {}
 
   void learn(const wire::Attr& attr, Instant until) {
-    Entry& entry = entries_[index_of(attr.ino)];
-    entry.attr = attr;
-    entry.until = until;
+    hints_[index_of(attr.ino, kHints)] = {attr.ino, attr.xattr_kinds, until};
+    attrs_[index_of(attr.ino, kAttrs)] = attr;
   }
   // What is known of extended attributes is no longer believed.
   void doubt(Ino ino) {
-    if (Entry& entry = entries_[index_of(ino)]; entry.attr.ino == ino) entry.until = {};
+    if (Hint& hint = hints_[index_of(ino, kHints)]; hint.ino == ino) hint.until = {};
   }
   // wire::XattrKind bits; nothing if they are not known (any more).
   std::optional<std::uint8_t> xattr_kinds_of(Ino ino, Instant now) const {
-    const Entry& entry = entries_[index_of(ino)];
-    if (entry.attr.ino != ino || entry.until <= now) return std::nullopt;
-    return entry.attr.xattr_kinds;
+    const Hint& hint = hints_[index_of(ino, kHints)];
+    if (hint.ino != ino || hint.until <= now) return std::nullopt;
+    return hint.kinds;
   }
   // As last seen, however long ago; nullptr if that was forgotten.
   const wire::Attr* last(Ino ino) const {
-    const Entry& entry = entries_[index_of(ino)];
-    return entry.attr.ino == ino ? &entry.attr : nullptr;
+    const wire::Attr& attr = attrs_[index_of(ino, kAttrs)];
+    return attr.ino == ino ? &attr : nullptr;
   }
 
  private:
-  static constexpr std::size_t kEntries = 4096;
-  struct Entry {
-    wire::Attr attr{};
+  static constexpr std::size_t kHints = 65536;  // ls -l of a large directory
+  static constexpr std::size_t kAttrs = 4096;
+  struct Hint {
+    Ino ino{};
+    std::uint8_t kinds = 0;
     Instant until{};
   };
-  static std::size_t index_of(Ino ino) {
-    return static_cast<std::size_t>((ino.value ^ (ino.value >> 40)) % kEntries);
+  static std::size_t index_of(Ino ino, std::size_t size) {
+    return static_cast<std::size_t>((ino.value ^ (ino.value >> 40)) % size);
   }
 
-  std::vector<Entry> entries_;
+  std::vector<Hint> hints_;
+  std::vector<wire::Attr> attrs_;
 };
 
 }  // namespace magma::mount

@@ -187,6 +187,7 @@ void ClientImpl::stop(Duration patience, UniqueFunction<void()> done) {
   }
   if (phase_ != Phase::running) return finish_stop();
   phase_ = Phase::stopping;
+  requests_.flush_releases();
   drain_until_ = clock_.now() + patience / 2;
   stop_until_ = clock_.now() + patience;
   after_events();

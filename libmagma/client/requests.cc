@@ -130,6 +130,10 @@ template Token Requests::begin_made(const wire::TmpfileRequest&, Credentials,
 // ---- sending
 
 void Requests::dispatch(Token id) {
+  const Request& next = *slab_.find(id);
+  if (next.kind == wire::OpKind::change && next.role != Request::Role::release &&
+      !releases_.empty())
+    pump_releases(true);
   Request& request = *slab_.find(id);
   if (!session_.is_usable(clock_.now())) {
     enqueue(held_, id, Request::State::held);
@@ -279,7 +283,7 @@ void Requests::complete(Token id, Answer& answer) {
   free_lane(request);
   slab_.give_back(id);
   pump_lanes();
-  if (!releases_.empty()) pump_releases();
+  if (!releases_.empty()) pump_releases(false);
   finish(done, answer, files_, clock_.now());
 }
 
@@ -321,11 +325,13 @@ void Requests::release(Ino ino, bool for_write, bool was_read) {
   }
   files_.drop_open(ino, for_write, clock_.now());
   if (is_ended_) return;
+  if (releases_.empty()) releases_due_ = clock_.now() + kReleaseDelay;
   releases_.push_back(item);
-  pump_releases();
+  pump_releases(releases_.size() >= kReleaseLanesMax);
 }
 
-void Requests::pump_releases() {
+void Requests::pump_releases(bool now) {
+  if (!now && clock_.now() < releases_due_) return;
   while (!releases_.empty() && releasing_ < kReleaseLanesMax && reopening_ == 0 && !is_ended_) {
     Release item = releases_.front();
     AnyDone none;
@@ -438,7 +444,7 @@ void Requests::on_session_usable(bool is_new) {
     if (request != nullptr && request->state == Request::State::held) dispatch(id);
   }
   pump_lanes();
-  pump_releases();
+  pump_releases(true);
 }
 
 // Changes that were sent may have been done: their callers get `fenced`. Opens are made again and
@@ -499,7 +505,10 @@ void Requests::on_routes_changed() {
 // ---- time
 
 Instant Requests::deadline() const {
-  return wakes_.empty() ? next_sweep_ : std::min(next_sweep_, wakes_.front().at);
+  Instant next = wakes_.empty() ? next_sweep_ : std::min(next_sweep_, wakes_.front().at);
+  // Once due they wait for lanes, not for time.
+  bool are_waiting = !releases_.empty() && clock_.now() < releases_due_;
+  return are_waiting ? std::min(next, releases_due_) : next;
 }
 
 void Requests::on_timer() {
@@ -512,6 +521,7 @@ void Requests::on_timer() {
     if (request != nullptr && request->state == Request::State::resting && request->wake <= now)
       dispatch(id);
   }
+  if (!releases_.empty()) pump_releases(false);
   if (next_sweep_ <= now) sweep();
 }
 

@@ -37,6 +37,7 @@ namespace magma::client {
 
 inline constexpr std::size_t kRequestsMax = 65536;
 inline constexpr std::size_t kReleaseLanesMax = 32;          // of the 256; others must get on
+inline constexpr Duration kReleaseDelay = milliseconds(5);
 inline constexpr Duration kRetryFirst = milliseconds(4);     // after a refusal; doubles
 inline constexpr Duration kRetryLast = milliseconds(500);
 inline constexpr Duration kSweepEvery = milliseconds(250);
@@ -128,7 +129,10 @@ class Requests {
                       Done<wire::EntryReply> done) {
     return begin_made(message, who, std::move(done));
   }
+  // Sent with the next change, or after kReleaseDelay: alone it would cost the volcano a
+  // transaction of its own.
   void release(Ino ino, bool for_write, bool was_read);
+  void flush_releases() { pump_releases(true); }
 
   // The callback gets `interrupted` now.
   void cancel(Token id);
@@ -181,7 +185,7 @@ class Requests {
   void free_lane(Request& request);
   void pump_lanes();
   void pump_link(LinkIndex link);
-  void pump_releases();
+  void pump_releases(bool now);
   void complete(Token id, Answer& answer);
   void note_success(Request& request, ByteSpan body);
   void give_up(Token id, Error error, bool tell);
@@ -204,6 +208,7 @@ class Requests {
   std::deque<Release> releases_;
   std::vector<Wake> wakes_;                // heap
   std::vector<Token> walk_;                // scratch
+  Instant releases_due_ = Instant::never();
   std::size_t releasing_ = 0;
   std::size_t reopening_ = 0;
   std::size_t sent_ = 0;
