@@ -39,6 +39,7 @@
 #include "libmagma/wire/flare_messages.h"
 #include "mount.magma/inode_table.h"
 #include "mount.magma/interrupts.h"
+#include "mount.magma/profiles.h"
 #include "mount.magma/seen_attrs.h"
 
 namespace magma::mount {
@@ -92,6 +93,7 @@ struct Filesystem {
   Interrupts interrupts{};
   std::unordered_map<std::uint64_t, OpenDirectory> directories{};
   std::uint64_t next_directory = 1;
+  Profiles profiles{};
   SeenAttrs seen{};
   // Removed by this mount, while the kernel knows them.
   std::unordered_map<Ino, wire::Attr> removed_flares{};
@@ -174,6 +176,8 @@ inline Duration attr_timeout(const wire::Attr& attr, Duration timeout) {
 }
 // Answers a request that names a flare, asking for its attributes if the entry came without.
 void answer_entry(Reply reply, Ino parent, std::string name, Result<wire::EntryReply> entry);
+// Answers getattr, or the statx it came as.
+void answer_known(Reply reply, const wire::Attr& attr, Duration timeout);
 // Answers a request whose result has nothing to tell.
 void answer_empty(Reply reply, const Result<wire::EmptyReply>& result);
 // The file_info of an open that saw `attr`: keeps the kernel's pages if they are of that version.
@@ -197,5 +201,7 @@ void add_data_operations(fuse_lowlevel_ops& operations);
 void add_dir_operations(fuse_lowlevel_ops& operations);
 void add_xattr_operations(fuse_lowlevel_ops& operations);
 void add_lock_operations(fuse_lowlevel_ops& operations);
+// After all others.
+void put_profiles_before(fuse_lowlevel_ops& operations);
 
 }  // namespace magma::mount

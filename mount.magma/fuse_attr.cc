@@ -102,12 +102,7 @@ void answer_statx(Reply reply, Ino ino, Result<wire::Attr> attr) {
 void op_getattr(fuse_req_t request, fuse_ino_t node, fuse_file_info*) {
   auto& mount = *static_cast<Filesystem*>(fuse_req_userdata(request));
   if (const wire::Attr* left = mount.removed_directory(mount.ino_of(node))) {
-    Reply reply(request);
-    if (mount.raw.is_statx)
-      answer_statx(std::move(reply), left->ino, *left);
-    else
-      reply.attr(mount.stat_of(*left), 0);
-    return;
+    return answer_known(Reply(request), *left, Duration{});
   }
   if (mount.raw.is_statx) {
     Reply reply(request);
@@ -259,6 +254,14 @@ void op_statfs(fuse_req_t request, fuse_ino_t) {
 }
 
 }  // namespace
+
+void answer_known(Reply reply, const wire::Attr& attr, Duration timeout) {
+  const Filesystem& fs = reply.filesystem();
+  if (fs.raw.is_statx)
+    answer_statx(std::move(reply), attr.ino, attr);
+  else
+    reply.attr(fs.stat_of(attr), timeout.seconds());
+}
 
 void add_attr_operations(fuse_lowlevel_ops& operations) {
   operations.getattr = op_getattr;

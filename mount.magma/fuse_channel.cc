@@ -106,6 +106,7 @@ fuse_lowlevel_ops make_operations() {
   add_dir_operations(operations);
   add_xattr_operations(operations);
   add_lock_operations(operations);
+  put_profiles_before(operations);
   return operations;
 }
 

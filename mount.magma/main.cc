@@ -257,6 +257,10 @@ void MountProcess::on_attached(Result<wire::AttachReply> reply) {
     }
   }
   inodes_.set_root(reply->root);
+  const auto& kernel_options = plan_.options.kernel_options;
+  filesystem_->sets_access_times =
+      std::find(kernel_options.begin(), kernel_options.end(), "noatime") == kernel_options.end();
+  filesystem_->profiles.set(*reply, crypto::uuid_text(client_->filesystem()), clock_.wall_now());
   if (plan_.options.verbose)
     std::fprintf(stderr, "mount.magma: attached to %s\n", reply->nick.c_str());
   if (plan_.options.fake) return finish();
