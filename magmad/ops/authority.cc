@@ -98,7 +98,7 @@ void end_mark(Shard& shard, Ino ino, store::InodeRow row) {
 }
 
 void set_authority_mtime(Shard& shard, Ino ino, const store::InodeRow& row, WallTime mtime) {
-  if (row.mark == 0 || !row.key) return;
+  if (row.place != store::ContentPlace::chunks || !row.key) return;
   auto authority = authority_of(shard, ino, *row.key);
   if (!authority) return;
   authority->mtime = mtime;
@@ -116,7 +116,7 @@ void truncate_content(Shard& shard, Ino ino, store::AuthorityRow& row, std::uint
     keep_chunks = std::max(keep_chunks, 1u);
     for (std::uint32_t chunk : chunks_from(row.chunks, keep_chunks))
       parts.push_back({crypto::key_of_chunk(row.key, chunk).slot(), PartKind::drop_chunk, false, 0,
-                       wire::encode(DropChunk{ino, chunk})});
+                       wire::encode(DropChunk{ino, chunk, row.truncate_number})});
     remove_chunks_from(row.chunks, keep_chunks);
     std::uint32_t last = keep_chunks - 1;
     std::uint64_t start = std::uint64_t{last} * store::kChunkBytes;

@@ -31,7 +31,7 @@ void end_mark(Shard& shard, Ino ino, store::InodeRow row);
 // Size and times as the authority knows them, into a copy of the row (unmarked: as it is).
 store::InodeRow with_authority(Shard& shard, Ino ino, const store::InodeRow& row);
 
-// utimes of a marked file: the authority's mtime is set too.
+// utimes of a large file: the authority's mtime is set too, which is the one that is told.
 void set_authority_mtime(Shard& shard, Ino ino, const store::InodeRow& row, WallTime mtime);
 
 // Cuts or extends a large file, at the authority: new truncate number, chunks cut by an operation.

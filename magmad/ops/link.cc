@@ -1,6 +1,6 @@
 // link(inode, directory, name), coordinated by the directory's home: the inode's count goes up
-// first (part add_link, undone if the operation is), then the entry is made, which is the commit
-// point. In one transaction if the inode lies at the same slot.
+// first (part add_link, undone if the operation is), the inode is made durable, then the entry is
+// made, which is the commit point. In one transaction if the inode lies at the same slot.
 #include <dirent.h>
 #include <sys/stat.h>
 
@@ -69,7 +69,15 @@ void link(Shard& shard, RequestPtr request, wire::LinkRequest message) {
   shard.operations().hold(op, message.dir, message.name);
   AddLink part{message.ino, 0, shard.time()};
   auto prepared = [&shard, op, message](Result<Bytes> answer) {
-    enter(shard, op, message, std::move(answer));
+    if (!answer) return enter(shard, op, message, std::move(answer));
+    // The entry may become durable before the inode it leads to, which lies in another database.
+    auto synced = [&shard, op, message, part = std::move(*answer)](Result<void> done) mutable {
+      if (!shard.operations().is_active(op)) return;
+      if (!done) return enter(shard, op, message, fail(done.error()));
+      enter(shard, op, message, std::move(part));
+    };
+    shard.metadata().sync(ring::home_of(message.ino).value % store::kDatabases,
+                          std::move(synced));
   };
   shard.operations().prepare(op, ring::home_of(message.ino), PartKind::add_link,
                              wire::encode(part), std::move(prepared));

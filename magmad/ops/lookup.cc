@@ -1,4 +1,6 @@
 // lookup(directory, name): the entry and the attributes of what it names.
+#include <sys/stat.h>
+
 #include "magmad/ops/ops.h"
 #include "magmad/ops/parts.h"
 
@@ -18,6 +20,10 @@ void lookup(Shard& shard, RequestPtr request, wire::LookupRequest message) {
   auto row = shard.inode(entry->ino);
   // An entry without its inode: fsck's business; to the client the file is unreadable, not absent.
   if (!row) return shard.refuse(std::move(request), Error{Code::io, "entry without inode"});
+  // As getattr: the answer tells the link count of a directory, which may be about to change.
+  if (S_ISDIR(row->mode))
+    if (auto name = shard.locked_name(entry->ino))
+      return shard.park(std::move(request), entry->ino, *name);
   shard.answer(std::move(request), entry_reply(shard, entry->ino, *row));
 }
 

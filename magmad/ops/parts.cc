@@ -410,8 +410,13 @@ void apply_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record, b
       if (auto body = record_as<CutChunk>(shard, record)) apply_cut_chunk(shard, place, *body);
       return;
     case PartKind::drop_chunk:
-      if (auto body = record_as<DropChunk>(shard, record))
-        remove_chunk(shard, {place.slot, body->ino, body->chunk});
+      if (auto body = record_as<DropChunk>(shard, record)) {
+        store::ContentId id{place.slot, body->ino, body->chunk};
+        auto row = shard.get<store::ChunkRow>(id.row(store::Table::chunk));
+        bool is_newer = row && body->truncate_number != DropChunk::kForGood &&
+                        row->truncate_number >= body->truncate_number;
+        if (!is_newer) remove_chunk(shard, id);
+      }
       return;
     case PartKind::drop_tree:
       if (auto body = record_as<RemoveDirectory>(shard, record))

@@ -139,12 +139,18 @@ struct CutChunk {
 };
 
 struct DropChunk {
+  // Of a file that goes as a whole.
+  static constexpr std::uint64_t kForGood = ~std::uint64_t{0};
   Ino ino;
   std::uint32_t chunk = 0;
+  // A chunk written under this number or a later one is of after the truncate, and stays: the part
+  // may be applied again after a restart.
+  std::uint64_t truncate_number = kForGood;
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("ino", s.ino);
     v("chunk", s.chunk);
+    v("truncate_number", s.truncate_number);
   }
 };
 

@@ -1,7 +1,10 @@
 // readdir(directory, cookie): entries in the order of their name hashes, which are their cookies:
 // stable however the directory changes meanwhile. With attributes where they are this volcano's.
+#include <sys/stat.h>
+
 #include "libmagma/base/check.h"
 #include "magmad/ops/ops.h"
+#include "magmad/ops/parts.h"
 
 namespace magma::ops {
 
@@ -11,6 +14,12 @@ constexpr std::size_t kEntriesMax = 4096;
 constexpr std::uint32_t kReplyBytesMax = 256 * 1024;
 constexpr std::size_t kEntryOverhead = 40;
 constexpr std::size_t kAttrOverhead = 150;
+
+// Whether getattr would wait: the link count is about to change. The asker does without attributes.
+bool is_link_count_open(Shard& shard, Ino ino, const store::InodeRow& row) {
+  if (shard.is_locked(ino, kLinksLockName)) return true;
+  return S_ISDIR(row.mode) && shard.locked_name(ino).has_value();
+}
 
 }  // namespace
 
@@ -56,7 +65,8 @@ void readdir(Shard& shard, RequestPtr request, wire::ReaddirRequest message) {
       return shard.park(std::move(request), message.dir, item.name);
   if (message.with_attributes)
     for (auto& item : reply.entries)
-      if (auto row = shard.inode(item.ino)) item.attr = attr_of(shard, item.ino, *row);
+      if (auto row = shard.inode(item.ino); row && !is_link_count_open(shard, item.ino, *row))
+        item.attr = attr_of(shard, item.ino, *row);
   shard.answer(std::move(request), reply);
 }
 

@@ -53,6 +53,10 @@ void setattr(Shard& shard, RequestPtr request, wire::SetattrRequest message) {
     return shard.park(std::move(request), message.ino, kLinksLockName);
   auto row = shard.inode(message.ino);
   if (!row) return shard.refuse(std::move(request), Code::stale);
+  // As getattr: the answer tells the link count of a directory, which may be about to change.
+  if (S_ISDIR(row->mode))
+    if (auto name = shard.locked_name(message.ino))
+      return shard.park(std::move(request), message.ino, *name);
   WallTime when = shard.time();
   if ((message.fields_set & wire::kSetSize) != 0) {
     if (S_ISDIR(row->mode)) return shard.refuse(std::move(request), Code::is_a_directory);
@@ -64,8 +68,8 @@ void setattr(Shard& shard, RequestPtr request, wire::SetattrRequest message) {
         Resize::taken)
       return;
   }
-  // While the file is marked, its mtime is the authority's.
-  if (row->mark != 0 && (message.fields_set & (wire::kSetMtime | wire::kSetMtimeNow)) != 0)
+  // A large file's mtime is the authority's.
+  if ((message.fields_set & (wire::kSetMtime | wire::kSetMtimeNow)) != 0)
     set_authority_mtime(shard, message.ino, *row,
                         (message.fields_set & wire::kSetMtimeNow) != 0 ? when : message.mtime);
   set_owner_and_mode(*request, message, *row);

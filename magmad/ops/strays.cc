@@ -1,6 +1,12 @@
+// What a crash between the commits of two databases leaves of a large file.
+//
 // Chunks that no file names. A chunk's row and the size authority's lie in two databases: a power
 // cut can keep the first and lose the second, which was to list the chunk. Its bytes were never
 // promised; left there, they would come back when the file grows over them.
+//
+// Truncates half done. The inode's row and the answer that is kept for the asker lie in one
+// database, the size authority's in another: the first can be there without the second. The asker
+// would be told that all is done, so it is done now: the inode's truncate number is the higher one.
 #include "libmagma/crypto/path_hash.h"
 #include "magmad/ops/authority.h"
 #include "magmad/ops/ops.h"
@@ -17,6 +23,26 @@ bool is_named(Shard& shard, const store::ContentId& id) {
   if (crypto::key_of_chunk(*inode->key, id.chunk).slot() != id.slot) return false;
   auto authority = authority_of(shard, id.ino, *inode->key);
   return !authority || has_chunk(authority->chunks, id.chunk);
+}
+
+Result<void> finish_truncates(Shard& shard) {
+  std::vector<std::pair<Ino, store::AuthorityRow>> behind;
+  auto visit = [&](const store::MetadataStore::ScanRow& row) {
+    auto authority = wire::decode<store::AuthorityRow>(row.image);
+    auto inode = shard.inode(Ino(row.b));
+    if (authority && inode && inode->place == store::ContentPlace::chunks &&
+        inode->key == authority->key && inode->truncate_number > authority->truncate_number)
+      behind.emplace_back(Ino(row.b), std::move(*authority));
+    return true;
+  };
+  for (unsigned database = 0; database < store::kDatabases; ++database)
+    TRY(shard.metadata().scan_database(database, store::Table::authority, visit));
+  for (auto& [ino, authority] : behind) {
+    auto inode = shard.inode(ino);
+    authority.truncate_number = inode->truncate_number - 1;
+    truncate_content(shard, ino, authority, inode->size, inode->mtime);
+  }
+  return {};
 }
 
 }  // namespace
@@ -36,6 +62,7 @@ Result<std::vector<store::ContentId>> stray_chunks(Shard& shard) {
     TRY(shard.metadata().scan(from, to, visit));
   }
   std::erase_if(found, [&](const store::ContentId& id) { return is_named(shard, id); });
+  TRY(finish_truncates(shard));
   return found;
 }
 

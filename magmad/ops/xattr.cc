@@ -4,6 +4,7 @@
 
 #include "magmad/ops/acl.h"
 #include "magmad/ops/ops.h"
+#include "magmad/ops/parts.h"
 
 namespace magma::ops {
 
@@ -30,6 +31,17 @@ std::uint8_t kind_of(std::string_view name) {
   if (name == kAclAccessName) return wire::kXattrAclAccess;
   if (name == kAclDefaultName) return wire::kXattrAclDefault;
   return 0;
+}
+
+// As getattr: the answer tells the link count, which may be about to change.
+bool park_for_link_count(Shard& shard, RequestPtr& request, Ino ino, const store::InodeRow& row) {
+  std::optional<std::string> name;
+  if (shard.is_locked(ino, kLinksLockName))
+    name = kLinksLockName;
+  else if (S_ISDIR(row.mode))
+    name = shard.locked_name(ino);
+  if (name) shard.park(std::move(request), ino, *name);
+  return name.has_value();
 }
 
 void changed(Shard& shard, Ino ino, store::InodeRow& row) {
@@ -98,6 +110,7 @@ void setxattr(Shard& shard, RequestPtr request, wire::SetxattrRequest message) {
   if (shard.is_locked(message.ino)) return shard.park(std::move(request), message.ino);
   auto row = shard.inode(message.ino);
   if (!row) return shard.refuse(std::move(request), Code::stale);
+  if (park_for_link_count(shard, request, message.ino, *row)) return;
   bool exists = row->xattr_kinds != 0 && shard.get_raw(xattr_key(message.ino, message.name));
   if (exists && (message.flags & wire::kXattrCreate) != 0)
     return shard.refuse(std::move(request), Code::exists);
@@ -125,6 +138,7 @@ void removexattr(Shard& shard, RequestPtr request, wire::RemovexattrRequest mess
   if (shard.is_locked(message.ino)) return shard.park(std::move(request), message.ino);
   auto row = shard.inode(message.ino);
   if (!row) return shard.refuse(std::move(request), Code::stale);
+  if (park_for_link_count(shard, request, message.ino, *row)) return;
   if (row->xattr_kinds == 0 || !shard.get_raw(xattr_key(message.ino, message.name))) {
     // Not to have an ACL is what was asked for.
     if (message.name == kAclAccessName || message.name == kAclDefaultName)

@@ -37,6 +37,34 @@ verified "random reads and writes at odd sizes around the chunk border" mixed --
 verified "fsync after every write" synced --rw=randwrite --bs=8k --size=2m --fsync=1
 verified "written through a shared mapping" mapped --ioengine=mmap --rw=randwrite --bs=4k --size=4m
 
+# Every engine, reading and writing at random in small odd sizes; direct where the engine is for it.
+for engine in pvsync2 libaio io_uring mmap splice; do
+  more=()
+  case $engine in
+    libaio) more=(--direct=1 --iodepth=16 --bs=4k) ;;
+    io_uring) more=(--iodepth=16 --bsrange=512-9k) ;;
+    pvsync2) more=(--bsrange=512-9k) ;;
+    *) more=(--bs=4k) ;;
+  esac
+  if ! fio --enghelp 2>/dev/null | grep -qwF "$engine" ||
+     ! (cd "$work" && fio --name=try --directory="$work" --ioengine=$engine --rw=write --bs=4k \
+          --size=16k) >"$work/try.out" 2>&1; then
+    passed "engine $engine # SKIP it does not work on this machine"
+    continue
+  fi
+  verified "engine $engine" "$engine" --ioengine=$engine --rw=randrw --nrfiles=3 --filesize=700k \
+    --size=2100k --verify_backlog=64 "${more[@]}"
+done
+verified "direct, psync" direct --direct=1 --rw=randrw --bs=4k --size=3m
+verified "direct, over the chunk border" direct_chunk --direct=1 --ioengine=libaio --iodepth=8 \
+  --rw=randwrite --bs=64k --offset=60m --size=72m --io_size=8m
+[ -z "${MAGMA_LONG:-}" ] || for engine in psync pvsync2 libaio io_uring mmap; do
+  direct=1
+  [ $engine != mmap ] || direct=0
+  verified "4 jobs of 300 MB, $engine" "long_$engine" --ioengine=$engine --direct=$direct --rw=randrw \
+    --bsrange=4k-256k --bs_unaligned=$((1 - direct)) --size=300m --numjobs=4 --iodepth=16
+done
+
 run killed --rw=randwrite --bs=32k --size=70m --rate=20m,20m &
 fio_job=$!
 helpers+=("$fio_job")

@@ -49,6 +49,16 @@ std::string ModelFilesystem::path_of(NodeId node) const {
   return "(node " + std::to_string(node) + ")";
 }
 
+std::vector<std::string> ModelFilesystem::paths_of(NodeId node) const {
+  std::vector<std::string> paths;
+  if (node == kModelRoot) paths.push_back("/");
+  for (const auto& [id, parent] : nodes_) {
+    for (const auto& [name, child_id] : parent.names)
+      if (child_id == node) paths.push_back((id == kModelRoot ? "" : path_of(id)) + "/" + name);
+  }
+  return paths;
+}
+
 bool ModelFilesystem::is_within(NodeId above, NodeId below) const {
   for (NodeId at = below;; at = find(at)->parent) {
     if (at == above) return true;
@@ -103,12 +113,14 @@ NodeId ModelFilesystem::adopt(NodeId dir, std::string name, ModelNode node) {
   return id;
 }
 
-void ModelFilesystem::adopt_root(std::uint32_t mode, Owner owner, std::uint32_t nlink) {
-  ModelNode& root = *get(kModelRoot);
-  root.mode = mode;
-  root.uid = owner.uid;
-  root.gid = owner.gid;
-  root.nlink = nlink;
+void ModelFilesystem::adopt_name(NodeId dir, std::string name, NodeId node) {
+  get(dir)->names.emplace(std::move(name), node);
+}
+
+void ModelFilesystem::adopt_root(ModelNode root) {
+  root.parent = kModelRoot;
+  root.names = std::move(get(kModelRoot)->names);
+  nodes_.at(kModelRoot) = std::move(root);
 }
 
 ModelFilesystem::Made ModelFilesystem::mkdir(NodeId dir, std::string_view name, std::uint32_t mode,
@@ -142,6 +154,41 @@ ModelFilesystem::Made ModelFilesystem::create(NodeId dir, std::string_view name,
   node.mode = kFile | (mode & 07777);
   node.opens = 1;
   return make(dir, name, std::move(node), owner);
+}
+
+ModelFilesystem::Made ModelFilesystem::mknod(NodeId dir, std::string_view name, std::uint32_t mode,
+                                             std::uint64_t rdev, Owner owner) {
+  if (auto problem = directory_problem(dir, name)) return {*problem};
+  if (child(dir, name) != 0) return {Verdict{Code::exists}};
+  ModelNode node;
+  node.mode = mode;
+  node.rdev = rdev;
+  return make(dir, name, std::move(node), owner);
+}
+
+ModelFilesystem::Made ModelFilesystem::tmpfile(NodeId dir, std::uint32_t mode, Owner owner) {
+  const ModelNode* parent = find(dir);
+  if (parent == nullptr) return {kGone};
+  if (!parent->is_directory()) return {Verdict{Code::not_a_directory}};
+  ModelNode node;
+  node.mode = kFile | (mode & 07777);
+  node.uid = owner.uid;
+  node.gid = (parent->mode & kSetGid) != 0 ? parent->gid : owner.gid;
+  node.opens = 1;
+  NodeId id = next_++;
+  nodes_.emplace(id, std::move(node));
+  return {kDone, id, true};
+}
+
+Verdict ModelFilesystem::link(NodeId node, NodeId dir, std::string_view name) {
+  if (auto problem = directory_problem(dir, name)) return *problem;
+  if (child(dir, name) != 0) return {Code::exists};
+  ModelNode* target = get(node);
+  if (target == nullptr) return kGone;
+  if (target->is_directory()) return {Code::permission};
+  ++target->nlink;
+  get(dir)->names.emplace(name, node);
+  return kDone;
 }
 
 void ModelFilesystem::drop_if_unused(NodeId node) {
@@ -266,6 +313,57 @@ Verdict ModelFilesystem::write(NodeId node, std::uint64_t offset, ByteSpan bytes
   if (!file->is_file()) return {Code::invalid};
   file->content.write(offset, bytes);
   return kDone;
+}
+
+Verdict ModelFilesystem::fallocate(NodeId node, const FallocateSpec& spec) {
+  if (spec.punch && (spec.zero || !spec.keep_size)) return {Code::unsupported};
+  ModelNode* file = get(node);
+  if (file == nullptr) return kGone;
+  if (file->is_directory()) return {Code::is_a_directory};
+  if (!file->is_file()) return {Code::no_device};
+  const std::uint64_t end = spec.offset + spec.length;
+  if (spec.punch || spec.zero) file->content.zero(spec.offset, end);
+  if (!spec.keep_size && end > file->content.size()) file->content.truncate(end);
+  return kDone;
+}
+
+std::uint64_t ModelFilesystem::bytes_to_copy(const CopySpec& spec) const {
+  const ModelNode* from = find(spec.from);
+  const std::uint64_t size = from == nullptr ? 0 : from->content.size();
+  return spec.from_offset < size ? std::min(spec.length, size - spec.from_offset) : 0;
+}
+
+Verdict ModelFilesystem::copy(const CopySpec& spec) {
+  const ModelNode* from = find(spec.from);
+  ModelNode* to = get(spec.to);
+  if (from == nullptr || to == nullptr) return kGone;
+  if (!from->is_file() || !to->is_file()) return {Code::invalid, Code::is_a_directory};
+  const Bytes bytes = from->content.read(spec.from_offset, spec.length);
+  to->content.write(spec.to_offset, bytes);
+  return kDone;
+}
+
+Verdict ModelFilesystem::setxattr(NodeId node, const std::string& name, Bytes value,
+                                  XattrMust must) {
+  ModelNode* flare = get(node);
+  if (flare == nullptr) return kGone;
+  const bool exists = flare->xattrs.contains(name);
+  if (exists && must == XattrMust::be_new) return {Code::exists};
+  if (!exists && must == XattrMust::exist) return {Code::no_attribute};
+  flare->xattrs[name] = std::move(value);
+  return kDone;
+}
+
+Verdict ModelFilesystem::getxattr(NodeId node, const std::string& name) const {
+  const ModelNode* flare = find(node);
+  if (flare == nullptr) return kGone;
+  return flare->xattrs.contains(name) ? kDone : Verdict{Code::no_attribute};
+}
+
+Verdict ModelFilesystem::removexattr(NodeId node, const std::string& name) {
+  ModelNode* flare = get(node);
+  if (flare == nullptr) return kGone;
+  return flare->xattrs.erase(name) != 0 ? kDone : Verdict{Code::no_attribute};
 }
 
 Verdict ModelFilesystem::open(NodeId node, bool truncate_it) {

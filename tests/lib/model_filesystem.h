@@ -40,6 +40,8 @@ struct ModelNode {
   std::uint32_t nlink = 0;
   SparseBytes content{};                  // regular file
   std::string target{};                   // symlink
+  std::uint64_t rdev = 0;                 // device
+  std::map<std::string, Bytes> xattrs{};  // user.*
   std::map<std::string, NodeId> names{};  // directory
   NodeId parent = 0;                      // directory
   std::uint32_t opens = 0;
@@ -69,6 +71,13 @@ class ModelFilesystem {
   // Opens what it made or found.
   Made create(NodeId dir, std::string_view name, std::uint32_t mode, bool exclusive, bool truncate,
               Owner owner);
+  // A node that is open can get a name also when it has none.
+  Verdict link(NodeId node, NodeId dir, std::string_view name);
+  // `mode` with the type: fifo, socket, device or a regular file, which is not opened.
+  Made mknod(NodeId dir, std::string_view name, std::uint32_t mode, std::uint64_t rdev,
+             Owner owner);
+  // A regular file without a name, opened.
+  Made tmpfile(NodeId dir, std::uint32_t mode, Owner owner);
   Verdict unlink(NodeId dir, std::string_view name);
   Verdict rmdir(NodeId dir, std::string_view name);
   struct RenameSpec {
@@ -84,6 +93,28 @@ class ModelFilesystem {
   Verdict chmod(NodeId node, std::uint32_t permissions);
   Verdict chown(NodeId node, Owner owner);
   Verdict write(NodeId node, std::uint64_t offset, ByteSpan bytes);
+  struct FallocateSpec {
+    bool punch = false;  // with keep_size
+    bool zero = false;
+    bool keep_size = false;
+    std::uint64_t offset = 0;
+    std::uint64_t length = 0;
+  };
+  Verdict fallocate(NodeId node, const FallocateSpec& spec);
+  struct CopySpec {
+    NodeId from;
+    std::uint64_t from_offset;
+    NodeId to;
+    std::uint64_t to_offset;
+    std::uint64_t length;
+  };
+  // How many bytes of the source there are to copy.
+  std::uint64_t bytes_to_copy(const CopySpec& spec) const;
+  Verdict copy(const CopySpec& spec);
+  enum class XattrMust : std::uint8_t { nothing, be_new, exist };
+  Verdict setxattr(NodeId node, const std::string& name, Bytes value, XattrMust must);
+  Verdict getxattr(NodeId node, const std::string& name) const;
+  Verdict removexattr(NodeId node, const std::string& name);
   Verdict open(NodeId node, bool truncate);
   void release(NodeId node);  // a node with neither name nor open is gone
 
@@ -91,12 +122,14 @@ class ModelFilesystem {
   const ModelNode* find(NodeId node) const;
   std::vector<NodeId> all() const;
   std::string path_of(NodeId node) const;  // of a directory or a file with a name; for people
+  std::vector<std::string> paths_of(NodeId node) const;  // by all its names
   std::size_t size() const { return nodes_.size(); }
   // Whether `above` is `below` or a directory over it.
   bool is_within(NodeId above, NodeId below) const;
   // For a model that is to take over what a walk of the real tree found.
   NodeId adopt(NodeId dir, std::string name, ModelNode node);
-  void adopt_root(std::uint32_t mode, Owner owner, std::uint32_t nlink);
+  void adopt_name(NodeId dir, std::string name, NodeId node);  // another one of a file
+  void adopt_root(ModelNode root);  // without its names
 
  private:
   ModelNode* get(NodeId node);

@@ -38,6 +38,18 @@ class SparseBytes {
     }
     size_ = size;
   }
+  // Zeros from `from` up to `to`; the size stays.
+  void zero(std::uint64_t from, std::uint64_t to) {
+    for (auto page = pages_.lower_bound(from / kPage); page != pages_.end(); ++page) {
+      const std::uint64_t start = page->first * kPage;
+      if (start >= to) break;
+      const std::uint64_t first = std::max(from, start) - start;
+      const std::uint64_t last = std::min(to - start, kPage);
+      if (first < last)
+        std::fill(page->second.begin() + static_cast<std::ptrdiff_t>(first),
+                  page->second.begin() + static_cast<std::ptrdiff_t>(last), std::uint8_t{0});
+    }
+  }
   // Fewer bytes only at the end.
   Bytes read(std::uint64_t offset, std::uint64_t length) const {
     if (offset >= size_) return {};

@@ -9,11 +9,13 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "tests/lib/model_filesystem.h"
 #include "tests/lib/sim_cluster.h"
+#include "tests/sim/tree_walk.h"
 
 namespace magma::test {
 
@@ -21,10 +23,18 @@ struct WorkloadOptions {
   bool shared_tree = true;
   // One operation in so many writes past 64 MiB or cuts there; 0: none.
   unsigned far_write_one_in = 400;
-  bool exchange = false;        // RENAME_EXCHANGE is among the operations
+  bool exchange = true;         // RENAME_EXCHANGE is among the operations
   bool allow_no_space = false;  // no_space may answer a change that takes space
   bool allow_io = false;        // io may answer anything that touches content
 };
+
+inline client::Credentials as(Owner owner) { return {owner.uid, owner.gid}; }
+
+template <class T>
+Result<void> outcome(const Result<T>& answer) {
+  if (answer) return {};
+  return fail(answer.error());
+}
 
 class RandomWorkload {
  public:
@@ -64,12 +74,15 @@ class RandomWorkload {
     unsigned client = 0;
     NodeId root = kModelRoot;
     std::vector<Handle> handles{};
+    std::vector<Handle> released{};  // since the last power cut
     bool busy = false;
   };
   struct Synced {  // a file whose content is promised
     std::string path;
     SparseBytes content{};
     Instant path_since{};
+    // As they were at the fsync; nothing: changed since.
+    std::optional<std::map<std::string, Bytes>> xattrs{};
   };
 
   void pump();
@@ -82,10 +95,12 @@ class RandomWorkload {
   bool is_excused(std::size_t line, const Result<void>& answer);
   bool check_attr(std::size_t line, NodeId node, const wire::Attr& attr);
   void changed(NodeId node) { synced_.erase(node); }
+  void xattrs_changed(NodeId node);
   void path_changed(NodeId node);
   // A name of the node went: it is gone, or lives while it is open. The inode's home may hear of it
   // only once the commit is on stable storage; until then it is not asked, and its nlink may lag.
   void lost_name(NodeId node);
+  void gone_after_lag(NodeId node);
 
   void do_lookup(Worker& worker);
   void do_getattr(Worker& worker);
@@ -104,6 +119,16 @@ class RandomWorkload {
   void do_read(Worker& worker);
   void do_fsync(Worker& worker);
   void do_readdir(Worker& worker);
+  void do_link(Worker& worker);
+  void do_mknod(Worker& worker);
+  void do_tmpfile(Worker& worker);
+  void do_setxattr(Worker& worker);
+  void do_getxattr(Worker& worker);
+  void do_removexattr(Worker& worker);
+  void do_fallocate(Worker& worker);
+  void fallocate_more(Worker& worker, std::size_t line, NodeId node,
+                      const ModelFilesystem::FallocateSpec& spec, wire::FallocateRequest request);
+  void do_copy(Worker& worker);
   void readdir_more(Worker& worker, std::size_t line, NodeId dir, std::uint64_t cookie,
                     std::shared_ptr<std::map<std::string, Ino>> seen);
 
@@ -118,6 +143,11 @@ class RandomWorkload {
 
   bool verify_directory(NodeId dir);
   bool verify_content(NodeId node);
+  bool verify_xattrs(NodeId node);
+  // A synced file, by one of its names, in what is there after a power cut.
+  void check_synced(NodeId node, const std::string& path, const ModelFilesystem& fresh,
+                    NodeId found);
+  bool is_settled(NodeId node, const std::string& path, Instant cut_at) const;
   void take_over(ModelFilesystem fresh, std::map<NodeId, Ino> inos);
 
   SimCluster& cluster_;
@@ -129,7 +159,7 @@ class RandomWorkload {
   std::map<NodeId, Synced> synced_;
   std::map<NodeId, Instant> path_since_;
   std::vector<NodeId> gone_;
-  std::map<NodeId, Instant> lost_name_at_;
+  std::map<NodeId, std::vector<Instant>> lost_name_at_;
   unsigned generation_ = 0;  // of the oracle: a power cut begins a new one
   bool halted_ = false;
   unsigned left_ = 0;

@@ -6,10 +6,6 @@
 
 namespace magma::test {
 
-namespace {
-constexpr client::Credentials kRootUser{};
-}
-
 Scenario::Scenario(std::uint64_t seed, unsigned clients) : cluster_({seed, clients, true, 65536}) {
   forget_log_lines();
   restart();

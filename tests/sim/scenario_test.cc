@@ -1,6 +1,9 @@
 // Written scenarios: one fault each, where the random runs would rarely be so exact.
 #include <doctest/doctest.h>
 
+#include <memory>
+#include <optional>
+
 #include "tests/lib/sometimes.h"
 #include "tests/sim/scenario.h"
 
@@ -218,4 +221,161 @@ TEST_CASE("scenario: a disk call that fails is answered with an error and harms 
     CHECK(*bytes == Bytes(all.begin(), all.begin() + 30'000));
   }
   CHECK(struck > 3);
+}
+
+// ---- advisory locks
+
+namespace {
+
+wire::LockRequest record_lock(Ino ino, wire::LockType type, std::uint64_t first,
+                              std::uint64_t last) {
+  return {ino, wire::LockKind::record, type, 7, 4711, first, last};
+}
+
+Code lock(Scenario& s, unsigned client, const wire::LockRequest& request) {
+  return code_of(ask<wire::LockReply>(s.cluster(), client, [&](auto& c, auto done) {
+    c.lock(request, {}, std::move(done));
+  }));
+}
+
+// Begins to wait; the answer's code comes into the result.
+std::shared_ptr<std::optional<Code>> wait_for(Scenario& s, unsigned client,
+                                              const wire::LockRequest& request) {
+  auto answer = std::make_shared<std::optional<Code>>();  // shared with the callback
+  s.cluster().client(client).wait_for_lock(
+      request, {}, [answer](Result<wire::EmptyReply> reply) { *answer = code_of(reply); });
+  s.cluster().touch_client(client);
+  return answer;
+}
+
+constexpr wire::LockType kShared = wire::LockType::shared;
+constexpr wire::LockType kExclusive = wire::LockType::exclusive;
+constexpr wire::LockType kFree = wire::LockType::none;
+
+}  // namespace
+
+TEST_CASE("scenario: a record lock of one client refuses another's until it is given up") {
+  Scenario s(20, 2);
+  Ino file = s.make_file(kRoot, "file", pattern(1000));
+  const auto theirs = record_lock(file, kShared, 50, 60);
+  CHECK(lock(s, 0, record_lock(file, kExclusive, 0, 99)) == Code{});
+  CHECK(lock(s, 1, theirs) == Code::would_block);
+  CHECK(lock(s, 1, record_lock(file, kExclusive, 100, 199)) == Code{});  // beside it
+  auto found = ask<wire::TestLockReply>(s.cluster(), 1, [&](auto& c, auto done) {
+    c.test_lock(theirs, {}, std::move(done));
+  });
+  REQUIRE(found.has_value());
+  CHECK(found->type == kExclusive);
+  CHECK(found->pid == 0);
+  CHECK(found->first == 0);
+  CHECK(found->last == 99);
+
+  auto waited = wait_for(s, 1, theirs);
+  s.cluster().run_for(milliseconds(100));
+  CHECK_FALSE(waited->has_value());
+  CHECK(lock(s, 0, record_lock(file, kFree, 0, 49)) == Code{});
+  s.cluster().run_for(milliseconds(20));
+  CHECK_FALSE(waited->has_value());  // what is in the way is held still
+  CHECK(lock(s, 0, record_lock(file, kFree, 50, 99)) == Code{});
+  CHECK(s.cluster().run_until([&] { return waited->has_value(); }, milliseconds(20)));
+  CHECK(waited->value_or(Code::io) == Code{});
+  CHECK(lock(s, 1, theirs) == Code{});
+  CHECK(lock(s, 0, record_lock(file, kShared, 0, 99)) == Code{});
+  CHECK(lock(s, 0, record_lock(file, kExclusive, 0, 99)) == Code::would_block);
+}
+
+TEST_CASE("scenario: locks are held through a restart of the volcano") {
+  for (bool clean : {false, true}) {
+    CAPTURE(clean);
+    Scenario s(21, 2);
+    Ino file = s.make_file(kRoot, "file", pattern(1000));
+    wire::LockRequest whole{file, wire::LockKind::flock, kExclusive, 9, 4711, 0, 0};
+    const auto theirs = record_lock(file, kExclusive, 0, 9);
+    CHECK(lock(s, 0, theirs) == Code{});
+    CHECK(lock(s, 0, whole) == Code{});
+    if (clean) {
+      REQUIRE(s.cluster().stop_volcano());
+    } else {
+      s.crash(Crash::kill);
+    }
+    CHECK_FALSE(fsck_problem(s.cluster(), clean).has_value());
+    s.restart();
+    CHECK(lock(s, 1, theirs) == Code::would_block);
+    CHECK(lock(s, 1, whole) == Code::would_block);
+    CHECK(lock(s, 0, theirs) == Code{});  // the same owner as before
+    CHECK(lock(s, 0, record_lock(file, kFree, 0, 9)) == Code{});
+    CHECK(lock(s, 1, theirs) == Code{});
+    CHECK(lock(s, 1, whole) == Code::would_block);
+    whole.type = kFree;
+    CHECK(lock(s, 0, whole) == Code{});
+    whole.type = kExclusive;
+    CHECK(lock(s, 1, whole) == Code{});
+  }
+}
+
+TEST_CASE("scenario: a wait for a lock goes on through a kill of the volcano") {
+  Scenario s(22, 2);
+  Ino file = s.make_file(kRoot, "file", pattern(1000));
+  const auto theirs = record_lock(file, kExclusive, 0, 9);
+  CHECK(lock(s, 0, theirs) == Code{});
+  auto waited = wait_for(s, 1, theirs);
+  s.cluster().run_for(milliseconds(100));
+  s.crash(Crash::kill);
+  s.cluster().run_for(milliseconds(100));
+  s.restart();
+  CHECK(lock(s, 0, record_lock(file, kFree, 0, 9)) == Code{});
+  CHECK(s.cluster().run_until([&] { return waited->has_value(); }, seconds(10)));
+  CHECK(waited->value_or(Code::io) == Code{});
+  CHECK(lock(s, 1, theirs) == Code{});
+}
+
+TEST_CASE("scenario: the locks of a client that died end with its lease") {
+  Scenario s(23, 2);
+  Ino file = s.make_file(kRoot, "file", pattern(1000));
+  const auto wanted = record_lock(file, kExclusive, 0, ~std::uint64_t{0} >> 1);
+  CHECK(lock(s, 0, wanted) == Code{});
+  s.cluster().vanish_client(0);
+  s.cluster().run_for(seconds(4));
+  CHECK(lock(s, 1, wanted) == Code::would_block);  // it may come back
+  s.crash(Crash::kill);
+  s.restart();
+  CHECK(lock(s, 1, wanted) == Code::would_block);
+  s.cluster().run_for(seconds(30));
+  CHECK(lock(s, 1, wanted) == Code{});
+  s.crash(Crash::kill);
+  CHECK_FALSE(fsck_problem(s.cluster()).has_value());
+}
+
+TEST_CASE("scenario: a client that leaves cleanly gives up its locks at once") {
+  Scenario s(24, 2);
+  Ino file = s.make_file(kRoot, "file", pattern(1000));
+  const auto wanted = record_lock(file, kShared, 5, 5);
+  CHECK(lock(s, 0, record_lock(file, kExclusive, 0, 9)) == Code{});
+  auto waited = wait_for(s, 1, wanted);
+  s.cluster().run_for(milliseconds(50));
+  CHECK_FALSE(waited->has_value());
+  s.cluster().stop_client(0);
+  CHECK(s.cluster().run_until([&] { return waited->has_value(); }, milliseconds(200)));
+  CHECK(lock(s, 1, wanted) == Code{});
+}
+
+TEST_CASE("scenario: two clients that would wait for each other are told of the deadlock") {
+  Scenario s(25, 2);
+  Ino one = s.make_file(kRoot, "one", pattern(10));
+  Ino two = s.make_file(kRoot, "two", pattern(10));
+  const auto first = record_lock(one, kExclusive, 0, 9);
+  const auto second = record_lock(two, kExclusive, 0, 9);
+  CHECK(lock(s, 0, first) == Code{});
+  CHECK(lock(s, 1, second) == Code{});
+  auto waits = wait_for(s, 0, second);
+  s.cluster().run_for(milliseconds(50));
+  CHECK_FALSE(waits->has_value());
+  auto refused = wait_for(s, 1, first);
+  CHECK(s.cluster().run_until([&] { return refused->has_value(); }, milliseconds(50)));
+  CHECK(refused->value_or(Code{}) == Code::deadlock);
+  CHECK_FALSE(waits->has_value());  // one of the two is enough
+  CHECK(lock(s, 1, record_lock(two, kFree, 0, 9)) == Code{});
+  CHECK(s.cluster().run_until([&] { return waits->has_value(); }, milliseconds(50)));
+  CHECK(waits->value_or(Code::io) == Code{});
+  CHECK(lock(s, 0, second) == Code{});
 }

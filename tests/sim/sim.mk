@@ -13,4 +13,5 @@ sim_test_sources = \
 	tests/sim/sim_run.h \
 	tests/sim/tree_walk.cc \
 	tests/sim/tree_walk.h \
-	tests/sim/workload_checks.cc
+	tests/sim/workload_checks.cc \
+	tests/sim/workload_more.cc

@@ -31,7 +31,7 @@ struct RunProfile {
   bool loopback = true;
   NetworkFaults faults{};
   unsigned rounds = 3;
-  unsigned operations = 35;  // a round
+  unsigned operations = 45;  // a round
 };
 RunProfile profile_of_seed(std::uint64_t seed);
 std::string describe(const RunProfile& profile);

@@ -13,7 +13,6 @@ namespace magma::test {
 namespace {
 
 constexpr std::uint32_t kReadBytes = 1u << 20;
-constexpr client::Credentials kRootUser{};
 
 class Walker {
  public:
@@ -23,18 +22,25 @@ class Walker {
     TRY_VALUE(auto entries, names(ino, path));
     for (const auto& entry : entries) {
       const std::string below = path + "/" + entry.name;
+      if (auto known = by_ino_.find(entry.ino.value); known != by_ino_.end()) {
+        tree_.model.adopt_name(dir, entry.name, known->second);
+        continue;
+      }
       TRY_VALUE(auto attr, getattr(entry.ino, below));
       TRY_VALUE(auto node, flare(attr, below));
       const bool is_directory = node.is_directory();
       NodeId id = tree_.model.adopt(dir, entry.name, std::move(node));
       tree_.inos[id] = entry.ino;
+      // A directory with two names is walked twice, so that whoever compares sees it.
+      if (!is_directory) by_ino_[entry.ino.value] = id;
       if (is_directory) TRY(directory(id, entry.ino, below));
     }
     return {};
   }
   Result<void> root() {
     TRY_VALUE(auto attr, getattr(root_ino(), "/"));
-    tree_.model.adopt_root(attr.mode, {attr.uid, attr.gid}, attr.nlink);
+    TRY_VALUE(auto node, flare(attr, "/"));
+    tree_.model.adopt_root(std::move(node));
     tree_.inos[kModelRoot] = root_ino();
     return directory(kModelRoot, root_ino(), "");
   }
@@ -73,6 +79,8 @@ class Walker {
     node.uid = attr.uid;
     node.gid = attr.gid;
     node.nlink = attr.nlink;
+    node.rdev = attr.rdev;
+    if (attr.xattr_kinds != 0) TRY(xattrs(attr, path, node));
     if (node.is_symlink()) {
       TRY_VALUE(node.target, ask_at<std::string>("readlink", path, [&](auto& client, auto done) {
                   client.readlink(attr.ino, kRootUser, std::move(done));
@@ -80,6 +88,20 @@ class Walker {
     }
     if (node.is_file()) TRY(content(attr, path, node));
     return node;
+  }
+  Result<void> xattrs(const wire::Attr& attr, const std::string& path, ModelNode& node) {
+    TRY_VALUE(auto list,
+              ask_at<wire::ListxattrReply>("listxattr", path, [&](auto& client, auto done) {
+                client.listxattr(attr.ino, kRootUser, std::move(done));
+              }));
+    for (const std::string& name : list.names) {
+      TRY_VALUE(auto reply,
+                ask_at<wire::GetxattrReply>("getxattr", path, [&](auto& client, auto done) {
+                  client.getxattr(attr.ino, name, kRootUser, std::move(done));
+                }));
+      node.xattrs[name] = std::move(reply.value);
+    }
+    return {};
   }
   Result<void> content(const wire::Attr& attr, const std::string& path, ModelNode& node) {
     for (std::uint64_t at = 0; at < attr.size;) {
@@ -107,6 +129,7 @@ class Walker {
   SimCluster& cluster_;
   unsigned client_;
   WalkedTree tree_;
+  std::map<std::uint64_t, NodeId> by_ino_;  // of what can have several names
 };
 
 void dump_below(const ModelFilesystem& model, NodeId id, const std::string& path,
@@ -120,6 +143,9 @@ void dump_below(const ModelFilesystem& model, NodeId id, const std::string& path
   out +=
       fmt::format("{} {:o} nlink={} {}:{} size={} sum={:08x} {}\n", path.empty() ? "/" : path,
                   node.mode, node.nlink, node.uid, node.gid, node.content.size(), sum, node.target);
+  if (node.rdev != 0) out += fmt::format("  rdev={:x}\n", node.rdev);
+  for (const auto& [name, value] : node.xattrs)
+    out += fmt::format("  {} {} bytes {:08x}\n", name, value.size(), crypto::crc32c(value));
   for (const auto& [name, child] : node.names) dump_below(model, child, path + "/" + name, out);
 }
 

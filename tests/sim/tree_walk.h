@@ -14,6 +14,7 @@
 namespace magma::test {
 
 inline constexpr Duration kAnswerLimit = seconds(120);
+inline constexpr client::Credentials kRootUser{};
 
 // Calls `call(client, done)` and runs the cluster until `done` was called. timeout if it never is.
 template <class T, class Call>
@@ -35,7 +36,8 @@ struct WalkedTree {
 // Everything must be readable: any refusal is returned, with the path in its detail.
 Result<WalkedTree> walk_tree(SimCluster& cluster, unsigned client);
 
-// One line a path: type, mode, nlink, owner, size, sum of the content.
+// One line a path: type, mode, nlink, owner, size, sum of the content; and one for each extended
+// attribute.
 std::string dump_of(const ModelFilesystem& model);
 
 }  // namespace magma::test

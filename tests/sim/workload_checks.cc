@@ -17,7 +17,22 @@ namespace {
 constexpr std::uint32_t kReadBytes = 1u << 18;
 // Metadata is synced each second; a path older than this is there after a power cut.
 constexpr Duration kMetadataSettled = milliseconds(2500);
-constexpr client::Credentials kRootUser{};
+
+// What is there must be one tree: as many names as an inode counts.
+std::optional<std::string> links_problem(const ModelFilesystem& model) {
+  for (NodeId id : model.all()) {
+    const ModelNode& node = *model.find(id);
+    std::size_t links = model.paths_of(id).size();
+    if (node.is_directory()) {
+      links = 2;
+      for (const auto& entry : node.names) links += model.find(entry.second)->is_directory();
+    }
+    if (!node.is_directory() && links > 1) sometimes("power cut: a file with several names");
+    if (links != node.nlink)
+      return fmt::format("{} has nlink {}, {} were found", model.path_of(id), node.nlink, links);
+  }
+  return std::nullopt;
+}
 
 }  // namespace
 
@@ -92,6 +107,30 @@ bool RandomWorkload::verify_content(NodeId id) {
   return true;
 }
 
+bool RandomWorkload::verify_xattrs(NodeId id) {
+  const auto& expected = model_.find(id)->xattrs;
+  if (expected.empty()) return true;  // check_attr has seen that there are none
+  auto list = ask<wire::ListxattrReply>(cluster_, 0, [&](auto& client, auto done) {
+    client.listxattr(ino_of(id), kRootUser, std::move(done));
+  });
+  if (!list || list->names.size() != expected.size()) {
+    fail_with(fmt::format("verify: listxattr {}: {} names, the oracle has {}", model_.path_of(id),
+                          list ? list->names.size() : 0, expected.size()));
+    return false;
+  }
+  for (const auto& [name, value] : expected) {
+    auto reply =
+        ask<wire::GetxattrReply>(cluster_, 0, [&, name = name](auto& client, auto done) {
+          client.getxattr(ino_of(id), name, kRootUser, std::move(done));
+        });
+    if (reply && reply->value == value) continue;
+    fail_with(fmt::format("verify: getxattr {} {}: {}", model_.path_of(id), name,
+                          reply ? "another value" : describe(reply.error())));
+    return false;
+  }
+  return true;
+}
+
 bool RandomWorkload::verify_directory(NodeId dir) {
   const ModelNode& node = *model_.find(dir);
   std::map<std::string, Ino> seen;
@@ -140,12 +179,35 @@ bool RandomWorkload::verify() {
     if (!check_attr(line, id, *attr)) return false;
     if (node->is_directory() && !verify_directory(id)) return false;
     if (node->is_file() && !verify_content(id)) return false;
+    if (!verify_xattrs(id)) return false;
   }
   return !failed();
 }
 
+// Whether this way to the node is old enough to be on stable storage.
+bool RandomWorkload::is_settled(NodeId node, const std::string& path, Instant cut_at) const {
+  for (const auto& [other, since] : path_since_) {
+    if (model_.find(other) == nullptr || cut_at - since > kMetadataSettled) continue;
+    if (other == node || path.starts_with(model_.path_of(other) + "/")) return false;
+  }
+  return true;
+}
+
+void RandomWorkload::check_synced(NodeId node, const std::string& path,
+                                  const ModelFilesystem& fresh, NodeId found) {
+  sometimes("power cut: a synced file was checked");
+  const Synced& synced = synced_.at(node);
+  const ModelNode* file = fresh.find(found);
+  if (file == nullptr)
+    fail_with("after power cut: the synced file " + path + " is not there");
+  else if (!(file->content == synced.content))
+    fail_with("after power cut: the synced file " + path + " has other content");
+  else if (synced.xattrs && file->xattrs != *synced.xattrs)
+    fail_with("after power cut: the synced file " + path + " has other attributes");
+}
+
 // Of the old tree: files fsynced and not touched since, whose path is old enough, must be as they
-// were. What else there is must be readable and is taken over as it is.
+// were, by all their names. What else there is must be readable and is taken over as it is.
 bool RandomWorkload::verify_after_power_cut(Instant cut_at) {
   if (failed()) return false;
   MAGMA_CHECK(is_idle());
@@ -159,25 +221,22 @@ bool RandomWorkload::verify_after_power_cut(Instant cut_at) {
   }
   ModelFilesystem& fresh = walked->model;
   std::map<std::string, NodeId> by_path;
-  for (NodeId id : fresh.all()) by_path[fresh.path_of(id)] = id;
-  for (const auto& [node, synced] : synced_) {
+  for (NodeId id : fresh.all())
+    for (const std::string& path : fresh.paths_of(id)) by_path[path] = id;
+  for (const auto& entry : synced_) {
+    const NodeId node = entry.first;
     if (model_.find(node) == nullptr || model_.find(node)->nlink == 0) continue;
-    bool settled = true;
-    const std::string path = model_.path_of(node);
-    for (const auto& [other, since] : path_since_) {
-      if (model_.find(other) == nullptr) continue;
-      const std::string above = model_.path_of(other);
-      if (path == above || path.starts_with(above + "/"))
-        settled = settled && cut_at - since > kMetadataSettled;
+    NodeId first = 0;
+    for (const std::string& path : model_.paths_of(node)) {
+      if (!is_settled(node, path, cut_at)) continue;
+      auto found = by_path.find(path);
+      const NodeId id = found == by_path.end() ? 0 : found->second;
+      check_synced(node, path, fresh, id);
+      if (first != 0 && id != first) fail_with("after power cut: " + path + " is another file");
+      first = id;
     }
-    if (!settled) continue;
-    sometimes("power cut: a synced file was checked");
-    auto found = by_path.find(path);
-    if (found == by_path.end())
-      fail_with("after power cut: the synced file " + path + " is not there");
-    else if (!(fresh.find(found->second)->content == synced.content))
-      fail_with("after power cut: the synced file " + path + " has other content");
   }
+  if (auto problem = links_problem(fresh)) fail_with("after power cut: " + *problem);
   if (failed()) return false;
   take_over(std::move(walked->model), std::move(walked->inos));
   return true;
@@ -189,8 +248,11 @@ void RandomWorkload::take_over(ModelFilesystem fresh, std::map<NodeId, Ino> inos
   std::map<std::uint64_t, NodeId> by_ino;
   for (const auto& [id, ino] : inos) by_ino[ino.value] = id;
   for (auto& worker : workers_) {
-    for (const Handle& handle : worker->handles)
-      cluster_.client(worker->client).release(ino_of(handle.node), handle.for_write);
+    // A power cut takes back a release that was not synced: those of before once more.
+    for (const auto* handles : {&worker->released, &worker->handles})
+      for (const Handle& handle : *handles)
+        cluster_.client(worker->client).release(ino_of(handle.node), handle.for_write);
+    worker->released.clear();
     worker->handles.clear();
     cluster_.touch_client(worker->client);
     auto root = by_ino.find(ino_of(worker->root).value);
