@@ -272,6 +272,7 @@ bool Shard::admit_change(RequestPtr& request, Session& session) {
 }
 
 void Shard::dispatch(RequestPtr request) {
+  databases_touched_ = 0;
   switch (request->op()) {
 #define MAGMA_FLARE_OP(name, number, RequestType, Response, kind, priority)                \
   case wire::FlareOp::name: {                                                              \
@@ -321,8 +322,33 @@ void Shard::answer_raw(RequestPtr request, Bytes body, Bytes payload) {
     put({store::Table::reply, ring::with_counter(request->head.slot, request->head.lane),
          request->head.session.value, {}},
         row);
+    commit_before_reply(request->head.slot);
   }
   push_answer(*request, true, Code{}, std::move(body), std::move(payload));
+}
+
+// Orders the next commit: what the request has changed in other databases before its reply. Replies
+// that want each other first (requests of one batch that cross) are committed as they come.
+void Shard::commit_before_reply(ring::Slot reply) {
+  const unsigned mine = reply.value % store::kDatabases;
+  const unsigned others = databases_touched_ & ~(1u << mine);
+  if (others == 0) return;
+  committed_first_[mine] |= others;
+  std::array<unsigned, store::kDatabases> order{};
+  unsigned placed = 0;
+  for (unsigned& next : order) {
+    unsigned choice = store::kDatabases;
+    for (unsigned database = store::kDatabases; database-- > 0;) {
+      if ((placed >> database & 1) != 0) continue;
+      const bool is_free = (committed_first_[database] & ~placed) == 0;
+      const bool was_free = choice < store::kDatabases &&
+                            (committed_first_[choice] & ~placed) == 0;
+      if (is_free || !was_free) choice = database;
+    }
+    next = choice;
+    placed |= 1u << choice;
+  }
+  metadata_.set_commit_order(order);
 }
 
 // Errors are not recorded: nothing was done, and asking again may be answered anew.
@@ -361,6 +387,7 @@ std::optional<Bytes> Shard::get_raw(const store::RowKey& key) {
 void Shard::put_raw(const store::RowKey& key, ByteSpan image) {
   if (batch_error_) return;
   store::Version version = version_of(key.slot());
+  databases_touched_ |= 1u << (key.slot().value % store::kDatabases);
   touched_[key.slot().value].push_back(key);
   if (auto done = metadata_.put(key, version, image); !done) poison(done.error(), key);
 }
@@ -368,6 +395,7 @@ void Shard::put_raw(const store::RowKey& key, ByteSpan image) {
 void Shard::erase(const store::RowKey& key) {
   if (batch_error_) return;
   version_of(key.slot());
+  databases_touched_ |= 1u << (key.slot().value % store::kDatabases);
   touched_[key.slot().value].push_back(key);
   if (auto done = metadata_.erase(key); !done) poison(done.error(), key);
 }
@@ -560,6 +588,7 @@ bool Shard::commit_batch() {
     if (auto committed = metadata_.commit(); !committed) poison(committed.error());
   for (auto& [slot, keys] : touched_) slots_[slot].touched = false;
   touched_.clear();
+  committed_first_.fill(0);
   if (batch_error_) {
     fail_batch();
     return false;

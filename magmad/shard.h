@@ -254,6 +254,7 @@ class Shard {
   bool admit_change(RequestPtr& request, Session& session);
   ReplyTarget finish_lane(const Request& request);
   void push_answer(const Request& request, bool ok, Code code, Bytes body, Bytes payload);
+  void commit_before_reply(ring::Slot reply);
   void write_oplog();
   bool commit_batch();
   void fail_batch();
@@ -282,6 +283,10 @@ class Shard {
   std::optional<Error> batch_error_;
   std::map<std::uint16_t, std::vector<store::RowKey>> touched_;
   std::vector<Answer> answers_;
+  unsigned databases_touched_ = 0;  // bits: by the request being handled
+  // By database: those (bits) whose commit must come first, because a reply in this one says that
+  // what they hold was done. A kill in between leaves a request that is asked, and done, again.
+  std::array<unsigned, store::kDatabases> committed_first_{};
   Bytes scratch_;
   Instant now_{};
   WallTime last_time_{};

@@ -86,11 +86,16 @@ class Store final : public MetadataStore {
     return lanes_[number].db->scan_oplog(from_id, visit);
   }
 
+  void set_commit_order(const std::array<unsigned, kDatabases>& order) override {
+    commit_order_ = order;
+  }
+
   Result<void> commit() override {
     if (failed_ && in_transaction_) poison_ = failed_;
     if (!poison_) {
       bool some_committed = false;
-      for (Lane& lane : lanes_) {
+      for (unsigned number : commit_order_) {
+        Lane& lane = lanes_[number];
         if (!lane.db->in_transaction()) continue;
         auto done = lane.db->commit();
         if (!done) {
@@ -110,6 +115,7 @@ class Store final : public MetadataStore {
     }
     ++stats_.commits;
     in_transaction_ = false;
+    commit_order_ = kPlainOrder;
     return {};
   }
 
@@ -118,6 +124,7 @@ class Store final : public MetadataStore {
       if (lane.db != nullptr && lane.db->in_transaction()) lane.db->rollback();
     poison_.reset();
     in_transaction_ = false;
+    commit_order_ = kPlainOrder;
   }
 
   bool in_transaction() const override { return in_transaction_; }
@@ -319,6 +326,8 @@ class Store final : public MetadataStore {
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);  // shared with callbacks, as weak_ptr
   std::optional<Error> poison_;  // why commit() must fail
   std::optional<Error> failed_;
+  static constexpr std::array<unsigned, kDatabases> kPlainOrder{0, 1, 2, 3};
+  std::array<unsigned, kDatabases> commit_order_ = kPlainOrder;
   bool in_transaction_ = false;
   Stats stats_;
 };

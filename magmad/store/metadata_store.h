@@ -63,8 +63,11 @@ class MetadataStore {
   virtual Result<void> scan_oplog(unsigned database, std::uint64_t from_id,
                                   UniqueFunction<bool(const OplogRow&)> visit) = 0;
 
-  // Ends the transaction. On failure everything since the last commit is rolled back.
+  // Ends the transaction. On failure everything since the last commit is rolled back. The databases
+  // commit one after the other, and a kill may fall between: see set_commit_order.
   virtual Result<void> commit() = 0;
+  // The order of the databases in the next commit (0, 1, 2, 3 if none is given).
+  virtual void set_commit_order(const std::array<unsigned, kDatabases>& order) = 0;
   virtual void rollback() = 0;
   virtual bool in_transaction() const = 0;
 
