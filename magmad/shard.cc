@@ -72,7 +72,10 @@ Result<void> Shard::begin(bool clean) {
     TRY_VALUE(auto mark, disk_.open(store::kUnsweptMark, sys::Disk::Open::create));
   }
   TRY(reload());
-  if (!clean) TRY(drop_stray_chunks());
+  if (!clean) {
+    TRY(drop_stray_chunks());
+    TRY(ops::finish_truncates(*this));
+  }
   TRY_VALUE(bool unswept, disk_.exists(store::kUnsweptMark));
   if (unswept) content_.sweep();
   reap_orphans();
@@ -162,20 +165,20 @@ Shard::Session& Shard::remember_session(SessionId id) {
   return session;
 }
 
-// Orphans whose opens ended with the last run.
 Result<void> Shard::drop_stray_chunks() {
   TRY_VALUE(auto strays, ops::stray_chunks(*this));
   if (batch_error_) return fail(*batch_error_);
   for (std::size_t i = 0; i < strays.size(); ++i) {
     ops::remove_chunk(*this, strays[i]);
-    bool is_last = i + 1 == strays.size();
-    if ((is_last || i % kStraysPerCommit == 0) && !commit_batch())
+    const bool is_last = i + 1 == strays.size();
+    if ((is_last || (i + 1) % kStraysPerCommit == 0) && !commit_batch())
       return fail(Code::io, "stray chunks could not be removed");
   }
   if (!strays.empty()) log_info("dropped stray_chunks={}", strays.size());
   return {};
 }
 
+// Orphans whose opens ended with the last run.
 void Shard::reap_orphans() {
   std::vector<Ino> orphans;
   for (unsigned database = 0; database < store::kDatabases; ++database) {

@@ -139,10 +139,13 @@ fuse_entry_param Filesystem::entry_of(const wire::Attr& attr, Duration timeout) 
 fuse_entry_param Filesystem::remember(Ino parent, std::string_view name, const wire::Attr& attr,
                                       Duration timeout) {
   const bool is_directory = S_ISDIR(attr.mode);
-  inodes.add(attr.ino, {.parent = parent,
-                        .name = name,
-                        .is_directory = is_directory,
-                        .key = is_directory ? attr.placement.key : std::nullopt});
+  auto before = inodes.add(attr.ino, {.parent = parent,
+                                      .name = name,
+                                      .is_directory = is_directory,
+                                      .key = is_directory ? attr.placement.key : std::nullopt});
+  // Another mount has moved it. The kernel would believe in the old name until its time is over,
+  // and take a rename of the one to the other for done.
+  if (before && !is_directory && attr.nlink == 1) forget_name(before->parent, before->name);
   learn_attr(attr, timeout);
   return entry_of(attr, timeout);
 }
@@ -182,6 +185,15 @@ void Filesystem::invalidate(Ino ino, UniqueFunction<void()> done) {
     // ENOENT: the kernel does not have it. Anything else ends with the mount.
     fuse_lowlevel_notify_inval_inode(session, node, 0, 0);
   }, std::move(done));
+}
+
+void Filesystem::forget_name(Ino dir, std::string name) {
+  if (notifier == nullptr || channel == nullptr) return;
+  fuse_session* session = channel->session();
+  notifier->run([session, node = node_of(dir), name = std::move(name)] {
+    // ENOENT: the kernel does not have it. Anything else ends with the mount.
+    fuse_lowlevel_notify_inval_entry(session, node, name.data(), name.size());
+  }, [] {});
 }
 
 void answer_entry(Reply reply, Ino parent, std::string name, Result<wire::EntryReply> entry) {

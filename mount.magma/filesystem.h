@@ -156,6 +156,9 @@ struct Filesystem {
   void forget(Ino ino, std::uint64_t count);
   // The kernel drops pages and attributes of the inode, then `done` is called.
   void invalidate(Ino ino, UniqueFunction<void()> done);
+  // The kernel asks again for a name it has cached, soon. (Nobody may wait for it: the kernel holds
+  // the directory while it waits for answers to look-ups.)
+  void forget_name(Ino dir, std::string name);
   void learn_attr(const wire::Attr& attr, Duration timeout) {
     seen.learn(attr, clock.now() + timeout);
   }

@@ -33,6 +33,17 @@ wire::LockRequest record_request(Ino ino, const fuse_file_info& file, const stru
                                   : first + static_cast<std::uint64_t>(lock.l_len) - 1};
 }
 
+// All that `owner` has locked of the file, freed.
+wire::LockRequest unlock_all(Ino ino, wire::LockKind kind, std::uint64_t owner) {
+  return {.ino = ino,
+          .kind = kind,
+          .type = wire::LockType::none,
+          .owner = owner,
+          .pid = 0,
+          .first = 0,
+          .last = kEndOfFile};
+}
+
 void ask(Reply reply, wire::LockRequest wanted, bool waits);
 
 // Who has a lock sees what the one before has written: pages of an older version go first.
@@ -150,29 +161,11 @@ void op_flush(fuse_req_t request, fuse_ino_t node, fuse_file_info* file) {
     reply.ok();  // everything written is with the ring already
     return;
   }
-  wire::LockRequest all{.ino = ino,
-                        .kind = wire::LockKind::record,
-                        .type = wire::LockType::none,
-                        .owner = file->lock_owner,
-                        .pid = 0,
-                        .first = 0,
-                        .last = kEndOfFile};
-  ask(std::move(reply), all, false);
+  ask(std::move(reply), unlock_all(ino, wire::LockKind::record, file->lock_owner), false);
 }
 
-}  // namespace
-
-namespace {
-
 void let_go(Filesystem& fs, Ino ino, wire::LockKind kind, std::uint64_t owner) {
-  wire::LockRequest whole{.ino = ino,
-                          .kind = kind,
-                          .type = wire::LockType::none,
-                          .owner = owner,
-                          .pid = 0,
-                          .first = 0,
-                          .last = kEndOfFile};
-  fs.client.lock(whole, {}, [ino](Result<wire::LockReply> done) {
+  fs.client.lock(unlock_all(ino, kind, owner), {}, [ino](Result<wire::LockReply> done) {
     if (!done)
       log_warning("lock_not_released ino={:016x} error=\"{}\"", ino.value,
                   describe(done.error()));

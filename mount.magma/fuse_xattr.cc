@@ -11,9 +11,6 @@ namespace magma::mount {
 
 namespace {
 
-// XATTR_SIZE_MAX of the kernel, which checks it too.
-constexpr std::size_t kValueBytesMax = 65536;
-
 // Answers with a value, or its size if size is asked for.
 void answer_value(Reply reply, ByteSpan value, std::size_t size) {
   if (size == 0)
@@ -41,7 +38,7 @@ void op_setxattr(fuse_req_t request, fuse_ino_t node, const char* name, const ch
                  std::size_t size, int flags) {
   Reply reply(request);
   Filesystem& fs = reply.filesystem();
-  if (size > kValueBytesMax) {
+  if (size > wire::kXattrValueBytesMax) {
     reply.fail(Code::too_long);
     return;
   }

@@ -160,11 +160,16 @@ void InodeTable::place(Record& record, Ino parent, std::string_view name,
   link_name(record);
 }
 
-void InodeTable::add(Ino ino, const Seen& seen) {
+std::optional<Place> InodeTable::add(Ino ino, const Seen& seen) {
   if (Record* record = find(ino)) {
     ++record->nlookup;
-    if (ino != root_ && !seen.name.empty()) place(*record, seen.parent, seen.name, seen.key);
-    return;
+    if (ino == root_ || seen.name.empty()) return std::nullopt;
+    std::optional<Place> before;
+    std::string_view last_name = record->label->name();
+    if (!last_name.empty() && (record->parent != seen.parent || last_name != seen.name))
+      before = Place{record->parent, std::string(last_name)};
+    place(*record, seen.parent, seen.name, seen.key);
+    return before;
   }
   if (size_ + 1 > by_ino_.size()) grow();
   auto* record = new Record{.ino = ino,
@@ -181,6 +186,7 @@ void InodeTable::add(Ino ino, const Seen& seen) {
   record->next_ino = head;
   head = record;
   ++size_;
+  return std::nullopt;
 }
 
 bool InodeTable::forget(Ino ino, std::uint64_t count) {

@@ -32,6 +32,11 @@ struct Seen {
   std::optional<ring::Key> key{};
 };
 
+struct Place {
+  Ino parent;
+  std::string name;
+};
+
 class InodeTable final : public client::KeySource {
  public:
   // Deeper paths than this fall back to the parent's key.
@@ -47,8 +52,8 @@ class InodeTable final : public client::KeySource {
   Ino root() const { return root_; }
 
   // The kernel is told of `ino` by an entry: counts one look-up and remembers the place (an empty
-  // name: the place is not known).
-  void add(Ino ino, const Seen& seen);
+  // name: the place is not known). The place it was seen at before, if that is another one.
+  std::optional<Place> add(Ino ino, const Seen& seen);
   // Takes `count` look-ups back; true if the inode is no longer known.
   bool forget(Ino ino, std::uint64_t count);
   // `from` now is at `to`; with `exchange` what was at `to` is at `from`. Unknown ones are ignored.

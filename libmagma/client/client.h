@@ -80,7 +80,8 @@ class Client {
   void stop(Duration patience, UniqueFunction<void()> done);
   bool is_connected() const;
   const crypto::Uuid& filesystem() const;
-  // Addresses of the volcanoes that hold a slot, as the lava map has them; the primary first.
+  // Addresses of the volcanoes that hold a slot, as the lava map of the last attach has them: the
+  // primary (a map names no mirrors yet). Empty if none is known.
   std::vector<std::string> volcanoes_of(ring::Slot slot) const;
 
   CallId lookup(Ino dir, std::string_view name, Credentials who, Done<wire::EntryReply> done);

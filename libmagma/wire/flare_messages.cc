@@ -3,8 +3,7 @@
 namespace magma::wire {
 
 std::optional<Code> xattr_name_error(std::string_view name) {
-  constexpr std::size_t kNameMax = 255;  // XATTR_NAME_MAX
-  if (name.empty() || name.size() > kNameMax) return Code::out_of_range;
+  if (name.empty() || name.size() > kXattrNameBytesMax) return Code::out_of_range;
   if (name.find('\0') != std::string_view::npos) return Code::invalid;
   if (name == "system.posix_acl_access" || name == "system.posix_acl_default")
     return std::nullopt;

@@ -15,12 +15,15 @@
 #include "libmagma/base/time.h"
 #include "libmagma/ring/key.h"
 #include "libmagma/ring/slot.h"
+#include "libmagma/wire/lock_messages.h"
 
 namespace magma::wire {
 
 inline constexpr std::uint32_t kProtocolVersion = 1;
 inline constexpr std::size_t kNameBytesMax = 255;
 inline constexpr std::size_t kLinkTargetBytesMax = 4095;
+inline constexpr std::size_t kXattrNameBytesMax = 255;     // XATTR_NAME_MAX
+inline constexpr std::size_t kXattrValueBytesMax = 65536;  // XATTR_SIZE_MAX
 inline constexpr std::size_t kIoBytesMax = 1u << 20;       // payload of one read or write
 inline constexpr std::size_t kLanes = 256;                 // of one session
 inline constexpr std::uint16_t kNoLane = 0xffff;           // requests of kind read
@@ -717,70 +720,6 @@ struct CopyReply {
   static void fields(Self& s, Visit& v) {
     v("length", s.length);
     v("written", s.written);
-  }
-};
-
-enum class LockType : std::uint8_t { shared = 1, exclusive = 2, none = 3 };
-enum class LockKind : std::uint8_t { record = 1, flock = 2 };  // fcntl(2), flock(2)
-
-// An advisory lock of a part of a file (first..last, both inclusive); `owner` is the client's
-// number for a process or open description. To the home. Type `none` frees. would_block: another
-// owner is in the way; then lock_wait tells when to try again.
-struct LockRequest {
-  Ino ino;
-  LockKind kind = LockKind::record;
-  LockType type = LockType::shared;
-  std::uint64_t owner = 0;
-  std::uint32_t pid = 0;
-  std::uint64_t first = 0;
-  std::uint64_t last = 0;
-  template <class Self, class Visit>
-  static void fields(Self& s, Visit& v) {
-    v("ino", s.ino);
-    v("kind", s.kind);
-    v("type", s.type);
-    v("owner", s.owner);
-    v("pid", s.pid);
-    v("first", s.first);
-    v("last", s.last);
-  }
-};
-
-struct LockReply {
-  std::uint64_t data_version = 0;  // of the file: what is cached of another one is old
-  template <class Self, class Visit>
-  static void fields(Self& s, Visit& v) {
-    v("data_version", s.data_version);
-  }
-};
-
-struct LockWaitRequest {  // answered when it may be worth to ask again, at least every half second
-  LockRequest lock;
-  template <class Self, class Visit>
-  static void fields(Self& s, Visit& v) {
-    v("lock", s.lock);
-  }
-};
-
-struct TestLockRequest {  // F_GETLK
-  LockRequest lock;
-  template <class Self, class Visit>
-  static void fields(Self& s, Visit& v) {
-    v("lock", s.lock);
-  }
-};
-
-struct TestLockReply {  // of the first lock in the way; type none: nothing is
-  LockType type = LockType::none;
-  std::uint32_t pid = 0;  // 0: a process of another mount
-  std::uint64_t first = 0;
-  std::uint64_t last = 0;
-  template <class Self, class Visit>
-  static void fields(Self& s, Visit& v) {
-    v("type", s.type);
-    v("pid", s.pid);
-    v("first", s.first);
-    v("last", s.last);
   }
 };
 

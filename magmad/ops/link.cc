@@ -50,9 +50,9 @@ void add_link(Shard& shard, Ino ino, store::InodeRow& row, WallTime when) {
 void link(Shard& shard, RequestPtr request, wire::LinkRequest message) {
   if (auto error = name_error(message.name)) return shard.refuse(std::move(request), *error);
   ring::Slot home = request->head.slot;
+  auto dir = directory_for_new(shard, request, message.dir, message.name);
+  if (!dir) return;
   if (ring::home_of(message.ino) == home) {
-    auto dir = directory_for_new(shard, request, message.dir, message.name);
-    if (!dir) return;
     auto row = shard.inode(message.ino);
     if (auto error = link_error(shard, message.ino, row))
       return shard.refuse(std::move(request), *error);
@@ -63,8 +63,6 @@ void link(Shard& shard, RequestPtr request, wire::LinkRequest message) {
     touch_directory(shard, message.dir, dir->row, when);
     return shard.answer(std::move(request), entry_reply(shard, message.ino, *row));
   }
-  auto dir = directory_for_new(shard, request, message.dir, message.name);
-  if (!dir) return;
   OpId op = shard.operations().begin(home, OperationKind::link, std::move(request));
   shard.operations().hold(op, message.dir, message.name);
   AddLink part{message.ino, 0, shard.time()};

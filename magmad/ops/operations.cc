@@ -124,8 +124,8 @@ void Operations::hold_links_until_applied(OpId op) {
   MAGMA_CHECK(found != committed_.end());
   std::vector<Ino> inodes;
   for (const PartSpec& part : found->second.parts)
-    if (part.kind == PartKind::link_count)
-      if (auto body = wire::decode<LinkCount>(part.body)) inodes.push_back(body->ino);
+    if (part.kind == PartKind::drop_link)
+      if (auto body = wire::decode<DropLink>(part.body)) inodes.push_back(body->ino);
   for (Ino ino : inodes)
     if (!shard_.is_locked(ino, kLinksLockName)) hold_until_applied(op, ino, kLinksLockName);
 }

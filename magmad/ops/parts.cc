@@ -180,8 +180,8 @@ void drop_tree(Shard& shard, ring::Slot slot, Ino dir) {
       parts.push_back({home, PartKind::drop_tree, false, 0,
                        wire::encode(RemoveDirectory{entry.row.ino})});
     } else if (home != slot) {
-      parts.push_back({home, PartKind::link_count, false, 0,
-                       wire::encode(LinkCount{entry.row.ino, -1, shard.time()})});
+      parts.push_back({home, PartKind::drop_link, false, 0,
+                       wire::encode(DropLink{entry.row.ino, shard.time()})});
     } else if (auto row = shard.inode(entry.row.ino)) {
       drop_link(shard, entry.row.ino, std::move(*row), shard.time());
     }
@@ -257,16 +257,8 @@ void apply_cut_chunk(Shard& shard, PartPlace place, const CutChunk& body) {
   shard.put(id.row(store::Table::chunk), *row);
 }
 
-void apply_link_count(Shard& shard, const LinkCount& body) {
-  auto row = shard.inode(body.ino);
-  if (!row) return;
-  if (body.delta < 0) {
-    drop_link(shard, body.ino, *row, body.when, true);
-  } else {
-    ++row->nlink;
-    row->ctime = std::max(row->ctime, body.when);
-    shard.put_inode(body.ino, *row);
-  }
+void apply_drop_link(Shard& shard, const DropLink& body) {
+  if (auto row = shard.inode(body.ino)) drop_link(shard, body.ino, *row, body.when, true);
 }
 
 // Decodes a record; a malformed one poisons the batch: what is stored must be readable.
@@ -312,7 +304,7 @@ void prepare_part(Shard& shard, PartPlace place, PartKind kind, Bytes raw, Done 
       return;
     case PartKind::rename_lock:
       return prepare_rename_lock(shard, place, std::move(done));
-    case PartKind::link_count:
+    case PartKind::drop_link:
     case PartKind::drop_authority:
     case PartKind::cut_chunk:
     case PartKind::drop_chunk:
@@ -353,7 +345,7 @@ void abort_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record) {
       return;
     case PartKind::rename_lock:
       return shard.unlock(Ino(0), kRenameLockName, place.op);
-    case PartKind::link_count:
+    case PartKind::drop_link:
     case PartKind::drop_authority:
     case PartKind::cut_chunk:
     case PartKind::drop_chunk:
@@ -399,8 +391,8 @@ void apply_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record, b
       return;
     case PartKind::rename_lock:
       return shard.unlock(Ino(0), kRenameLockName, place.op);
-    case PartKind::link_count:
-      if (auto body = record_as<LinkCount>(shard, record)) apply_link_count(shard, *body);
+    case PartKind::drop_link:
+      if (auto body = record_as<DropLink>(shard, record)) apply_drop_link(shard, *body);
       return;
     case PartKind::drop_authority:
       if (auto body = record_as<DropAuthority>(shard, record))
@@ -459,7 +451,7 @@ bool is_answer_record(PartKind kind) {
 
 bool must_remember(PartKind kind) {
   return kind == PartKind::make_directory || kind == PartKind::rename_source ||
-         kind == PartKind::link_count || kind == PartKind::set_parent ||
+         kind == PartKind::drop_link || kind == PartKind::set_parent ||
          kind == PartKind::add_link;
 }
 

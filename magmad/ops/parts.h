@@ -23,7 +23,7 @@ enum class PartKind : std::uint8_t {
   make_directory = 1,    // the object of a new directory
   remove_directory = 2,  // the object of a directory that goes
   rename_source = 3,     // the entry a rename takes away
-  link_count = 4,        // links of an inode, up or down
+  drop_link = 4,         // one link of an inode less
   take_content = 5,      // content of a file that outgrew its home
   drop_authority = 6,    // all content of a large file
   cut_chunk = 7,         // truncate
@@ -92,14 +92,12 @@ struct AddLink {
   }
 };
 
-struct LinkCount {
+struct DropLink {
   Ino ino;
-  std::int32_t delta = 0;
   WallTime when;
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("ino", s.ino);
-    v("delta", s.delta);
     v("when", s.when);
   }
 };

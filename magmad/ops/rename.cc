@@ -101,8 +101,8 @@ void enter_destination(Shard& shard, const wire::RenameRequest& message, store::
       if (auto row = shard.inode(target->ino))
         drop_link(shard, target->ino, std::move(*row), when, true);
     } else {
-      parts.push_back({ring::home_of(target->ino), PartKind::link_count, false, 0,
-                       wire::encode(LinkCount{target->ino, -1, when})});
+      parts.push_back({ring::home_of(target->ino), PartKind::drop_link, false, 0,
+                       wire::encode(DropLink{target->ino, when})});
     }
   }
   shard.put(Shard::entry_key(message.to_dir, message.to_name), source);

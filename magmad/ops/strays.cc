@@ -25,6 +25,26 @@ bool is_named(Shard& shard, const store::ContentId& id) {
   return !authority || has_chunk(authority->chunks, id.chunk);
 }
 
+}  // namespace
+
+Result<std::vector<store::ContentId>> stray_chunks(Shard& shard) {
+  std::vector<store::ContentId> found;
+  for (unsigned index = 0; index < ring::kSlotCount; ++index) {
+    ring::Slot slot(static_cast<std::uint16_t>(index));
+    auto visit = [&](const store::MetadataStore::ScanRow& row) {
+      found.push_back({slot, Ino(row.b), static_cast<std::uint32_t>(row.a & ring::kCounterMask)});
+      return true;
+    };
+    // Chunk 0 lies with the authority: one transaction.
+    store::RowKey from{store::Table::chunk, ring::with_counter(slot, 1), 0, {}};
+    store::RowKey to{store::Table::chunk, ring::with_counter(slot, ring::kCounterMask),
+                     ~std::uint64_t{0}, {}};
+    TRY(shard.metadata().scan(from, to, visit));
+  }
+  std::erase_if(found, [&](const store::ContentId& id) { return is_named(shard, id); });
+  return found;
+}
+
 Result<void> finish_truncates(Shard& shard) {
   std::vector<std::pair<Ino, store::AuthorityRow>> behind;
   auto visit = [&](const store::MetadataStore::ScanRow& row) {
@@ -43,27 +63,6 @@ Result<void> finish_truncates(Shard& shard) {
     truncate_content(shard, ino, authority, inode->size, inode->mtime);
   }
   return {};
-}
-
-}  // namespace
-
-Result<std::vector<store::ContentId>> stray_chunks(Shard& shard) {
-  std::vector<store::ContentId> found;
-  for (unsigned index = 0; index < ring::kSlotCount; ++index) {
-    ring::Slot slot(static_cast<std::uint16_t>(index));
-    auto visit = [&](const store::MetadataStore::ScanRow& row) {
-      found.push_back({slot, Ino(row.b), static_cast<std::uint32_t>(row.a & ring::kCounterMask)});
-      return true;
-    };
-    // Chunk 0 lies with the authority: one transaction.
-    store::RowKey from{store::Table::chunk, ring::with_counter(slot, 1), 0, {}};
-    store::RowKey to{store::Table::chunk, ring::with_counter(slot, ring::kCounterMask),
-                     ~std::uint64_t{0}, {}};
-    TRY(shard.metadata().scan(from, to, visit));
-  }
-  std::erase_if(found, [&](const store::ContentId& id) { return is_named(shard, id); });
-  TRY(finish_truncates(shard));
-  return found;
 }
 
 }  // namespace magma::ops

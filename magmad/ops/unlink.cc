@@ -25,8 +25,8 @@ void unlink(Shard& shard, RequestPtr request, wire::UnlinkRequest message) {
     if (shard.is_locked(entry->ino, kLinksLockName))
       return shard.park(std::move(request), entry->ino, kLinksLockName);
     OpId op = shard.operations().commit_now(home, OperationKind::unlink,
-                                  {{ring::home_of(entry->ino), PartKind::link_count, false, 0,
-                                    wire::encode(LinkCount{entry->ino, -1, when})}},
+                                  {{ring::home_of(entry->ino), PartKind::drop_link, false, 0,
+                                    wire::encode(DropLink{entry->ino, when})}},
                                   ApplyWhen::durable);
     shard.operations().hold_links_until_applied(op);
   } else if (auto row = shard.inode(entry->ino)) {

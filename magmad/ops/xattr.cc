@@ -10,9 +10,7 @@ namespace magma::ops {
 
 namespace {
 
-constexpr std::size_t kNameBytesMax = 255;           // XATTR_NAME_MAX
-constexpr std::size_t kValueBytesMax = 65536;        // XATTR_SIZE_MAX
-constexpr std::size_t kListBytesMax = 65536;         // XATTR_LIST_MAX: names with their zeros
+constexpr std::size_t kListBytesMax = 65536;  // XATTR_LIST_MAX: names with their zeros
 
 std::vector<std::string> names_of(Shard& shard, Ino ino) {
   std::vector<std::string> names;
@@ -21,7 +19,7 @@ std::vector<std::string> names_of(Shard& shard, Ino ino) {
     return true;
   };
   store::RowKey from{store::Table::xattr, ino.value, 0, {}};
-  store::RowKey to{store::Table::xattr, ino.value, 0, std::string(kNameBytesMax + 1, '\xff')};
+  store::RowKey to{store::Table::xattr, ino.value, 0, std::string(wire::kXattrNameBytesMax + 1, '\xff')};
   if (auto done = shard.metadata().scan(from, to, visit); !done) shard.poison(done.error());
   return names;
 }
@@ -62,12 +60,14 @@ void erase_xattr(Shard& shard, Ino ino, store::InodeRow& row, const std::string&
   if (names_of(shard, ino).empty()) row.xattr_kinds = 0;
 }
 
-// An ACL: checked, and what it says of owner, group and others becomes the mode.
+// An ACL: checked, and what it says of owner, group and others becomes the mode. The row of the
+// inode is changed, not put.
 std::optional<Code> set_acl(Shard& shard, store::InodeRow& row,
                             const wire::SetxattrRequest& message) {
   const bool is_default = message.name == kAclDefaultName;
   if (S_ISLNK(row.mode)) return Code::unsupported;
-  if (is_default && !S_ISDIR(row.mode)) return message.value.empty() ? Code{} : Code::access;
+  if (is_default && !S_ISDIR(row.mode))
+    return message.value.empty() ? std::nullopt : std::optional(Code::access);
   auto acl = parse_acl(message.value);
   if (!acl) return acl.error().code;
   const bool is_removal = acl->entries.empty();
@@ -105,7 +105,7 @@ void drop_capability(Shard& shard, Ino ino, store::InodeRow& row) {
 void setxattr(Shard& shard, RequestPtr request, wire::SetxattrRequest message) {
   if (auto error = wire::xattr_name_error(message.name))
     return shard.refuse(std::move(request), *error);
-  if (message.value.size() > kValueBytesMax)
+  if (message.value.size() > wire::kXattrValueBytesMax)
     return shard.refuse(std::move(request), Code::too_long);
   if (shard.is_locked(message.ino)) return shard.park(std::move(request), message.ino);
   auto row = shard.inode(message.ino);
@@ -123,7 +123,7 @@ void setxattr(Shard& shard, RequestPtr request, wire::SetxattrRequest message) {
     if (list > kListBytesMax) return shard.refuse(std::move(request), Code::no_space);
   }
   if (message.name == kAclAccessName || message.name == kAclDefaultName) {
-    if (auto error = set_acl(shard, *row, message); error && *error != Code{})
+    if (auto error = set_acl(shard, *row, message); error)
       return shard.refuse(std::move(request), *error);
   } else {
     put_xattr(shard, message.ino, *row, message.name, message.value);

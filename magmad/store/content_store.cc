@@ -102,8 +102,7 @@ void ContentStoreImpl::file_changed(Content& c) {
 // Whether no row knows of this content. Its first rows then come in one commit with its hot rows or
 // after them, and a prefix of the commits survives a crash: no sum can be there without the hot
 // row, so that nothing need be synced before the first write. (open_file empties a file that is
-// there
-// nevertheless.)
+// there nevertheless.)
 Result<bool> ContentStoreImpl::is_new(Content& c) {
   if (!c.hot.empty() || c.dirty()) return false;
   TRY_VALUE(bool summed, has_sums(metadata_, c.id));

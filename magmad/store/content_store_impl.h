@@ -1,11 +1,9 @@
 // The state behind ContentStore, for its .cc files only: content_store.cc (writes, reads,
-// cuts),
-// content_sync.cc (syncs, ticks, commits), content_recovery.cc and content_sweep.cc (after a
-// crash).
+// cuts), content_sync.cc (syncs, ticks, commits), content_recovery.cc and content_sweep.cc (after
+// a crash).
 //
 // A Content is the state of one content file that something is known or going on about: open,
-// dirty,
-// hot, to be cut. One of which nothing is known has no Content.
+// dirty, hot, to be cut. One of which nothing is known has no Content.
 #pragma once
 
 #include <list>

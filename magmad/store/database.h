@@ -1,7 +1,6 @@
 // One SQLite database of a volcano: its schema, its one connection, its prepared statements. Used
-// by
-// MetadataStore (which adds transactions over several databases, syncs and checkpoints) and fsck,
-// on one thread.
+// by MetadataStore (which adds transactions over several databases, syncs and checkpoints) and
+// fsck, on one thread.
 //
 // Schema (doc/disk-format.md): a table for each value of Table. inode and inline_data are
 // (a INTEGER PRIMARY KEY, epoch, seq, image); the others (a, b, c, epoch, seq, image) WITHOUT ROWID

@@ -1,10 +1,9 @@
 // Checksums of content: the page_sums rows. A row holds the CRC32C of up to 256 pages of 4 KiB,
-// four
-// bytes each, big-endian: one MiB of a content file, which c names (4 bytes, big-endian). A page
-// without an entry is all zeros, so every page of every file has a known sum; entries of zero
+// four bytes each, big-endian: one MiB of a content file, which c names (4 bytes, big-endian). A
+// page without an entry is all zeros, so every page of every file has a known sum; entries of zero
 // pages at the end of a row, and rows of zero pages only, are not stored: equal content, equal
-// rows.
-// The last page of a file is summed as if zeros followed, so that extending a file changes nothing.
+// rows. The last page of a file is summed as if zeros followed, so that extending a file
+// changes nothing.
 #pragma once
 
 #include <cstdint>

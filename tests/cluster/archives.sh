@@ -2,7 +2,6 @@
 # A tree with something of everything goes to the mount and back by rsync -aHAX, tar, cp -a and mv:
 # no difference in names, types, modes, owners, times, links, holes, ACLs, attributes and bytes.
 source "$(dirname "$0")/lib.sh"
-[ -n "${MAGMA_LONG:-}" ] || skip_all "runs in make check-long"
 begin
 for tool in rsync tar setfattr getfattr setfacl getfacl; do
   command -v $tool >/dev/null || skip_all "needs $tool"

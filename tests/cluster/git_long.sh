@@ -3,7 +3,6 @@
 # the volcano is killed -9 amid the commits. Long: only with MAGMA_LONG=1 (tests/cluster/git.sh is the
 # short one). MAGMA_COMMITS=N makes it N commits.
 source "$(dirname "$0")/lib.sh"
-[ -n "${MAGMA_LONG:-}" ] || skip_all "runs in make check-long"
 begin
 [ -n "${MAGMA_LONG:-}${MAGMA_COMMITS:-}" ] || skip_all "only with MAGMA_LONG=1"
 command -v git >/dev/null || skip_all "needs git"

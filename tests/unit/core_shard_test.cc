@@ -137,6 +137,50 @@ TEST_CASE("content grows from row to file to chunks and can be cut everywhere") 
   CHECK(b.rows(store::Table::intent) == 0);
 }
 
+TEST_CASE("a chunk that a truncate dropped and that is written again is not dropped once more") {
+  ShardBench b;
+  Ino f = b.create(b.root(), "f")->ino;
+  const std::uint64_t second = store::kChunkBytes;
+  REQUIRE(b.write(f, 0, std::string(100'000, 'a')) == Code{});
+  for (char round : {'b', 'c', 'd'}) {
+    REQUIRE(b.write(f, second, std::string(5000, round)) == Code{});
+    REQUIRE(b.truncate(f, 100));
+    const char kept = static_cast<char>(round + 10);
+    REQUIRE(b.write(f, second + 7, std::string(3000, kept)) == Code{});
+    b.kill();  // the truncate's operation has not settled: its parts are applied again
+    b.attach();
+    CHECK(b.getattr(f)->size == second + 3007);
+    CHECK(b.read(f, second, 4000).value() == std::string(7, '\0') + std::string(3000, kept));
+    CHECK(b.read(f, 0, 200).value() == std::string(100, 'a') + std::string(100, '\0'));
+  }
+  b.rest();
+  CHECK(b.read(f, second + 7, 3000).value() == std::string(3000, 'n'));
+}
+
+TEST_CASE("the times of a file in chunks are set while it is open and after") {
+  ShardBench b;
+  Ino f = b.create(b.root(), "f")->ino;
+  REQUIRE(b.write(f, 0, std::string(100'000, 'a')) == Code{});
+  auto set = [&](std::int64_t ns) {
+    wire::SetattrRequest message;
+    message.ino = f;
+    message.fields_set = wire::kSetMtime;
+    message.mtime = WallTime{ns};
+    auto reply = b.ask(message, ring::home_of(f));
+    REQUIRE(reply);
+    CHECK(reply->attr.mtime.ns == ns);
+    CHECK(b.getattr(f)->mtime.ns == ns);
+  };
+  set(1'000'000'000);
+  REQUIRE(b.release(f));
+  b.rest();
+  CHECK(b.getattr(f)->mtime.ns == 1'000'000'000);  // not what the size authority knew
+  set(2'000'000'000);
+  b.kill();
+  b.attach();
+  CHECK(b.getattr(f)->mtime.ns == 2'000'000'000);
+}
+
 TEST_CASE("a file that spills to a key of its own home slot keeps its content") {
   ShardBench b;
   Ino f = b.create(b.root(), "f")->ino;

@@ -28,6 +28,20 @@ TEST_CASE("inode table: counts look-ups until the kernel forgets them all") {
   CHECK(table.knows(kRoot));
 }
 
+TEST_CASE("inode table: tells where a flare was that is seen at another place") {
+  InodeTable table(kRoot);
+  CHECK_FALSE(table.add(Ino(100), {.parent = kRoot, .name = "a"}));
+  CHECK_FALSE(table.add(Ino(100), {.parent = kRoot, .name = "a"}));
+  CHECK_FALSE(table.add(Ino(100), {.parent = kRoot, .name = {}}));
+  auto before = table.add(Ino(100), {.parent = Ino(7), .name = "a"});
+  REQUIRE(before);
+  CHECK(before->parent == kRoot);
+  CHECK(before->name == "a");
+  table.rename(Ino(7), "a", Ino(7), "b", false);
+  CHECK_FALSE(table.add(Ino(100), {.parent = Ino(7), .name = "b"}));
+  CHECK(table.add(Ino(100), {.parent = Ino(7), .name = "c"})->name == "b");
+}
+
 TEST_CASE("inode table: forgetting more than was counted forgets once") {
   InodeTable table(kRoot);
   table.add(Ino(100), {.parent = kRoot, .name = "a"});

@@ -329,6 +329,32 @@ TEST_CASE("content: a removed file goes after its row is synced, the row after i
   CHECK(rows(Table::removal) == 0);
 }
 
+TEST_CASE("content: files that no row knows of are swept after a crash, and nothing else") {
+  Rig rig;
+  auto known = content_id(3, 16), lost = content_id(3, 17), written = content_id(6, 18);
+  REQUIRE(rig.write(known, 0, Bytes(10'000, 'x')));
+  REQUIRE(rig.commit());
+  REQUIRE(rig.write(lost, 0, Bytes(10'000, 'y')));  // no commit: the kill takes its rows
+  const std::string foreign = std::string(kFlaresDirectory) + "/00/00/notes.txt";
+  for (const char* folder : {"/00", "/00/00"})
+    REQUIRE(rig.disk.make_directory(std::string(kFlaresDirectory) + folder));
+  REQUIRE(rig.disk.open(foreign, sys::Disk::Open::create));
+  REQUIRE(rig.disk.open(kUnsweptMark, sys::Disk::Open::create));
+  rig.kill();
+  CHECK(rig.disk.exists(content_path(lost)).value());
+  rig.content->sweep();
+  REQUIRE(rig.write(written, 0, Bytes(5000, 'z')));  // while it goes on, and not yet committed
+  for (int i = 0; i < 10 && rig.disk.exists(kUnsweptMark).value(); ++i) rig.tick();
+  CHECK_FALSE(rig.disk.exists(kUnsweptMark).value());
+  CHECK_FALSE(rig.disk.exists(content_path(lost)).value());
+  CHECK(rig.disk.exists(foreign).value());
+  CHECK(*rig.read(known, 0, 10'000) == Bytes(10'000, 'x'));
+  CHECK(*rig.read(written, 0, 5000) == Bytes(5000, 'z'));
+  REQUIRE(rig.commit());
+  rig.kill();
+  CHECK(*rig.read(written, 0, 5000) == Bytes(5000, 'z'));
+}
+
 TEST_CASE("content: a cut or removal whose row outlived the power cut is finished at the start") {
   unsigned came_back = 0, stayed_long = 0;
   for (std::uint64_t seed = 1; seed <= 40; ++seed) {
