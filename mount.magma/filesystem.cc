@@ -143,9 +143,11 @@ fuse_entry_param Filesystem::remember(Ino parent, std::string_view name, const w
                                       .name = name,
                                       .is_directory = is_directory,
                                       .key = is_directory ? attr.placement.key : std::nullopt});
-  // Another mount has moved it. The kernel would believe in the old name until its time is over,
-  // and take a rename of the one to the other for done.
-  if (before && !is_directory && attr.nlink == 1) forget_name(before->parent, before->name);
+  // Another mount has moved it.
+  if (before && !is_directory && attr.nlink == 1) {
+    inodes.renew(attr.ino);
+    forget_name(before->parent, before->name);
+  }
   learn_attr(attr, timeout);
   return entry_of(attr, timeout);
 }
@@ -158,6 +160,7 @@ void Filesystem::forget(Ino ino, std::uint64_t count) {
 
 void Filesystem::note_removed(Ino dir, std::string_view name) {
   const Ino ino = inodes.child_of(dir, name);
+  inodes.remove(dir, name);
   const wire::Attr* attr = seen.last(ino);
   if (ino == Ino() || attr == nullptr) return;
   if (!S_ISDIR(attr->mode) && attr->nlink > 1) return;
@@ -181,9 +184,15 @@ wire::Attr* Filesystem::removed_directory(Ino ino) {
 void Filesystem::invalidate(Ino ino, UniqueFunction<void()> done) {
   if (notifier == nullptr || channel == nullptr) return done();
   fuse_session* session = channel->session();
-  notifier->run([session, node = node_of(ino)] {
+  std::vector<fuse_ino_t> nodes{node_of(ino)};
+  if (inodes.alias_of(ino) != 0) {
+    nodes.clear();
+    for (std::uint64_t alias = 0; alias <= InodeTable::kAliasMax; ++alias)
+      nodes.push_back(ino.value | alias << kAliasShift);
+  }
+  notifier->run([session, nodes = std::move(nodes)] {
     // ENOENT: the kernel does not have it. Anything else ends with the mount.
-    fuse_lowlevel_notify_inval_inode(session, node, 0, 0);
+    for (fuse_ino_t node : nodes) fuse_lowlevel_notify_inval_inode(session, node, 0, 0);
   }, std::move(done));
 }
 

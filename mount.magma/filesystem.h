@@ -127,8 +127,17 @@ struct Filesystem {
   // The reply, if it was not answered so; nullopt else.
   std::optional<Reply> take_root_wait(const SharedReply& waiting);
 
-  Ino ino_of(fuse_ino_t node) const { return node == FUSE_ROOT_ID ? inodes.root() : Ino(node); }
-  fuse_ino_t node_of(Ino ino) const { return ino == inodes.root() ? FUSE_ROOT_ID : ino.value; }
+  // The kernel's number for a flare is its inode number, with the alias (InodeTable::renew) in bits
+  // which no inode number has: a slot counts its inodes from 16 on.
+  static constexpr unsigned kAliasShift = 46;
+  static constexpr std::uint64_t kAliasMask = std::uint64_t{InodeTable::kAliasMax} << kAliasShift;
+  Ino ino_of(fuse_ino_t node) const {
+    return node == FUSE_ROOT_ID ? inodes.root() : Ino(node & ~kAliasMask);
+  }
+  fuse_ino_t node_of(Ino ino) const {
+    if (ino == inodes.root()) return FUSE_ROOT_ID;
+    return ino.value | std::uint64_t{inodes.alias_of(ino)} << kAliasShift;
+  }
 
   // Makes a call for `request` (`start` returns its CallId) so that an interrupt ends it.
   template <class Start>

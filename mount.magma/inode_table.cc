@@ -13,8 +13,9 @@ namespace {
 
 constexpr std::size_t kBucketsMin = 1024;  // a power of two, as all sizes of the chains
 constexpr std::size_t kMallocHeader = 16;  // rounding and bookkeeping of a block, about
-// Versions rise by one a change: 62 bits never come round.
-constexpr std::uint64_t kVersionMask = (std::uint64_t{1} << 62) - 1;
+// Versions rise by one a change: 58 bits never come round.
+constexpr unsigned kVersionBits = 58;
+constexpr std::uint64_t kVersionMask = (std::uint64_t{1} << kVersionBits) - 1;
 
 }  // namespace
 
@@ -54,7 +55,8 @@ struct InodeTable::Record {
   Ino ino;
   Ino parent;
   std::uint64_t nlookup;
-  std::uint64_t version : 62;
+  std::uint64_t version : kVersionBits;
+  std::uint64_t alias : 4;
   std::uint64_t is_directory : 1;
   std::uint64_t has_version : 1;
   Label* label;
@@ -176,6 +178,7 @@ std::optional<Place> InodeTable::add(Ino ino, const Seen& seen) {
                             .parent = seen.parent,
                             .nlookup = 1,
                             .version = 0,
+                            .alias = 0,
                             .is_directory = seen.is_directory ? 1u : 0u,
                             .has_version = 0,
                             .label = nullptr,
@@ -205,6 +208,7 @@ void InodeTable::erase(Ino ino) {
   while ((*at)->ino != ino) at = &(*at)->next_ino;
   Record* record = *at;
   *at = record->next_ino;
+  if (record->alias != 0) --renewed_;
   unlink_name(*record);
   label_bytes_ -= record->label->size();
   ::operator delete(record->label);
@@ -219,6 +223,24 @@ void InodeTable::rename(Ino from_dir, std::string_view from_name, Ino to_dir,
   if (source != nullptr && source->ino != root_) place(*source, to_dir, to_name, std::nullopt);
   if (exchange && target != nullptr && target->ino != root_)
     place(*target, from_dir, from_name, std::nullopt);
+}
+
+void InodeTable::remove(Ino dir, std::string_view name) {
+  Record* record = find(dir, name);
+  if (record != nullptr && record->ino != root_) place(*record, dir, {}, std::nullopt);
+}
+
+void InodeTable::renew(Ino ino) {
+  Record* record = find(ino);
+  if (record == nullptr || ino == root_) return;
+  if (record->alias == 0) ++renewed_;
+  record->alias = (record->alias % kAliasMax + 1) & kAliasMax;
+}
+
+unsigned InodeTable::alias_of(Ino ino) const {
+  if (renewed_ == 0) return 0;
+  const Record* record = find(ino);
+  return record == nullptr ? 0 : static_cast<unsigned>(record->alias);
 }
 
 bool InodeTable::is_directory(Ino ino) const {
@@ -290,7 +312,7 @@ ring::Key InodeTable::key_of_new(Ino dir, std::string_view name) const {
 
 bool InodeTable::opened(Ino ino, std::uint64_t version) {
   Record* record = find(ino);
-  if (record == nullptr) return false;
+  if (record == nullptr || record->alias != 0) return false;
   const bool unchanged = record->has_version != 0 && record->version == (version & kVersionMask);
   record->has_version = 1;
   record->version = version & kVersionMask;

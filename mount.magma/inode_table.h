@@ -60,6 +60,17 @@ class InodeTable final : public client::KeySource {
   void rename(Ino from_dir, std::string_view from_name, Ino to_dir, std::string_view to_name,
               bool exchange);
 
+  // The name is gone; what it led to may live on (open, or under another name).
+  void remove(Ino dir, std::string_view name);
+
+  // An inode that another mount has moved: from now on the kernel is told of it under another
+  // number, as of another file. Else it would take a rename of the stale name to the new one, which
+  // it looks up, for one of a file to itself, and say that it is done (vfs_rename). The two agree
+  // as those of two mounts do. 0 to kAliasMax; 0 is the inode number itself.
+  static constexpr unsigned kAliasMax = 15;
+  void renew(Ino ino);
+  unsigned alias_of(Ino ino) const;
+
   // What was last seen under a name; no inode (0) if nothing was.
   Ino child_of(Ino dir, std::string_view name) const;
   bool knows(Ino ino) const { return find(ino) != nullptr; }
@@ -76,7 +87,8 @@ class InodeTable final : public client::KeySource {
   // The key for a new flare `name` in `dir`.
   ring::Key key_of_new(Ino dir, std::string_view name) const;
 
-  // An open saw content of `version`. True if the kernel's cached pages are of that version.
+  // An open saw content of `version`. True if the kernel's cached pages are of that version; never
+  // of a renewed inode: they may be the other one's.
   bool opened(Ino ino, std::uint64_t version);
   // A change of this mount's own made content `version`: the kernel's pages have it too, if it is
   // the next after the one they were of (nobody else wrote between).
@@ -103,6 +115,7 @@ class InodeTable final : public client::KeySource {
   std::vector<Record*> by_name_;
   std::size_t size_ = 0;
   std::size_t label_bytes_ = 0;
+  std::size_t renewed_ = 0;  // records with an alias
 };
 
 }  // namespace magma::mount

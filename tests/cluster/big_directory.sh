@@ -1,9 +1,9 @@
 #!/bin/bash
-# One directory with 20,000 entries (a million with MAGMA_LONG=1): made, counted, looked through,
+# One directory with 10,000 entries (a million with MAGMA_LONG=1): made, counted, looked through,
 # read while it is being emptied, removed; neither program takes more than 200 MiB.
 source "$(dirname "$0")/lib.sh"
 begin
-entries=20000 most_memory=$((200 * 1024))
+entries=10000 most_memory=$((200 * 1024))
 [ -z "${MAGMA_LONG:-}" ] || entries=1000000
 
 # The peak of a process's memory in KiB.

@@ -203,6 +203,7 @@ clean_up() {
 # begin: the checks and names every test needs, and the trap.
 begin() {
   local build=${MAGMA_BUILD_DIR:-$MAGMA_SOURCE/build/check} program
+  build=$(cd "$build" 2>/dev/null && pwd -P)  # a test may change its directory
   MAGMAD=${MAGMAD:-$build/magmad/magmad}
   MOUNT_MAGMA=${MOUNT_MAGMA:-$build/mount.magma/mount.magma}
   MAGMA=${MAGMA:-$build/magma_tools/magma}

@@ -310,5 +310,68 @@ TEST_CASE("two mounts: of both that want a name with O_EXCL one gets it") {
   CHECK(winners == std::vector<int>(kNames, 1));
 }
 
+TEST_CASE("two mounts: of both that claim a file by renaming it one gets it") {
+  const Scratch dir("mounts");
+  for (const char* name : {"new", "cur"}) make_dir(dir / name);
+  REQUIRE(seen([&] { return exists(dir.other("cur")); }));
+  auto move = [](const std::string& from, const std::string& to) {
+    return did(::rename(from.c_str(), to.c_str()));
+  };
+  // The other side has just seen the old name, and may have it open.
+  for (const bool is_open : {false, true}) {
+    CAPTURE(is_open);
+    make_file(dir / "new/one", "content");
+    REQUIRE(seen([&] { return content(dir.other("new/one")) == "content"; }));
+    const Fd held(is_open ? ::open(dir.other("new/one").c_str(), O_RDWR | O_CLOEXEC) : -1);
+    CHECK(move(dir / "new/one", dir / "cur/one") == "ok");
+    CHECK(move(dir.other("new/one"), dir.other("cur/one")) == "ENOENT");
+    CHECK(info(dir.other("cur/one")).st_ino == info(dir / "cur/one").st_ino);
+    CHECK(content(dir.other("cur/one")) == "content");
+    if (is_open) {
+      CHECK(read_at(held, 0, 100) == "content");
+      CHECK(info(held).st_ino == info(dir / "cur/one").st_ino);
+      REQUIRE(write_at(held, 0, "CON"));
+      CHECK(seen([&] { return content(dir / "cur/one") == "CONtent"; }));
+      CHECK(seen([&] { return content(dir.other("cur/one")) == "CONtent"; }));
+    }
+    CHECK(move(dir.other("cur/one"), dir.other("new/two")) == "ok");
+    CHECK(move(dir / "cur/one", dir / "new/two") == "ENOENT");
+    CHECK(did(::unlink((dir / "new/two").c_str())) == "ok");
+  }
+  // Two names of one file: a rename of the one to the other does nothing, as ever.
+  make_file(dir / "new/a", "a");
+  REQUIRE(did(::link((dir / "new/a").c_str(), (dir / "cur/a").c_str())) == "ok");
+  REQUIRE(seen([&] { return links_of(dir.other("cur/a")) == 2; }));
+  CHECK(move(dir.other("new/a"), dir.other("cur/a")) == "ok");
+  CHECK(exists(dir / "new/a"));
+  // Many, all at once.
+  constexpr int kNames = 60;
+  for (int i = 0; i < kNames; ++i) make_file(dir / ("new/" + std::to_string(i)), "x");
+  REQUIRE(seen([&] { return list(dir.other("new")).size() == kNames + 1; }));
+  std::vector<std::unique_ptr<Helper>> helpers;
+  for (int who = 0; who < 4; ++who) {
+    helpers.push_back(std::make_unique<Helper>([&, who](Channel& channel) {
+      channel.hear();
+      std::string mine;
+      for (int i = 0; i < kNames; ++i) {
+        auto path = [&](const char* folder) {
+          const auto name = std::string(folder) + std::to_string(i);
+          return who % 2 == 0 ? dir / name : dir.other(name);
+        };
+        mine += move(path("new/"), path("cur/")) == "ok" ? '1' : '0';
+      }
+      channel.say(mine);
+    }));
+  }
+  for (auto& helper : helpers) helper->say("go");
+  std::vector<int> winners(kNames, 0);
+  for (auto& helper : helpers) {
+    const auto mine = helper->hear(60'000);
+    REQUIRE(mine.size() == kNames);
+    for (std::size_t i = 0; i < kNames; ++i) winners[i] += mine[i] == '1' ? 1 : 0;
+  }
+  CHECK(winners == std::vector<int>(kNames, 1));
+}
+
 }  // namespace
 }  // namespace magma::posix

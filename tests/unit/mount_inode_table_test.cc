@@ -42,6 +42,37 @@ TEST_CASE("inode table: tells where a flare was that is seen at another place") 
   CHECK(table.add(Ino(100), {.parent = Ino(7), .name = "c"})->name == "b");
 }
 
+TEST_CASE("inode table: a renewed inode has an alias and keeps no pages") {
+  InodeTable table(kRoot);
+  table.add(Ino(100), {.parent = kRoot, .name = "a"});
+  table.add(Ino(101), {.parent = kRoot, .name = "b"});
+  CHECK_FALSE(table.opened(Ino(100), 5));
+  CHECK(table.opened(Ino(100), 5));
+  CHECK(table.alias_of(Ino(100)) == 0);
+  for (unsigned round = 0; round < 3 * InodeTable::kAliasMax; ++round) {
+    table.renew(Ino(100));
+    CHECK(table.alias_of(Ino(100)) == round % InodeTable::kAliasMax + 1);
+  }
+  CHECK_FALSE(table.opened(Ino(100), 5));
+  CHECK_FALSE(table.opened(Ino(100), 5));
+  CHECK(table.alias_of(Ino(101)) == 0);
+  table.renew(kRoot);
+  CHECK(table.alias_of(kRoot) == 0);
+  table.forget(Ino(100), 1);
+  table.add(Ino(100), {.parent = kRoot, .name = "a"});
+  CHECK(table.alias_of(Ino(100)) == 0);
+}
+
+TEST_CASE("inode table: a removed name leads nowhere, and its flare comes from nowhere") {
+  InodeTable table(kRoot);
+  table.add(Ino(100), {.parent = kRoot, .name = "a"});
+  table.remove(kRoot, "a");
+  table.remove(kRoot, "never");
+  CHECK(table.child_of(kRoot, "a") == Ino());
+  CHECK(table.knows(Ino(100)));
+  CHECK_FALSE(table.add(Ino(100), {.parent = kRoot, .name = "b"}));
+}
+
 TEST_CASE("inode table: forgetting more than was counted forgets once") {
   InodeTable table(kRoot);
   table.add(Ino(100), {.parent = kRoot, .name = "a"});
