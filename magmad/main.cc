@@ -119,6 +119,9 @@ Result<Opened> open_directory(const MagmadOptions& options, sys::Random& random,
                               sys::Clock& clock) {
   Opened opened;
   auto disk = sys_real::PosixDisk::open_directory(options.directory, options.bootstrap);
+  if (!disk && disk.error().code == Code::not_found && options.bootstrap)
+    return fail(Code::not_found, "cannot make " + options.directory + ": the directory it is to be "
+                                 "in does not exist");
   if (!disk && disk.error().code == Code::not_found)
     return fail(Code::not_found, options.directory + " does not exist: make it, or start a new "
                                                      "network with -b");
@@ -289,9 +292,9 @@ int run(const MagmadOptions& options) {
     std::fprintf(stderr, "magmad: %s\n", why.c_str());
     return kExitSetUp;
   };
+  std::optional<sys_real::PidFile> pid_file;  // goes after the directory's lock
   Daemon daemon(options);
   if (auto started = daemon.start(); !started) return give_up(started.error());
-  std::optional<sys_real::PidFile> pid_file;
   if (!options.pid_file.empty()) {
     auto written = sys_real::PidFile::write(options.pid_file);
     if (!written) return give_up(written.error());

@@ -12,6 +12,8 @@ made() { timeout 20 "$MAGMAD" --config "$config" -d "$storage" "$@"; }
 expect_failure "--make-only needs -b" 1 "requires --bootstrap" made --make-only
 expect_failure "-b --make-only makes the storage and ends" 0 "made the lava network" \
   made -b --make-only --key-file "$key"
+expect_failure "-b in a directory that is missing" 64 "the directory it is to be in" \
+  timeout 20 "$MAGMAD" --config "$config" -d "$work/none/storage" -b --key-file "$key"
 same "nick and full name are those of the file" \
   "$(grep -cE '"(nick|fqdn)": "wallace(.example.org)?"' "$storage/volcano.json")" 2
 same "it ended cleanly" "$(ls "$storage/clean")" "$storage/clean"

@@ -59,7 +59,7 @@ same "systemd-analyze verify has nothing to say" \
 echo "# $(systemd-analyze --no-pager security $unit | tail -n 1)"
 
 # Before there is anything: an error in words, and no restart.
-mkdir -p /etc/magma
+mkdir -p /etc/magma /var/lib/magma
 echo 'ip = 127.0.0.1' >/etc/magma/empty.conf
 expect "a volcano that was not made does not start" sh -c '! systemctl start magmad@empty'
 same "and is not tried again" "$(property magmad@empty NRestarts) $(property magmad@empty ExecMainStatus)" "0 64"
@@ -91,8 +91,6 @@ same "and no warning" "$(journal $unit | grep -E '^[0-4] ')" ""
 
 # --- fstab ----------------------------------------------------------------------------------------
 mkdir -p $mnt
-helper=$(command -v mount.magma)
-[ -e /sbin/mount.magma ] || ln -s "$helper" /sbin/mount.magma
 options=_netdev,nofail,key-file=/etc/magma/client.key
 echo "localhost:/ $mnt magma $options 0 0" >/etc/fstab
 systemctl daemon-reload
