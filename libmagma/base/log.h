@@ -47,8 +47,8 @@ struct Text {
 
 // How an argument of a log call is passed on: texts to be quoted, numbers as they are.
 template <class T>
-using Passed = std::conditional_t<std::convertible_to<T, std::string_view>, Text,
-                                  std::remove_cvref_t<T>>;
+using Passed =
+    std::conditional_t<std::convertible_to<T, std::string_view>, Text, std::remove_cvref_t<T>>;
 
 // Not constexpr on purpose: calling it while a format is checked is the compiler's error message.
 inline void a_log_call_has_the_form_event_key_value_and_no_quotes() {}
