@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <ctime>
@@ -118,6 +119,9 @@ Result<Opened> open_directory(const MagmadOptions& options, sys::Random& random,
                               sys::Clock& clock) {
   Opened opened;
   auto disk = sys_real::PosixDisk::open_directory(options.directory, options.bootstrap);
+  if (!disk && disk.error().code == Code::not_found && options.bootstrap)
+    return fail(Code::not_found, "cannot make " + options.directory + ": the directory it is to be "
+                                 "in does not exist");
   if (!disk && disk.error().code == Code::not_found)
     return fail(Code::not_found, options.directory + " does not exist: make it, or start a new "
                                                      "network with -b");
@@ -149,7 +153,7 @@ void raise_file_limit() {
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   limit.rlim_cur = limit.rlim_max;
   if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
-    log_warning("open_files_limit not_raised limit={}", limit.rlim_cur);
+    log_warning("open_files_limit_not_raised limit={}", limit.rlim_cur);
 }
 
 // The volcano driven by a real loop, until a signal or a failed storage ends it.
@@ -161,7 +165,10 @@ class Daemon {
     TRY_VALUE(Opened opened, open_directory(options_, random_, clock_));
     lock_ = std::move(opened.lock);
     disk_ = std::move(opened.disk);
-    TRY_VALUE(socket_, sys_real::UdpSocket::bind(options_.address));
+    // The storage can be made before the address exists, or beside a volcano that has it.
+    TRY_VALUE(socket_, sys_real::UdpSocket::bind(
+                           options_.make_only ? sys::Address::v4(127, 0, 0, 1, 0)
+                                              : options_.address));
     pool_.emplace(loop_, kStoreThreads);
     VolcanoConfig config;
     config.nick = opened.papers.nick;
@@ -176,25 +183,43 @@ class Daemon {
     return wire_up();
   }
 
-  std::string ready_line() const {
-    return fmt::format("ready nick={} address={} directory={} filesystem={}",
-                       volcano_->config().nick, volcano_->config().address.text(),
-                       options_.directory, crypto::uuid_text(volcano_->config().filesystem));
+  void log_ready() const {
+    log_info("ready nick={} address={} directory={} filesystem={}", volcano_->config().nick,
+             volcano_->config().address.text(), options_.directory,
+             crypto::uuid_text(volcano_->config().filesystem));
   }
 
+  void notify_ready() const {
+    const VolcanoConfig& config = volcano_->config();
+    sys_real::notify(fmt::format("READY=1\nSTATUS={} serves at {}", config.nick,
+                                 config.address.text()));
+  }
+
+  void print_made() const {
+    std::printf("made the lava network %s in %s; serve it with: magmad -d %s\n",
+                crypto::uuid_text(volcano_->config().filesystem).c_str(),
+                options_.directory.c_str(), options_.directory.c_str());
+  }
+
+  // Serves until a signal or a failed storage ends it.
   int run() {
     loop_.run();
-    sys_real::notify("STOPPING=1");
+    const int code = end();
+    if (code == 0) log_info("stopped nick={}", volcano_->config().nick);
+    return code;
+  }
+
+  int end() {
+    sys_real::notify("STOPPING=1\nSTATUS=stopping: everything is being synced");
     if (volcano_->failed()) {
-      log_error("storage_failed directory={} action=\"check the disk, then start again\"",
-                options_.directory);
+      log_error("storage_failed directory={} action={}", options_.directory,
+                "check the disk, then start again");
       return kExitStorage;
     }
     if (auto stopped = volcano_->stop(); !stopped) {
-      log_error("stop_failed error=\"{}\"", describe(stopped.error()));
+      log_error("stop_failed error={}", describe(stopped.error()));
       return kExitStorage;
     }
-    log_info("stopped nick={}", volcano_->config().nick);
     return 0;
   }
 
@@ -215,12 +240,23 @@ class Daemon {
       volcano_->flush();
       if (volcano_->failed()) loop_.stop();
     });
-    loop_.set_deadline([this] { return volcano_->deadline(); }, [this] { volcano_->on_timer(); });
+    loop_.set_deadline([this] { return std::min(volcano_->deadline(), next_watchdog_); },
+                       [this] {
+                         volcano_->on_timer();
+                         tell_watchdog();
+                       });
     loop_.set_spin(kSpin, [this] { return clock_.now() - last_datagram_ < kSpinAfter; });
     loop_.on_signal(SIGTERM, [this] { loop_.stop(); });
     loop_.on_signal(SIGINT, [this] { loop_.stop(); });
-    loop_.on_signal(SIGHUP, [] { log_info("sighup nothing_to_reload"); });
+    loop_.on_signal(SIGHUP, [] { log_info("sighup action=none"); });
     return {};
+  }
+
+  // From the loop, so that a loop that hangs is noticed.
+  void tell_watchdog() {
+    if (!watchdog_ || clock_.now() < next_watchdog_) return;
+    sys_real::notify("WATCHDOG=1");
+    next_watchdog_ = clock_.now() + *watchdog_;
   }
 
   const MagmadOptions& options_;
@@ -235,6 +271,8 @@ class Daemon {
   sys_real::UdpSocket::OnDatagram on_datagram_;
   sys_real::Loop::Watch watch_;
   Instant last_datagram_{};
+  const std::optional<Duration> watchdog_ = sys_real::watchdog_interval();
+  Instant next_watchdog_ = watchdog_ ? Instant{} : Instant::never();
 };
 
 int run(const MagmadOptions& options) {
@@ -254,18 +292,23 @@ int run(const MagmadOptions& options) {
     std::fprintf(stderr, "magmad: %s\n", why.c_str());
     return kExitSetUp;
   };
+  std::optional<sys_real::PidFile> pid_file;  // goes after the directory's lock
   Daemon daemon(options);
   if (auto started = daemon.start(); !started) return give_up(started.error());
-  std::optional<sys_real::PidFile> pid_file;
   if (!options.pid_file.empty()) {
     auto written = sys_real::PidFile::write(options.pid_file);
     if (!written) return give_up(written.error());
     pid_file.emplace(std::move(*written));
   }
-  log_info("{}", daemon.ready_line());
+  if (options.make_only) {
+    const int code = daemon.end();
+    if (code == 0) daemon.print_made();
+    return code;
+  }
+  daemon.log_ready();
   if (background.is_child())
     if (auto told = background.ready(options.log_file); !told) return give_up(told.error());
-  sys_real::notify("READY=1\nSTATUS=serving");
+  daemon.notify_ready();
   return daemon.run();
 }
 
@@ -284,7 +327,8 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (!parsed->options.passphrase.empty())
-    magma::log_warning("key_on_command_line hint=\"others may have seen it: use --key-file\"");
+    magma::log_warning("key_on_command_line hint={}",
+                       "others may have seen it: use --key-file");
   umask(077);
   prctl(PR_SET_DUMPABLE, 0);  // keys must not end up in core files
   magma::set_logs(parsed->options);

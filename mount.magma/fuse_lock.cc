@@ -167,7 +167,7 @@ void op_flush(fuse_req_t request, fuse_ino_t node, fuse_file_info* file) {
 void let_go(Filesystem& fs, Ino ino, wire::LockKind kind, std::uint64_t owner) {
   fs.client.lock(unlock_all(ino, kind, owner), {}, [ino](Result<wire::LockReply> done) {
     if (!done)
-      log_warning("lock_not_released ino={:016x} error=\"{}\"", ino.value,
+      log_warning("lock_not_released ino={:016x} error={}", ino.value,
                   describe(done.error()));
   });
 }
