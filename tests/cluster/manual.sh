@@ -88,14 +88,14 @@ same "every subcommand has its section, and every section its subcommand" \
   "$(xargs <"$work/sections")" "$(xargs <"$work/subcommands")"
 # What several subcommands have in common is explained once; their sections refer to it.
 common="NETWORK OPTIONS"
-sed -n "/^\.SH \"$common\"/,/^\.SH [^\"]/p" "$page" >"$work/common"
+sed -n "/^\.SH \"$common\"/,/^\.SH /p" "$page" >"$work/common"
 while read -r name; do
   "$MAGMA" "$name" --help | option_lines | sed -E 's/ (Excludes|Needs): .*//; s/ {2,}[A-Z].*//' |
     grep -vE '^ +-h,--help' >"$work/sub.help"
   awk -v name="$name" '/^\.S[SH] / { inside = $0 ~ ("^\\.SS \"?" name "( |\"|$)") } inside' "$page" \
     >"$work/sub.page"
   options <"$work/sub.help" >"$work/help.options"
-  ! grep -qF "$common" "$work/sub.page" || cat "$work/common" >>"$work/sub.page"
+  ! tr '\n' ' ' <"$work/sub.page" | grep -qF "$common" || cat "$work/common" >>"$work/sub.page"
   tags <"$work/sub.page" | options >"$work/page.options"
   same "magma $name: the options of --help and of the manual are the same" \
     "$(xargs <"$work/page.options")" "$(xargs <"$work/help.options")"
