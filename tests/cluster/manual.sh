@@ -86,13 +86,17 @@ sed -n '/^\.SH COMMANDS/,/^\.SH "EXIT/p' "$page" | grep -E '^\.SS ' |
   sed -E 's/^\.SS "?([a-z]+).*/\1/' | LC_ALL=C sort >"$work/sections"
 same "every subcommand has its section, and every section its subcommand" \
   "$(xargs <"$work/sections")" "$(xargs <"$work/subcommands")"
+# What several subcommands have in common is explained once; their sections refer to it.
+common="NETWORK OPTIONS"
+sed -n "/^\.SH \"$common\"/,/^\.SH /p" "$page" >"$work/common"
 while read -r name; do
   "$MAGMA" "$name" --help | option_lines | sed -E 's/ (Excludes|Needs): .*//; s/ {2,}[A-Z].*//' |
     grep -vE '^ +-h,--help' >"$work/sub.help"
   awk -v name="$name" '/^\.S[SH] / { inside = $0 ~ ("^\\.SS \"?" name "( |\"|$)") } inside' "$page" \
     >"$work/sub.page"
   options <"$work/sub.help" >"$work/help.options"
-  { tags <"$work/sub.page"; cat "$work/common.page" 2>/dev/null; } | options >"$work/page.options"
+  ! tr '\n' ' ' <"$work/sub.page" | grep -qF "$common" || cat "$work/common" >>"$work/sub.page"
+  tags <"$work/sub.page" | options >"$work/page.options"
   same "magma $name: the options of --help and of the manual are the same" \
     "$(xargs <"$work/page.options")" "$(xargs <"$work/help.options")"
 done <"$work/subcommands"
