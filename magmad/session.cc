@@ -8,11 +8,13 @@ namespace magma {
 
 namespace {
 
-store::RowKey session_key(SessionId id) { return {store::Table::session, 0, id.value, {}}; }
-
 constexpr std::size_t kReplyRowsPerCleaning = 2000;
 
 }  // namespace
+
+store::RowKey Shard::session_key(SessionId id) {
+  return {store::Table::session, 0, id.value, {}};
+}
 
 void Shard::attach(RequestPtr request, const wire::AttachRequest& message) {
   auto known = sessions_.find(message.session);

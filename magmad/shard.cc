@@ -112,6 +112,7 @@ Result<void> Shard::reload() {
   delayed_.clear();
   load_opens();
   TRY(load_file_locks());
+  record_adopted_sessions();
   TRY(operations_->reload());
   if (batch_error_) return fail(*batch_error_);
   return {};
@@ -141,14 +142,8 @@ void Shard::load_opens() {
   for (unsigned database = 0; database < store::kDatabases; ++database) {
     auto visit_open = [&](const store::MetadataStore::ScanRow& row) {
       auto image = wire::decode<store::OpenRow>(row.image);
-      auto session = sessions_.find(SessionId(row.b));
       if (!image) return true;
-      if (session == sessions_.end()) {
-        // A power cut lost the session's row but not its opens: they end with the session's lease.
-        remember_session(SessionId(row.b));
-        session = sessions_.find(SessionId(row.b));
-      }
-      session->second.opens[row.a] = *image;
+      adopt_session(SessionId(row.b)).opens[row.a] = *image;
       opens_[row.a].readers += image->readers;
       opens_[row.a].writers += image->writers;
       return true;
@@ -163,6 +158,21 @@ Shard::Session& Shard::remember_session(SessionId id) {
   session.last_seen = now_;
   session.lanes.resize(wire::kLanes);
   return session;
+}
+
+// The session of an open or a lock. A power cut may have lost its row, which lies in another
+// database; what it holds ends with its lease.
+Shard::Session& Shard::adopt_session(SessionId id) {
+  if (auto known = sessions_.find(id); known != sessions_.end()) return known->second;
+  adopted_.push_back(id);
+  return remember_session(id);
+}
+
+// Gives adopted sessions a row again: else they would be known now and be gone with the next start.
+void Shard::record_adopted_sessions() {
+  for (SessionId id : std::exchange(adopted_, {}))
+    if (!get<store::SessionRow>(session_key(id)))
+      put(session_key(id), store::SessionRow{false, time(), {}});
 }
 
 Result<void> Shard::drop_stray_chunks() {

@@ -270,6 +270,9 @@ class Shard {
   void clean_replies();
   void run_delayed();
   Session& remember_session(SessionId id);
+  Session& adopt_session(SessionId id);
+  void record_adopted_sessions();
+  static store::RowKey session_key(SessionId id);
 
   ShardConfig config_;
   sys::Clock& clock_;
@@ -301,6 +304,7 @@ class Shard {
   ops::FileLocks file_locks_;
   std::unordered_map<std::uint64_t, RequestPtr> lock_waits_;  // by ticket
   std::uint64_t last_lock_ticket_ = 0;
+  std::vector<SessionId> adopted_;  // have no row yet
   std::vector<SessionId> ended_sessions_;  // whose reply rows are still to be dropped
   Instant next_session_check_{};
   Instant next_sync_{};

@@ -155,13 +155,16 @@ Result<void> Shard::load_file_locks() {
   file_locks_ = {};
   lock_waits_.clear();
   Result<void> good;
+  std::vector<SessionId> holders;
   auto visit = [&](const store::MetadataStore::ScanRow& row) {
     auto held = wire::decode<ops::HeldLocks>(row.image);
     good = held ? file_locks_.restore(Ino(row.a), SessionId(row.b), *held) : fail(held.error());
+    holders.push_back(SessionId(row.b));
     return good.has_value();
   };
   for (unsigned database = 0; database < store::kDatabases && good; ++database)
     TRY(metadata_.scan_database(database, store::Table::file_lock, visit));
+  for (SessionId id : holders) adopt_session(id);
   return good;
 }
 

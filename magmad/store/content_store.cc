@@ -500,10 +500,11 @@ Result<std::uint64_t> ContentStoreImpl::allocated_bytes(const ContentId& id) {
 
 Result<void> ContentStoreImpl::remove(const ContentId& id) {
   Content& c = content(id);
+  // Opened before its sums go: a file that has none is emptied, and the commit may yet fail.
+  TRY_VALUE(sys::File * file, open_file(c, false));
   TRY(cut_sums(metadata_, id, {}, 0));
   for (const HotRange& range : c.hot)
     TRY(metadata_.erase(id.row(Table::hot_range, four_bytes(range.index))));
-  TRY_VALUE(sys::File * file, open_file(c, false));
   if (file == nullptr) {
     c.hot.clear();
     c.cut.reset();

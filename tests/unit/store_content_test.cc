@@ -329,6 +329,26 @@ TEST_CASE("content: a removed file goes after its row is synced, the row after i
   CHECK(rows(Table::removal) == 0);
 }
 
+TEST_CASE("content: a file at rest whose removal is not committed keeps its bytes") {
+  for (const bool is_killed : {false, true}) {
+    CAPTURE(is_killed);
+    Rig rig;
+    auto id = content_id(3, 16);
+    REQUIRE(rig.write(id, 0, Bytes(10'000, 'x')));
+    REQUIRE(rig.commit());
+    for (int i = 0; i < 100; ++i) rig.tick();  // synced and cooled
+    rig.kill();                                // and not open
+    REQUIRE(rig.remove(id));
+    if (is_killed) {
+      rig.kill();
+    } else {
+      rig.metadata->rollback();
+      rig.content->rolled_back();
+    }
+    CHECK(*rig.read(id, 0, 10'000) == Bytes(10'000, 'x'));
+  }
+}
+
 TEST_CASE("content: files that no row knows of are swept after a crash, and nothing else") {
   Rig rig;
   auto known = content_id(3, 16), lost = content_id(3, 17), written = content_id(6, 18);
