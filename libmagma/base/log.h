@@ -4,6 +4,7 @@
 // Thread-safe. A line a stranger can cause must be rate-limited by its caller (RateLimit).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -18,6 +19,30 @@ enum class LogLevel : std::uint8_t { error = 3, warning = 4, info = 6, debug = 7
 
 // A channel is one letter of the original's -D mask (doc: magmad(8)), e.g. 'n' network,
 // 's' SQL, 'F' flare protocol, 'V' node protocol, 'd' directories, 'r' routing.
+struct LogChannel {
+  char letter;
+  std::string_view what;
+  bool is_always_on = false;
+};
+inline constexpr std::array kLogChannels = {
+    LogChannel{'B', "boot"},
+    LogChannel{'b', "balancer"},
+    LogChannel{'c', "cache"},
+    LogChannel{'d', "directories"},
+    LogChannel{'F', "flare protocol"},
+    LogChannel{'f', "flares"},
+    LogChannel{'g', "garbage"},
+    LogChannel{'m', "memory"},
+    LogChannel{'N', "NFS"},
+    LogChannel{'n', "network"},
+    LogChannel{'r', "routing"},
+    LogChannel{'s', "SQL"},
+    LogChannel{'u', "utilities"},
+    LogChannel{'V', "node protocol"},
+    LogChannel{'v', "volcanoes"},
+    LogChannel{'x', "locks"},
+    LogChannel{'z', "warnings and errors", true},
+};
 void log_enable(char channel, bool on);
 bool log_enabled(char channel);
 void log_enable_all(bool on);
