@@ -68,7 +68,7 @@ console::Peer ConsolePort::peer_of(const sys_real::TcpConnection& tcp) {
   peer.address = tcp.peer();
   auto uid = sys_real::uid_of_tcp_peer(tcp.peer(), tcp.local());
   if (!uid && diag_failures_.allow(clock_.now()))
-    log_warning("console_peer_unknown error=\"{}\"", describe(uid.error()));
+    log_warning("console_peer_unknown error={}", describe(uid.error()));
   if (uid) peer.uid = *uid;
   peer.is_local =
       peer.uid.has_value() || tcp.peer().is_loopback() || tcp.peer().ip == tcp.local().ip;
@@ -89,11 +89,11 @@ void ConsolePort::on_connection(std::unique_ptr<sys_real::TcpConnection> tcp) {
                             [] {},  // on_flush sees to it
                             [&connection](const Error& error) {
                               connection.is_over = true;
-                              log_debug('n', "console_broken error=\"{}\"", describe(error));
+                              log_debug('n', "console_broken error={}", describe(error));
                             });
   if (opened) connection.session = *opened;
   if (!started) {
-    log_warning("console_not_served error=\"{}\"", describe(started.error()));
+    log_warning("console_not_served error={}", describe(started.error()));
     connection.is_over = true;
   } else if (!opened) {
     // A line fits into any socket's empty buffer.

@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <ctime>
 #include <utility>
@@ -122,6 +122,9 @@ Result<Opened> open_directory(const MagmadOptions& options, sys::Random& random,
                               sys::Clock& clock) {
   Opened opened;
   auto disk = sys_real::PosixDisk::open_directory(options.directory, options.bootstrap);
+  if (!disk && disk.error().code == Code::not_found && options.bootstrap)
+    return fail(Code::not_found, "cannot make " + options.directory + ": the directory it is to be "
+                                 "in does not exist");
   if (!disk && disk.error().code == Code::not_found)
     return fail(Code::not_found, options.directory + " does not exist: make it, or start a new "
                                                      "network with -b");
@@ -153,7 +156,7 @@ void raise_file_limit() {
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   limit.rlim_cur = limit.rlim_max;
   if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
-    log_warning("open_files_limit not_raised limit={}", limit.rlim_cur);
+    log_warning("open_files_limit_not_raised limit={}", limit.rlim_cur);
 }
 
 // The volcano driven by a real loop, until a signal or a failed storage ends it.
@@ -165,8 +168,11 @@ class Daemon {
     TRY_VALUE(Opened opened, open_directory(options_, random_, clock_));
     lock_ = std::move(opened.lock);
     disk_ = std::move(opened.disk);
-    TRY_VALUE(socket_, sys_real::UdpSocket::bind(options_.address));
-    TRY(take_console_port());
+    // The storage can be made before the address exists, or beside a volcano that has it.
+    TRY_VALUE(socket_, sys_real::UdpSocket::bind(
+                           options_.make_only ? sys::Address::v4(127, 0, 0, 1, 0)
+                                              : options_.address));
+    if (!options_.make_only) TRY(take_console_port());
     pool_.emplace(loop_, kStoreThreads);
     VolcanoConfig config;
     config.nick = opened.papers.nick;
@@ -182,26 +188,44 @@ class Daemon {
     return wire_up();
   }
 
-  std::string ready_line() const {
-    return fmt::format("ready nick={} address={} console={} directory={} filesystem={}",
-                       volcano_->config().nick, volcano_->config().address.text(),
-                       port_ ? port_->local().text() : "none", options_.directory,
-                       crypto::uuid_text(volcano_->config().filesystem));
+  void log_ready() const {
+    log_info("ready nick={} address={} console={} directory={} filesystem={}",
+             volcano_->config().nick, volcano_->config().address.text(),
+             port_ ? port_->local().text() : "none", options_.directory,
+             crypto::uuid_text(volcano_->config().filesystem));
   }
 
+  void notify_ready() const {
+    const VolcanoConfig& config = volcano_->config();
+    sys_real::notify(fmt::format("READY=1\nSTATUS={} serves at {}", config.nick,
+                                 config.address.text()));
+  }
+
+  void print_made() const {
+    std::printf("made the lava network %s in %s; serve it with: magmad -d %s\n",
+                crypto::uuid_text(volcano_->config().filesystem).c_str(),
+                options_.directory.c_str(), options_.directory.c_str());
+  }
+
+  // Serves until a signal or a failed storage ends it.
   int run() {
     loop_.run();
-    sys_real::notify("STOPPING=1");
+    const int code = end();
+    if (code == 0) log_info("stopped nick={}", volcano_->config().nick);
+    return code;
+  }
+
+  int end() {
+    sys_real::notify("STOPPING=1\nSTATUS=stopping: everything is being synced");
     if (volcano_->failed()) {
-      log_error("storage_failed directory={} action=\"check the disk, then start again\"",
-                options_.directory);
+      log_error("storage_failed directory={} action={}", options_.directory,
+                "check the disk, then start again");
       return kExitStorage;
     }
     if (auto stopped = volcano_->stop(); !stopped) {
-      log_error("stop_failed error=\"{}\"", describe(stopped.error()));
+      log_error("stop_failed error={}", describe(stopped.error()));
       return kExitStorage;
     }
-    log_info("stopped nick={}", volcano_->config().nick);
     return 0;
   }
 
@@ -235,13 +259,14 @@ class Daemon {
   }
 
   Instant deadline() const {
-    return std::min({volcano_->deadline(), console_->deadline(),
+    return std::min({volcano_->deadline(), console_->deadline(), next_watchdog_,
                      port_ ? port_->deadline() : Instant::never()});
   }
   void on_deadline() {
     volcano_->on_timer();
     console_->on_timer();
     if (port_) port_->on_timer();
+    tell_watchdog();
   }
 
   Result<void> wire_up() {
@@ -266,8 +291,15 @@ class Daemon {
     loop_.set_spin(kSpin, [this] { return clock_.now() - last_datagram_ < kSpinAfter; });
     loop_.on_signal(SIGTERM, [this] { begin_stop(); });
     loop_.on_signal(SIGINT, [this] { begin_stop(); });
-    loop_.on_signal(SIGHUP, [] { log_info("sighup nothing_to_reload"); });
+    loop_.on_signal(SIGHUP, [] { log_info("sighup action=none"); });
     return {};
+  }
+
+  // From the loop, so that a loop that hangs is noticed.
+  void tell_watchdog() {
+    if (!watchdog_ || clock_.now() < next_watchdog_) return;
+    sys_real::notify("WATCHDOG=1");
+    next_watchdog_ = clock_.now() + *watchdog_;
   }
 
   const MagmadOptions& options_;
@@ -285,6 +317,8 @@ class Daemon {
   sys_real::UdpSocket::OnDatagram on_datagram_;
   sys_real::Loop::Watch watch_;
   Instant last_datagram_{};
+  const std::optional<Duration> watchdog_ = sys_real::watchdog_interval();
+  Instant next_watchdog_ = watchdog_ ? Instant{} : Instant::never();
 };
 
 int run(const MagmadOptions& options) {
@@ -304,18 +338,23 @@ int run(const MagmadOptions& options) {
     std::fprintf(stderr, "magmad: %s\n", why.c_str());
     return kExitSetUp;
   };
+  std::optional<sys_real::PidFile> pid_file;  // goes after the directory's lock
   Daemon daemon(options);
   if (auto started = daemon.start(); !started) return give_up(started.error());
-  std::optional<sys_real::PidFile> pid_file;
   if (!options.pid_file.empty()) {
     auto written = sys_real::PidFile::write(options.pid_file);
     if (!written) return give_up(written.error());
     pid_file.emplace(std::move(*written));
   }
-  log_info("{}", daemon.ready_line());
+  if (options.make_only) {
+    const int code = daemon.end();
+    if (code == 0) daemon.print_made();
+    return code;
+  }
+  daemon.log_ready();
   if (background.is_child())
     if (auto told = background.ready(options.log_file); !told) return give_up(told.error());
-  sys_real::notify("READY=1\nSTATUS=serving");
+  daemon.notify_ready();
   return daemon.run();
 }
 
@@ -334,7 +373,8 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (!parsed->options.passphrase.empty())
-    magma::log_warning("key_on_command_line hint=\"others may have seen it: use --key-file\"");
+    magma::log_warning("key_on_command_line hint={}",
+                       "others may have seen it: use --key-file");
   umask(077);
   prctl(PR_SET_DUMPABLE, 0);  // keys must not end up in core files
   magma::set_logs(parsed->options);

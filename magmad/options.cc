@@ -59,6 +59,13 @@ Result<void> set_console(const std::string& text, MagmadOptions& options) {
   return {};
 }
 
+// In whose file it is, and in our words.
+std::string config_error(const CLI::Option* config, std::string what) {
+  constexpr std::string_view kUnknown = "INI was not able to parse ";
+  if (what.starts_with(kUnknown)) what = "there is no option " + what.substr(kUnknown.size());
+  return config->as<std::string>() + ": " + what;
+}
+
 }  // namespace
 
 std::string nick_error(const std::string& nick) {
@@ -80,7 +87,9 @@ Result<ParsedOptions> parse_options(int argc, char** argv) {
   bool version = false;
   CLI::App app{"A volcano of a Magma lava network: serves one storage directory."};
   app.set_help_flag("-h,--help", "Show this help and exit");
-  app.add_flag("-V,--version", version, "Show the version and exit");
+  app.add_flag("-V,--version", version, "Show the version and exit")->configurable(false);
+  app.set_config("--config", "", "Read options from this file: lines of NAME = VALUE");
+  app.allow_config_extras(CLI::config_extras_mode::error);
   app.add_option("-n,--nick", options.nick, "Nickname of this volcano (default: host name)");
   app.add_option("-s,--fqdn", options.fqdn, "Full name of this host, with a dot");
   app.add_option("-i,--ip", ip, "Address to serve on (default 127.0.0.1)");
@@ -89,8 +98,18 @@ Result<ParsedOptions> parse_options(int argc, char** argv) {
                                   "Key file (mode 0600) made by `magma keygen`");
   app.add_option("-k,--key", options.passphrase,
                  "Pass-phrase instead of a key file; other users may see it in ps")
+      ->configurable(false)
       ->excludes(key_file);
-  app.add_flag("-b,--bootstrap", options.bootstrap, "Make a new lava network in -d");
+  auto* bootstrap = app.add_flag("-b,--bootstrap", options.bootstrap,
+                                 "Make a new lava network in -d")
+                        ->configurable(false);
+  auto* daemon = app.add_flag("--daemon", options.daemon, "Go to the background when ready")
+                     ->configurable(false);
+  app.add_flag("--make-only", options.make_only,
+               "With -b: make the network's storage and exit, serving nothing")
+      ->configurable(false)
+      ->needs(bootstrap)
+      ->excludes(daemon);
   app.add_option("-p,--port", port, "Flare port, UDP (default 12000)")
       ->check(CLI::Range(1, 65535));
   app.add_option("--node-port", options.node_port, "Node port, UDP (default 12001)")
@@ -101,8 +120,8 @@ Result<ParsedOptions> parse_options(int argc, char** argv) {
                "Let other machines log in at the console; telnet is clear text");
   app.add_option("--small-files", options.small_file_bytes,
                  "With -b: files up to this many bytes live with their directory (default 65536)")
+      ->configurable(false)
       ->check(CLI::Range(std::uint64_t{0}, std::uint64_t{1} << 20));
-  app.add_flag("--daemon", options.daemon, "Go to the background when ready");
   app.add_option("--pid-file", options.pid_file, "Write the process id here");
   app.add_option("--log-file", options.log_file, "With --daemon: write logs here");
   app.add_option("-D,--debug", options.log_channels, "Log channels by letter, e.g. -D ns");
@@ -112,6 +131,8 @@ Result<ParsedOptions> parse_options(int argc, char** argv) {
   } catch (const CLI::CallForHelp&) {
     parsed.print = app.help();
     return parsed;
+  } catch (const CLI::ConfigError& error) {
+    if (!version) return fail(Code::invalid, config_error(app.get_config_ptr(), error.what()));
   } catch (const CLI::ParseError& error) {
     if (!version) return fail(Code::invalid, error.what());
   }

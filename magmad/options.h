@@ -25,6 +25,7 @@ struct MagmadOptions {
   bool console_remote = false;
   std::string directory;
   bool bootstrap = false;        // -b
+  bool make_only = false;        // with -b: make the storage and end
   std::optional<std::uint64_t> small_file_bytes;
   bool daemon = false;
   std::string pid_file;
@@ -39,7 +40,8 @@ struct ParsedOptions {
   std::optional<std::string> print;  // --help, --version
 };
 
-// `invalid` with one line that says what is wrong. Secrets in argv are overwritten with 'x'.
+// `invalid` with one line that says what is wrong. Secrets in argv are overwritten with 'x'. Reads
+// the file of --config, whose lines are long options; what argv has counts more.
 Result<ParsedOptions> parse_options(int argc, char** argv);
 
 // "" if the text may be a nickname (1 to 63 of A-Z a-z 0-9 . _ -, the first a letter or digit),

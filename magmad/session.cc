@@ -34,7 +34,7 @@ void Shard::attach(RequestPtr request, const wire::AttachRequest& message) {
     remember_session(message.session);
     put(session_key(message.session),
         store::SessionRow{false, time(), message.host.substr(0, 255)});
-    log_info("session_begin session={:#x} host=\"{}\"", message.session.value,
+    log_info("session_begin session={:#x} host={}", message.session.value,
              message.host.substr(0, 255));
   } else {
     known->second.last_seen = now_;

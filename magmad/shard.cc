@@ -361,7 +361,7 @@ void Shard::refuse(RequestPtr request, Code code) {
 void Shard::refuse(RequestPtr request, const Error& error) {
   if (error.code == Code::io || error.code == Code::checksum) {
     ++stats_.io_errors;
-    log_error("request_failed op={} slot={} error={} detail=\"{}\"", wire::name_of(request->op()),
+    log_error("request_failed op={} slot={} error={} detail={}", wire::name_of(request->op()),
               request->head.slot.value, name_of(error.code), error.detail);
   }
   refuse(std::move(request), error.code);
@@ -534,7 +534,7 @@ bool Shard::is_space_short() {
   std::uint64_t reserve = reserve_bytes(space->total_bytes);
   bool is_short = space->free_bytes < reserve;
   if (is_short != space_short_)
-    log_warning("space {} free={} reserve={}", is_short ? "short" : "ok", space->free_bytes,
+    log_warning("space state={} free={} reserve={}", is_short ? "short" : "ok", space->free_bytes,
                 reserve);
   space_short_ = is_short;
   return space_short_;
@@ -605,7 +605,7 @@ void Shard::fail_batch() {
   Error error = *batch_error_;
   ++stats_.batches_failed;
   ++stats_.io_errors;
-  log_error("batch_failed error={} detail=\"{}\" answers={}", name_of(error.code), error.detail,
+  log_error("batch_failed error={} detail={} answers={}", name_of(error.code), error.detail,
             answers_.size());
   metadata_.rollback();
   content_.rolled_back();
@@ -627,7 +627,7 @@ void Shard::fail_batch() {
     if (request) push_answer(*request, false, code, {}, {});
   batch_error_.reset();
   if (auto done = reload(); !done) {
-    log_error("reload_failed error=\"{}\"", describe(done.error()));
+    log_error("reload_failed error={}", describe(done.error()));
     broken_ = true;
   } else {
     later(seconds(1), [this] { reap_orphans(); });  // who was to be reaped, and when, is forgotten
@@ -667,7 +667,7 @@ void Shard::on_timer() {
       sync_running_ = true;
       metadata_.sync_all([this](Result<void> synced) {
         sync_running_ = false;
-        if (!synced) log_error("metadata_sync_failed error=\"{}\"", describe(synced.error()));
+        if (!synced) log_error("metadata_sync_failed error={}", describe(synced.error()));
       });
     }
   }

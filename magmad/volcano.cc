@@ -139,7 +139,7 @@ void Volcano::on_connected(rpc::ConnectionId connection, const rpc::PeerInfo& pe
 }
 
 void Volcano::on_closed(rpc::ConnectionId connection, const Error& reason) {
-  log_debug('n', "closed connection={} reason=\"{}\"", connection.value, describe(reason));
+  log_debug('n', "closed connection={} reason={}", connection.value, describe(reason));
   parts_->shard->drop_connection(connection.value);
 }
 

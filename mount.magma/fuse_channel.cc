@@ -44,7 +44,7 @@ void on_libfuse_log(fuse_log_level, const char* format, va_list arguments) {
   if (text.starts_with("fuse: ")) text.remove_prefix(6);
   if (text.empty()) return;
   libfuse_said() = text;
-  log_debug('F', "libfuse says=\"{}\"", text);
+  log_debug('F', "libfuse says={}", text);
 }
 
 template <class Struct>
@@ -311,7 +311,7 @@ void raise_read_ahead(const std::string& mountpoint) {
   if (fd < 0) return;
   const std::string text = std::to_string(kReadAheadKiB);
   if (::write(fd, text.data(), text.size()) < 0)
-    log_debug('F', "read_ahead path={} errno={}", path, errno);
+    log_debug('F', "read_ahead_unchanged path={} errno={}", path, errno);
   ::close(fd);
 }
 

@@ -174,7 +174,7 @@ void let_go(Filesystem& fs, Ino ino, wire::LockKind kind, std::uint64_t owner) {
                           .last = kEndOfFile};
   fs.client.lock(whole, {}, [ino](Result<wire::LockReply> done) {
     if (!done)
-      log_warning("lock_not_released ino={:016x} error=\"{}\"", ino.value,
+      log_warning("lock_not_released ino={:016x} error={}", ino.value,
                   describe(done.error()));
   });
 }

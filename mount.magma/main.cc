@@ -148,6 +148,7 @@ class MountProcess {
   MountRequest mount_request() const;
   void on_fuse();
   void on_usable();
+  void watch_hang_up();
   void on_signal();
   void finish();
   void close_channel();
@@ -227,8 +228,9 @@ int MountProcess::run() {
   loop_.set_deadline([this] { return deadline(); }, [this] { on_deadline(); });
   loop_.on_flush([this] { client_->flush(); });
   loop_.set_spin(kSpin, [this] { return client_->is_waiting(); });
-  for (int signal_number : {SIGINT, SIGTERM, SIGHUP})
+  for (int signal_number : {SIGINT, SIGTERM})
     loop_.on_signal(signal_number, [this] { on_signal(); });
+  watch_hang_up();
   // From within the loop, so that an answer inside the call may stop it.
   loop_.post([this] {
     client_->start(kAttachPatience,
@@ -239,6 +241,17 @@ int MountProcess::run() {
   client_.reset();  // what was not answered is dropped here: the session must still be there
   channel_.reset();
   return kExitOk;
+}
+
+// A mount in the background is nobody's terminal's: there is nothing to read anew, as in other
+// daemons. One in the foreground ends with its terminal, unless nohup(1) said otherwise.
+void MountProcess::watch_hang_up() {
+  struct sigaction inherited {};
+  if (background_.is_child()) {
+    loop_.on_signal(SIGHUP, [] { log_info("sighup action=none"); });
+  } else if (::sigaction(SIGHUP, nullptr, &inherited) != 0 || inherited.sa_handler != SIG_IGN) {
+    loop_.on_signal(SIGHUP, [this] { on_signal(); });
+  }
 }
 
 void MountProcess::on_attached(Result<wire::AttachReply> reply) {
@@ -270,7 +283,7 @@ void MountProcess::on_attached(Result<wire::AttachReply> reply) {
     if (root)
       filesystem_->root_attr = *root;
     else
-      log_warning("root_unreadable error=\"{}\"", describe(root.error()));
+      log_warning("root_unreadable error={}", describe(root.error()));
     mount();
   });
 }
@@ -313,7 +326,7 @@ void MountProcess::on_usable() {
   is_usable_ = true;
   raise_read_ahead(plan_.mountpoint);
   if (background_.is_child()) {
-    if (::chdir("/") != 0) log_warning("chdir path=/ errno={}", errno);
+    if (::chdir("/") != 0) log_warning("chdir_failed path=/ errno={}", errno);
     ::openlog("mount.magma", LOG_PID, LOG_DAEMON);
     log_to(log_to_syslog);
     ::prctl(PR_SET_PDEATHSIG, 0);

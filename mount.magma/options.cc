@@ -356,18 +356,20 @@ Mounts a Magma filesystem. Any volcano of it will do as HOST; several are tried 
   --key=TEXT, --keyphrase=TEXT
                          pass-phrase; a key file is safer: arguments can be read by others
   -f, --foreground       stay in the foreground (with HOST:/ MOUNTPOINT, -f is --fake)
+  -r, -w                 as -o ro, -o rw
   -s                     one thread, as always (with HOST:/ MOUNTPOINT, -s is --sloppy)
   --fake                 check everything and reach a volcano, but mount nothing
   --sloppy               ignore unknown mount options
   -v, --verbose          tell what is done
   --debug=MASK           log these channels, e.g. Fr; --debug-all: all of them
-  -o OPTIONS             mount options, with commas between:
+  -n, -t TYPE            accepted, as mount(8) passes them
+  -o, --options=OPTIONS  mount options, with commas between:
        key-file=FILE, port=PORT, ip=ADDRESS, debug=MASK   as above
        onfail=wait       operations wait for a volcano that is away (default)
        onfail=eio        they fail with EIO after `stall`
        stall=SECONDS     (5)
        allow_other       other users may use the mount (always so if root mounts)
-       ro, rw, dev, nodev, suid, nosuid, exec, noexec, noatime, sync, dirsync
+       ro, rw, dev, nodev, suid, nosuid, exec, noexec, noatime, nodiratime, sync, async, dirsync
   -h, --help             this text
   -V, --version
 

@@ -67,7 +67,6 @@ Result<Background> Background::fork_now() {
     to_parent.reset();
     wait_for_child(from_child.get(), child);
   }
-  ::setsid();
   ::signal(SIGPIPE, SIG_IGN);  // the parent may be gone when we report
   return Background(std::move(to_parent));
 }
@@ -80,6 +79,9 @@ Result<void> Background::ready(const std::string& log_path) {
   Fd log(log_path.empty() ? ::fcntl(null.get(), F_DUPFD_CLOEXEC, 3)
                           : ::open(log_path.c_str(), kAppend, 0600));
   if (!log) return fail_errno("open", log_path);
+  // Only now: to systemd's automount a process of the group it started is the one that mounts, and
+  // any other that looks at the mount point has to wait for the mount (autofs's oz mode).
+  if (::setsid() < 0) return fail_errno("setsid", "");
   std::fflush(nullptr);
   if (::dup2(null.get(), STDIN_FILENO) < 0 || ::dup2(log.get(), STDOUT_FILENO) < 0 ||
       ::dup2(log.get(), STDERR_FILENO) < 0)

@@ -21,8 +21,9 @@ class Background {
   Background() = default;
   // Requires: no threads yet (libuv, too, is started after).
   static Result<Background> fork_now();
-  // The daemon is usable. In the background: stdout and stderr go to `log_path` (appended to, made
-  // 0600; /dev/null if empty), stdin to /dev/null, and the parent ends.
+  // The daemon is usable. In the background: it leaves the parent's session and process group,
+  // stdout and stderr go to `log_path` (appended to, made 0600; /dev/null if empty), stdin to
+  // /dev/null, and the parent ends.
   Result<void> ready(const std::string& log_path = {});
   // Writes `line` to stderr (the parent's) and ends this process with `code` (1-255).
   [[noreturn]] void failed(std::string_view line, int code);

@@ -42,7 +42,7 @@ void tune(int fd) {
       set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1, "TCP_NODELAY") &&
       // Telnet's urgent mark stays where it is in the stream.
       set_option(fd, SOL_SOCKET, SO_OOBINLINE, 1, "SO_OOBINLINE");
-  if (!is_tuned) log_debug('n', "tcp_options not_set errno={}", errno);
+  if (!is_tuned) log_debug('n', "tcp_options_not_set errno={}", errno);
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ using RunningPtr = std::unique_ptr<Running>;
 
 // What a command that changes something leaves in the log.
 void log_command(const Session& session, std::string_view what) {
-  log_info("console_command who=\"{}\" command=\"{}\"", session.who(), client::printable(what));
+  log_info("console_command who={} command={}", session.who(), what);
 }
 
 // Lines, as many at a time as there is room for.

@@ -43,7 +43,7 @@ Console::~Console() = default;
 tl::expected<Session*, std::string> Console::open(const Peer& peer) {
   Admission admission = admit(config_.rules, peer);
   if (!admission.rights) {
-    warn("console_refused " + admission.who);
+    warn("console_refused who=" + log_value(admission.who));
     return tl::unexpected(std::move(admission.refusal));
   }
   return open(SessionOptions{
@@ -56,14 +56,14 @@ tl::expected<Session*, std::string> Console::open(SessionOptions options) {
                                     [](const auto& session) { return session.second->is_guest(); });
   if (is_ending_) return tl::unexpected(std::string("The volcano stops."));
   if (sessions_.size() >= kSessionsMax || (is_guest && guests >= std::ptrdiff_t{kGuestsMax})) {
-    warn("console_full " + options.who);
+    warn("console_full who=" + log_value(options.who));
     return tl::unexpected(
         fmt::format("This console has too many sessions ({} of them, at most "
                     "{}, {} of those not logged in): try again later.",
                     sessions_.size(), kSessionsMax, kGuestsMax));
   }
   if (arrivals_.allow(clock_.now()))
-    log_info("console_open {} rights={} held_back={}", options.who, is_guest ? "guest" : "all",
+    log_info("console_open who={} rights={} held_back={}", options.who, is_guest ? "guest" : "all",
              arrivals_.suppressed());
   auto session =
       std::make_unique<Session>(std::move(options), static_cast<Backend&>(*this), clock_);
@@ -107,11 +107,12 @@ void Console::on_timer() {
 // ---- Backend
 
 void Console::warn(std::string_view line) {
-  if (warnings_.allow(clock_.now())) log_warning("{} held_back={}", line, warnings_.suppressed());
+  if (!warnings_.allow(clock_.now())) return;
+  log_line(LogLevel::warning, fmt::format("{} held_back={}", line, warnings_.suppressed()));
 }
 
 void Console::shut_down(std::string_view who) {
-  log_info("console_shutdown {}", who);
+  log_info("console_shutdown who={}", who);
   if (auto once = std::move(shut_down_)) once();
 }
 

@@ -311,8 +311,7 @@ class Erase final : public FileCommand {
     flare_ = std::move(flare);
   }
   void go() override {
-    log_info("console_command who=\"{}\" command=\"erase {}\"", session().who(),
-             client::printable(flare_->path));
+    log_info("console_command who={} command={}", session().who(), "erase " + flare_->path);
     ask();
     keep(files().erase(*flare_, [this](Result<void> result) {
       if (result) {

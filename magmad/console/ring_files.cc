@@ -118,7 +118,7 @@ void RingFiles::start() {
   });
   // Told from on_timer, not from within open().
   if (!socket) {
-    log_error("console_client_failed error=\"{}\"", describe(socket.error()));
+    log_error("console_client_failed error={}", describe(socket.error()));
     state_ = State::failed;
     return;
   }
@@ -139,7 +139,7 @@ void RingFiles::start() {
 void RingFiles::on_started(Result<wire::AttachReply> reply) {
   if (is_ending_ || state_ != State::starting) return;
   if (!reply) {
-    log_error("console_client_failed error=\"{}\"", describe(reply.error()));
+    log_error("console_client_failed error={}", describe(reply.error()));
     state_ = State::failed;  // the client is in a call: taken down by the timer
     return;
   }

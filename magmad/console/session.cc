@@ -230,7 +230,8 @@ void Session::serve(Line line) {
   }
   if (asks_key_) return serve_key(std::move(line.text));
   if (const std::string_view what = browser_line(line.text); !what.empty()) {
-    backend_.warn(fmt::format("console_closed who=\"{}\" reason=\"{}\"", options_.who, what));
+    backend_.warn(fmt::format("console_closed who={} reason={}", log_value(options_.who),
+                              log_value(what)));
     return close_now();
   }
   running_ = run_line(*this, line.text);
@@ -263,11 +264,11 @@ void Session::on_key_checked(const Result<bool>& result) {
   if (result && *result) {
     options_.rights = Rights::all;
     key_tries_ = 0;
-    log_info("console_login who=\"{}\"", options_.who);
+    log_info("console_login who={}", options_.who);
     return say("Logged in: all commands may be used.");
   }
   if (!result) return complain("login", result.error());
-  backend_.warn("console_login_failed who=\"" + options_.who + "\"");
+  backend_.warn("console_login_failed who=" + log_value(options_.who));
   say("That is not the key of this network.");
   if (key_tries_ < kKeyTriesMax) return;
   say("Too many wrong keys. Goodbye.");
@@ -298,7 +299,7 @@ void Session::append(ByteSpan bytes) {
   // Everything that is said is asked for with has_room(); only answers to telnet's own commands and
   // to ^C can get here without. Who floods us with those and does not read is closed.
   if (out_.size() - out_begin_ + bytes.size() > kOutputBytesMax) {
-    backend_.warn(fmt::format("console_output_overflow who=\"{}\"", options_.who));
+    backend_.warn("console_output_overflow who=" + log_value(options_.who));
     is_closing_ = is_dead_ = true;
     return;
   }

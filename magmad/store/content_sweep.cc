@@ -57,7 +57,7 @@ void ContentStoreImpl::sweep_step(unsigned steps_left) {
       if (done) done = sweep_names(path, names);
     if (!done) {
       // The mark stays: the next start tries again.
-      log_warning("sweep_failed error=\"{}\"", describe(done.error()));
+      log_warning("sweep_failed error={}", describe(done.error()));
       sweeping_ = false;
       sweep_left_.clear();
       return;
@@ -99,7 +99,7 @@ void ContentStoreImpl::end_sweep() {
   if (swept_files_ > 0) log_info("swept files={}", swept_files_);
   auto removed = files_.disk().remove(kUnsweptMark);
   if (!removed && removed.error().code != Code::not_found)
-    log_warning("sweep_mark_stays error=\"{}\"", describe(removed.error()));
+    log_warning("sweep_mark_stays error={}", describe(removed.error()));
 }
 
 }  // namespace magma::store

@@ -49,7 +49,7 @@ void ContentStoreImpl::sync_done(const ContentId& id, std::uint64_t changes,
     for (const auto& directory : directories) files_.note_synced(directory);
     if (!c.waiting.empty()) start_sync(c);
   } else {
-    log_error("content_sync_failed path={} error=\"{}\"", content_path(id),
+    log_error("content_sync_failed path={} error={}", content_path(id),
               describe(result.error()));
     c.sync_error = result.error();
     for (Done& done : c.waiting) answered.push_back(std::move(done));
@@ -154,7 +154,7 @@ void ContentStoreImpl::cut_durable(const ContentId& id, std::uint64_t serial,
   if (c == nullptr || !c->cut || c->cut->serial != serial) return;
   auto done = synced ? follow_cut(*c) : std::move(synced);
   if (!done) {  // done by the next start, which finds the row
-    log_warning("content_cut_failed path={} error=\"{}\"", content_path(id),
+    log_warning("content_cut_failed path={} error={}", content_path(id),
                 describe(done.error()));
     if (c->cut) c->cut->sync_asked = false;
   }

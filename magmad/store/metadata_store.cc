@@ -297,14 +297,14 @@ class Store final : public MetadataStore {
     }
     // A full disk heals; a failed sync does not.
     if (vfs_.sync_failed()) return fail_store(done.error());
-    log_warning("checkpoint_failed error=\"{}\"", describe(done.error()));
+    log_warning("checkpoint_failed error={}", describe(done.error()));
   }
 
   // For good: callbacks that wait, and all to come, get the error.
   void fail_store(const Error& error) {
     if (failed_) return;
     failed_ = error;
-    log_error("store_failed error=\"{}\"", describe(error));
+    log_error("store_failed error={}", describe(error));
     std::vector<Done> waiting;
     for (Lane& lane : lanes_) {
       for (Done& done : lane.running) waiting.push_back(std::move(done));

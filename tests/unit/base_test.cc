@@ -219,6 +219,29 @@ TEST_CASE("strong: same value, same hash; ordered by number") {
   CHECK(set.size() == 2);
 }
 
+TEST_CASE("log: a value is a plain word or quoted and escaped") {
+  CHECK(log_value("wallace") == "wallace");
+  CHECK(log_value("[::1]:12000") == "[::1]:12000");
+  CHECK(log_value("") == "\"\"");
+  CHECK(log_value("no such file") == "\"no such file\"");
+  CHECK(log_value("a=b") == "\"a=b\"");
+  CHECK(log_value("say \"x\" \\") == R"("say \"x\" \\")");
+  CHECK(log_value(std::string_view("\n\r\t\0\x1b[2J\x7f\xc3\xa4", 11)) ==
+        R"("\n\r\t\x00\x1b[2J\x7f\xc3\xa4")");
+  CHECK(log_value(std::string(kLogValueBytesMax, 'a')).size() == kLogValueBytesMax);
+  CHECK(log_value(std::string(kLogValueBytesMax + 1, 'a')) ==
+        '"' + std::string(kLogValueBytesMax, 'a') + "...\"");
+}
+
+TEST_CASE("log: the form of a call is checked") {
+  using log_detail::is_event;
+  CHECK(is_event("stopped"));
+  CHECK(is_event("ready nick={} n={:016x} path=/ errno=5"));
+  for (const char* bad : {"", "Ready", "two words", "a b=", "a =c", "a b={} ", "a  b={}",
+                          "a b=\"{}\"", "a b={}x", "a b={},c={}", "a b", "a\nb=1", "{}"})
+    CHECK_MESSAGE(!is_event(bad), bad);
+}
+
 TEST_CASE("log: channels, sink and rate limit") {
   lines().clear();
   log_to([](LogLevel level, std::string_view line) {
@@ -233,6 +256,14 @@ TEST_CASE("log: channels, sink and rate limit") {
   log_to(nullptr);
   CHECK(lines() == std::vector<std::string>{"4 event key=1", "7 seen n=2"});
   CHECK_FALSE(log_enabled(static_cast<char>(200)));
+
+  lines().clear();
+  log_to([](LogLevel, std::string_view line) { lines().emplace_back(line); });
+  const std::string hostile = "a\n<3>store_failed error=b";
+  log_info("session_begin host={} id={:04x}", hostile, 255);
+  log_to(nullptr);
+  CHECK(lines() ==
+        std::vector<std::string>{R"(session_begin host="a\n<3>store_failed error=b" id=00ff)"});
 
   RateLimit limit;
   const Instant t0{1'000'000'000'000};

@@ -146,8 +146,11 @@ TEST_CASE("background: the parent ends when the child is ready, and the child go
   int alive[2];
   REQUIRE(::pipe(alive) == 0);
   Ended ended = run_parent([&] {
+    const pid_t group = ::getpgrp();
     auto daemon = Background::fork_now();
-    if (!daemon || !daemon->is_child() || !daemon->ready(dir / "log")) ::_exit(50);
+    // Until it is ready it stays in the group it was started in: autofs wants that of a mount.
+    if (!daemon || !daemon->is_child() || ::getpgrp() != group) ::_exit(50);
+    if (!daemon->ready(dir / "log") || ::getsid(0) != ::getpid()) ::_exit(51);
     ::dprintf(STDERR_FILENO, "logged\n");
     [[maybe_unused]] auto wrote = ::write(alive[1], "x", 1);
     ::_exit(0);
