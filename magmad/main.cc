@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <ctime>
+#include <utility>
 
 #include "config.h"
 #include "libmagma/base/log.h"
@@ -25,6 +26,8 @@
 #include "libmagma/sys_real/memory.h"
 #include "libmagma/sys_real/random.h"
 #include "libmagma/sys_real/udp.h"
+#include "magmad/console/console.h"
+#include "magmad/console_port.h"
 #include "magmad/options.h"
 #include "magmad/store/storage_dir.h"
 #include "magmad/volcano.h"
@@ -169,6 +172,7 @@ class Daemon {
     TRY_VALUE(socket_, sys_real::UdpSocket::bind(
                            options_.make_only ? sys::Address::v4(127, 0, 0, 1, 0)
                                               : options_.address));
+    if (!options_.make_only) TRY(take_console_port());
     pool_.emplace(loop_, kStoreThreads);
     VolcanoConfig config;
     config.nick = opened.papers.nick;
@@ -179,13 +183,15 @@ class Daemon {
     config.small_file_bytes_max = opened.papers.small_files;
     TRY_VALUE(volcano_, Volcano::start(config, opened.create, clock_, random_, *socket_, *disk_,
                                        *pool_));
+    start_console();
     if (opened.create) TRY(store::write_papers(*disk_, opened.papers));
     return wire_up();
   }
 
   void log_ready() const {
-    log_info("ready nick={} address={} directory={} filesystem={}", volcano_->config().nick,
-             volcano_->config().address.text(), options_.directory,
+    log_info("ready nick={} address={} console={} directory={} filesystem={}",
+             volcano_->config().nick, volcano_->config().address.text(),
+             port_ ? port_->local().text() : "none", options_.directory,
              crypto::uuid_text(volcano_->config().filesystem));
   }
 
@@ -224,6 +230,45 @@ class Daemon {
   }
 
  private:
+  // Before the volcano starts: a port that somebody has shall leave no trace in the storage.
+  Result<void> take_console_port() {
+    if (!options_.console) return {};
+    auto port = ConsolePort::listen(loop_, clock_, *options_.console);
+    if (!port)
+      return fail(port.error().code, "console: " + port.error().detail +
+                                         "; choose another address with --console ADDR:PORT, or "
+                                         "--console none");
+    port_ = std::move(*port);
+    return {};
+  }
+
+  void start_console() {
+    console_.emplace(
+        console::Console::Config{
+            .rules = {.own_uid = ::geteuid(), .admits_remote = options_.console_remote},
+            .version = PACKAGE_VERSION},
+        *volcano_, clock_, random_, *pool_, ring_socket_opener(loop_, options_.address),
+        [this] { loop_.post([this] { begin_stop(); }); });
+    if (port_) port_->serve(*console_);
+  }
+
+  // Lets the console say goodbye first; asked again, it stops at once.
+  void begin_stop() {
+    if (std::exchange(is_stopping_, true)) return loop_.stop();
+    console_->stop([this] { loop_.stop(); });
+  }
+
+  Instant deadline() const {
+    return std::min({volcano_->deadline(), console_->deadline(), next_watchdog_,
+                     port_ ? port_->deadline() : Instant::never()});
+  }
+  void on_deadline() {
+    volcano_->on_timer();
+    console_->on_timer();
+    if (port_) port_->on_timer();
+    tell_watchdog();
+  }
+
   Result<void> wire_up() {
     on_datagram_ = [this](const sys::Address& from, MutableByteSpan datagram) {
       last_datagram_ = clock_.now();
@@ -237,17 +282,15 @@ class Daemon {
       watch_.set_events(sys_real::kReadable | (want ? sys_real::kWritable : 0));
     });
     loop_.on_flush([this] {
+      if (port_) port_->on_flush();
+      console_->flush();
       volcano_->flush();
       if (volcano_->failed()) loop_.stop();
     });
-    loop_.set_deadline([this] { return std::min(volcano_->deadline(), next_watchdog_); },
-                       [this] {
-                         volcano_->on_timer();
-                         tell_watchdog();
-                       });
+    loop_.set_deadline([this] { return deadline(); }, [this] { on_deadline(); });
     loop_.set_spin(kSpin, [this] { return clock_.now() - last_datagram_ < kSpinAfter; });
-    loop_.on_signal(SIGTERM, [this] { loop_.stop(); });
-    loop_.on_signal(SIGINT, [this] { loop_.stop(); });
+    loop_.on_signal(SIGTERM, [this] { begin_stop(); });
+    loop_.on_signal(SIGINT, [this] { begin_stop(); });
     loop_.on_signal(SIGHUP, [] { log_info("sighup action=none"); });
     return {};
   }
@@ -268,6 +311,9 @@ class Daemon {
   std::unique_ptr<sys_real::UdpSocket> socket_;
   std::optional<sys_real::ThreadPool> pool_;
   std::unique_ptr<Volcano> volcano_;
+  std::optional<console::Console> console_;
+  std::unique_ptr<ConsolePort> port_;
+  bool is_stopping_ = false;
   sys_real::UdpSocket::OnDatagram on_datagram_;
   sys_real::Loop::Watch watch_;
   Instant last_datagram_{};

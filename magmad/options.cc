@@ -42,6 +42,23 @@ Result<void> check_names(MagmadOptions& options) {
   return {};
 }
 
+Result<void> set_console(const std::string& text, MagmadOptions& options) {
+  if (text == "none") {
+    if (options.console_remote)
+      return fail(Code::invalid, "--console-remote: there is no console with --console none");
+    return {};
+  }
+  options.console = options.address;
+  options.console->port = kConsolePort;
+  if (text.empty()) return {};
+  auto given = sys::Address::parse(text, kConsolePort);
+  if (!given)
+    return fail(Code::invalid, "--console " + text + ": ADDRESS:PORT is wanted, or none (" +
+                                   given.error().detail + ")");
+  options.console = *given;
+  return {};
+}
+
 // In whose file it is, and in our words.
 std::string config_error(const CLI::Option* config, std::string what) {
   constexpr std::string_view kUnknown = "INI was not able to parse ";
@@ -97,7 +114,10 @@ Result<ParsedOptions> parse_options(int argc, char** argv) {
       ->check(CLI::Range(1, 65535));
   app.add_option("--node-port", options.node_port, "Node port, UDP (default 12001)")
       ->check(CLI::Range(1, 65535));
-  app.add_option("--console", console, "Console address ADDR:PORT, TCP (default: -i, 12002)");
+  app.add_option("--console", console,
+                 "Console address ADDR:PORT, TCP, or none (default: the -i address, 12002)");
+  app.add_flag("--console-remote", options.console_remote,
+               "Let other machines log in at the console; telnet is clear text");
   app.add_option("--small-files", options.small_file_bytes,
                  "With -b: files up to this many bytes live with their directory (default 65536)")
       ->configurable(false)
@@ -126,10 +146,7 @@ Result<ParsedOptions> parse_options(int argc, char** argv) {
   if (options.address.is_any())
     return fail(Code::invalid, "-i " + ip + ": clients are told this address, so it must be one "
                                             "they can reach");
-  if (!console.empty()) {
-    TRY_VALUE(sys::Address address, sys::Address::parse(console, kConsolePort));
-    options.console = address;
-  }
+  TRY(set_console(console, options));
   if (options.small_file_bytes && !options.bootstrap)
     return fail(Code::invalid, "--small-files is fixed when the network is made: only with -b");
   TRY(check_names(options));

@@ -21,7 +21,8 @@ struct MagmadOptions {
   std::string key_file;
   sys::Address address;          // -i and -p
   std::uint16_t node_port = kNodePort;
-  std::optional<sys::Address> console;
+  std::optional<sys::Address> console;  // nothing with --console none
+  bool console_remote = false;
   std::string directory;
   bool bootstrap = false;        // -b
   bool make_only = false;        // with -b: make the storage and end

@@ -10,6 +10,15 @@ namespace {
 
 constexpr std::size_t kReplyRowsPerCleaning = 2000;
 
+// Not by Shard::get: a row that cannot be read must not fail the batch of those who only share it
+// with a report.
+std::string host_of(store::MetadataStore& metadata, SessionId id) {
+  auto raw = metadata.get(session_key(id));
+  if (!raw || !*raw) return "?";
+  auto row = wire::decode<store::SessionRow>((*raw)->image);
+  return row ? row->host : "?";
+}
+
 }  // namespace
 
 store::RowKey Shard::session_key(SessionId id) {
@@ -83,6 +92,23 @@ void Shard::expire_sessions() {
     log_warning("session_expired session={:#x}", id.value);
     end_session(id);
   }
+}
+
+VolcanoReport Shard::report(std::size_t lines_max) {
+  VolcanoReport report;
+  report.sessions = sessions_.size();
+  report.flares_open = opens_.size();
+  report.locks = locks_.size();
+  report.requests_waiting = parked_;
+  report.content_files_open = content_.stats().files_open;
+  report.wal_bytes = metadata_.stats().wal_bytes;
+  report.content_files = content_.open_contents(lines_max);
+  for (const auto& [id, session] : sessions_) {
+    if (report.session_lines.size() == lines_max) break;
+    report.session_lines.push_back(
+        {id, host_of(metadata_, id), session.opens.size(), clock_.now() - session.last_seen});
+  }
+  return report;
 }
 
 // Drops the reply rows of ended sessions, some at a time, then the sessions' own rows.

@@ -28,6 +28,7 @@
 #include "libmagma/wire/codec.h"
 #include "libmagma/wire/flare_messages.h"
 #include "magmad/ops/file_locks.h"
+#include "magmad/report.h"
 #include "magmad/request.h"
 #include "magmad/store/content_store.h"
 #include "magmad/store/metadata_store.h"
@@ -226,6 +227,8 @@ class Shard {
   void attach(RequestPtr request, const wire::AttachRequest& message);
   void detach(RequestPtr request, const wire::DetachRequest& message);
   std::size_t session_count() const { return sessions_.size(); }
+  // What is in memory now; of each list at most `lines_max` lines.
+  VolcanoReport report(std::size_t lines_max);
 
  private:
   struct SlotState {

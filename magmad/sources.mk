@@ -1,11 +1,14 @@
 # The volcano itself, without a system call of its own; main.cc gives it the real world.
 magmad_sources = \
+	magmad/census.cc magmad/census.h \
+	magmad/console_gateway.h \
 	magmad/options.cc \
 	magmad/options.h \
+	magmad/report.h \
 	magmad/request.h \
 	magmad/session.cc \
 	magmad/shard.cc \
 	magmad/shard.h \
 	magmad/volcano.cc \
 	magmad/volcano.h
-magmad_main_sources =
+magmad_main_sources = magmad/console_port.h magmad/console_port.cc

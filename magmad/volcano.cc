@@ -22,6 +22,7 @@ struct Volcano::Parts {
   std::unique_ptr<store::MetadataStore> metadata;
   std::unique_ptr<store::ContentStore> content;
   std::unique_ptr<Shard> shard;
+  std::optional<Census> census;
   std::unique_ptr<rpc::Endpoint> endpoint;
   UniqueFunction<void(Answer)> send;
   std::uint64_t ranges_recovered = 0;
@@ -58,6 +59,7 @@ Result<std::unique_ptr<Volcano>> Volcano::start(VolcanoConfig config, bool creat
                            parts->config.small_file_bytes_max};
   parts->shard = std::make_unique<Shard>(shard_config, clock, disk, *parts->metadata,
                                          *parts->content);
+  parts->census.emplace(*parts->metadata);
   if (create) TRY(parts->shard->format());
   TRY_VALUE(bool clean, store::take_clean_mark(disk));
   TRY(parts->shard->begin(clean || create));
@@ -108,6 +110,9 @@ Result<void> Volcano::stop() {
 
 const VolcanoConfig& Volcano::config() const { return parts_->config; }
 const rpc::Counters& Volcano::rpc_counters() const { return parts_->endpoint->counters(); }
+VolcanoReport Volcano::report(std::size_t lines_max) { return parts_->shard->report(lines_max); }
+Census& Volcano::census() { return *parts_->census; }
+Result<sys::DiskSpace> Volcano::space() { return parts_->disk.space(); }
 bool Volcano::failed() const { return parts_->shard->failed(); }
 
 VolcanoStats Volcano::stats() const {

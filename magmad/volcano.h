@@ -18,6 +18,8 @@
 #include "libmagma/sys/disk.h"
 #include "libmagma/sys/executor.h"
 #include "libmagma/sys/random.h"
+#include "magmad/census.h"
+#include "magmad/report.h"
 
 namespace magma {
 
@@ -58,6 +60,10 @@ class Volcano final : public rpc::Handler {
   const VolcanoConfig& config() const;
   VolcanoStats stats() const;
   const rpc::Counters& rpc_counters() const;
+  // For operators: what is in memory now; of each list at most `lines_max` lines.
+  VolcanoReport report(std::size_t lines_max);
+  Census& census();                // counts its flares, when stepped
+  Result<sys::DiskSpace> space();  // of the storage directory's disk
   // Whether the storage has failed for good (a sync failed): the process should end.
   bool failed() const;
 

@@ -34,12 +34,12 @@
 #include "libmagma/base/time.h"
 #include "libmagma/base/unique_function.h"
 #include "libmagma/client/client.h"
+#include "libmagma/client/profiles.h"
 #include "libmagma/sys/clock.h"
 #include "libmagma/sys/executor.h"
 #include "libmagma/wire/flare_messages.h"
 #include "mount.magma/inode_table.h"
 #include "mount.magma/interrupts.h"
-#include "mount.magma/profiles.h"
 #include "mount.magma/seen_attrs.h"
 
 namespace magma::mount {
@@ -93,7 +93,7 @@ struct Filesystem {
   Interrupts interrupts{};
   std::unordered_map<std::uint64_t, OpenDirectory> directories{};
   std::uint64_t next_directory = 1;
-  Profiles profiles{};
+  client::Profiles profiles{};
   SeenAttrs seen{};
   // Removed by this mount, while the kernel knows them.
   std::unordered_map<Ino, wire::Attr> removed_flares{};

@@ -11,6 +11,8 @@ namespace magma::mount {
 
 namespace {
 
+using client::Profiles;
+
 fuse_lowlevel_ops ring = {};  // the operations on the ring's flares; set once, before any request
 
 Filesystem& mount_of(fuse_req_t request) {

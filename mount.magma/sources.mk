@@ -13,7 +13,6 @@ mount_magma_sources = \
 	mount.magma/interrupts.h mount.magma/interrupts.cc \
 	mount.magma/mount_table.h mount.magma/mount_table.cc \
 	mount.magma/options.h mount.magma/options.cc \
-	mount.magma/profiles.h mount.magma/profiles.cc \
 	mount.magma/reply.h \
 	mount.magma/seen_attrs.h
 mount_magma_main_sources =

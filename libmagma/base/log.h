@@ -9,6 +9,7 @@
 // (RateLimit).
 #pragma once
 
+#include <array>
 #include <concepts>
 #include <cstdint>
 #include <string>
@@ -25,6 +26,30 @@ enum class LogLevel : std::uint8_t { error = 3, warning = 4, info = 6, debug = 7
 
 // A channel is one letter of the original's -D mask (doc: magmad(8)), e.g. 'n' network,
 // 's' SQL, 'F' flare protocol, 'V' node protocol, 'd' directories, 'r' routing.
+struct LogChannel {
+  char letter;
+  std::string_view what;
+  bool is_always_on = false;
+};
+inline constexpr std::array kLogChannels = {
+    LogChannel{'B', "boot"},
+    LogChannel{'b', "balancer"},
+    LogChannel{'c', "cache"},
+    LogChannel{'d', "directories"},
+    LogChannel{'F', "flare protocol"},
+    LogChannel{'f', "flares"},
+    LogChannel{'g', "garbage"},
+    LogChannel{'m', "memory"},
+    LogChannel{'N', "NFS"},
+    LogChannel{'n', "network"},
+    LogChannel{'r', "routing"},
+    LogChannel{'s', "SQL"},
+    LogChannel{'u', "utilities"},
+    LogChannel{'V', "node protocol"},
+    LogChannel{'v', "volcanoes"},
+    LogChannel{'x', "locks"},
+    LogChannel{'z', "warnings and errors", true},
+};
 void log_enable(char channel, bool on);
 bool log_enabled(char channel);
 void log_enable_all(bool on);

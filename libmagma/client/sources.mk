@@ -6,6 +6,10 @@ libmagma_client_sources = \
 	libmagma/client/id_map.h \
 	libmagma/client/lanes.h \
 	libmagma/client/links.h libmagma/client/links.cc \
+	libmagma/client/listing.h libmagma/client/listing.cc \
+	libmagma/client/paths.h libmagma/client/paths.cc \
+	libmagma/client/paths_directory.cc libmagma/client/paths_file.cc \
+	libmagma/client/profiles.h libmagma/client/profiles.cc \
 	libmagma/client/requests.h libmagma/client/requests.cc \
 	libmagma/client/router.h libmagma/client/router.cc \
 	libmagma/client/session.h libmagma/client/session.cc \

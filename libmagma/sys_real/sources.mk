@@ -9,4 +9,6 @@ libmagma_sys_real_sources = \
 	libmagma/sys_real/random.h libmagma/sys_real/random.cc \
 	libmagma/sys_real/resolve.h libmagma/sys_real/resolve.cc \
 	libmagma/sys_real/sockaddr.h libmagma/sys_real/sockaddr.cc \
+	libmagma/sys_real/sock_diag.h libmagma/sys_real/sock_diag.cc \
+	libmagma/sys_real/tcp.h libmagma/sys_real/tcp.cc \
 	libmagma/sys_real/udp.h libmagma/sys_real/udp.cc

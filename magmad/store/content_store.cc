@@ -522,4 +522,13 @@ ContentStore::Stats ContentStoreImpl::stats() const {
   return stats;
 }
 
+std::vector<ContentId> ContentStoreImpl::open_contents(std::size_t count) const {
+  std::vector<ContentId> ids;
+  for (const ContentId& id : open_) {
+    if (ids.size() == count) break;
+    ids.push_back(id);
+  }
+  return ids;
+}
+
 }  // namespace magma::store

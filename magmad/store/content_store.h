@@ -113,6 +113,8 @@ class ContentStore {
     std::size_t files_open = 0;
   };
   virtual Stats stats() const = 0;
+  // Content files held open, at most `count` of them, the least recently used first.
+  virtual std::vector<ContentId> open_contents(std::size_t count) const = 0;
 };
 
 }  // namespace magma::store

@@ -100,6 +100,7 @@ class ContentStoreImpl final : public ContentStore {
   void sweep() override;
   void on_tick(Instant now) override;
   Stats stats() const override;
+  std::vector<ContentId> open_contents(std::size_t count) const override;
 
  private:
   using Done = UniqueFunction<void(Result<void>)>;

@@ -1,4 +1,4 @@
-#include "mount.magma/profiles.h"
+#include "libmagma/client/profiles.h"
 
 #include <sys/stat.h>
 
@@ -6,7 +6,7 @@
 
 #include "libmagma/crypto/path_hash.h"
 
-namespace magma::mount {
+namespace magma::client {
 
 namespace {
 
@@ -20,8 +20,8 @@ std::string key_text(std::uint16_t slot, bool is_last) {
 void Profiles::set(const wire::AttachReply& reply, std::string_view filesystem, WallTime now) {
   profiles_.clear();
   since_ = now;
-  std::string text = fmt::format("hashpath = {}\n",
-                                 crypto::key_of_path("/.dht/" + reply.nick).hex());
+  std::string text =
+      fmt::format("hashpath = {}\n", crypto::key_of_path("/.dht/" + reply.nick).hex());
   text += fmt::format("nickname = {}\n", reply.nick);
   std::string address;
   for (const wire::MapRun& run : reply.map)
@@ -57,4 +57,4 @@ std::optional<Ino> Profiles::find(std::string_view name) const {
   return std::nullopt;
 }
 
-}  // namespace magma::mount
+}  // namespace magma::client

@@ -1,4 +1,4 @@
-// /.dht: a read-only directory that the mount makes up, with one profile a volcano, as text lines
+// /.dht: a read-only directory that clients make up, with one profile a volcano, as text lines
 // `name = value`. Its inode numbers are ones that no slot ever gives out. It is found by its name
 // and listed by nobody: it is no part of the tree that programs copy or remove.
 #pragma once
@@ -13,7 +13,7 @@
 #include "libmagma/base/time.h"
 #include "libmagma/wire/flare_messages.h"
 
-namespace magma::mount {
+namespace magma::client {
 
 class Profiles {
  public:
@@ -45,4 +45,4 @@ class Profiles {
   WallTime since_{};
 };
 
-}  // namespace magma::mount
+}  // namespace magma::client
