@@ -152,6 +152,27 @@ void raise_file_limit() {
     log_warning("open_files_limit not_raised limit={}", limit.rlim_cur);
 }
 
+// What doc/metrics.md lists of the socket and the loop.
+void list_process_counters(std::vector<wire::StatusCounter>& list,
+                           const sys_real::UdpCounters& udp, const sys_real::LoopCounters& loop) {
+  list.insert(list.end(), {{"udp.datagrams_sent", udp.datagrams_sent},
+                           {"udp.bytes_sent", udp.bytes_sent},
+                           {"udp.send_calls", udp.send_calls},
+                           {"udp.sends_queued", udp.sends_queued},
+                           {"udp.datagrams_dropped", udp.datagrams_dropped},
+                           {"udp.send_errors", udp.send_errors},
+                           {"udp.datagrams_received", udp.datagrams_received},
+                           {"udp.bytes_received", udp.bytes_received},
+                           {"udp.receive_calls", udp.receive_calls},
+                           {"udp.receive_errors", udp.receive_errors},
+                           {"loop.iterations", loop.iterations},
+                           {"loop.wakeups", loop.wakeups},
+                           {"loop.deadlines", loop.deadlines},
+                           {"loop.timer_moves", loop.timer_moves},
+                           {"loop.spins", loop.spins},
+                           {"loop.spins_won", loop.spins_won}});
+}
+
 // The volcano driven by a real loop, until a signal or a failed storage ends it.
 class Daemon {
  public:
@@ -213,7 +234,10 @@ class Daemon {
     });
     loop_.on_flush([this] {
       volcano_->flush();
-      if (volcano_->failed()) loop_.stop();
+      if (volcano_->failed() || volcano_->stop_wanted()) loop_.stop();
+    });
+    volcano_->add_counters([this](std::vector<wire::StatusCounter>& list) {
+      list_process_counters(list, socket_->counters(), loop_.counters());
     });
     loop_.set_deadline([this] { return volcano_->deadline(); }, [this] { volcano_->on_timer(); });
     loop_.set_spin(kSpin, [this] { return clock_.now() - last_datagram_ < kSpinAfter; });

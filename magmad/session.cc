@@ -11,6 +11,7 @@ namespace {
 store::RowKey session_key(SessionId id) { return {store::Table::session, 0, id.value, {}}; }
 
 constexpr std::size_t kReplyRowsPerCleaning = 2000;
+constexpr std::size_t kHostBytesMax = 255;
 
 }  // namespace
 
@@ -22,13 +23,16 @@ void Shard::attach(RequestPtr request, const wire::AttachRequest& message) {
     if (get<store::SessionRow>(session_key(message.session)))
       return refuse(std::move(request), Code::fenced);
     if (sessions_.size() >= kSessionsMax) return refuse(std::move(request), Code::overloaded);
-    remember_session(message.session);
-    put(session_key(message.session),
-        store::SessionRow{false, time(), message.host.substr(0, 255)});
+    Session& session = remember_session(message.session);
+    session.host = message.host.substr(0, kHostBytesMax);
+    session.since = time();
+    session.connection = request->target.connection;
+    put(session_key(message.session), store::SessionRow{false, session.since, session.host});
     log_info("session_begin session={:#x} host=\"{}\"", message.session.value,
-             message.host.substr(0, 255));
+             session.host);
   } else {
     known->second.last_seen = now_;
+    known->second.connection = request->target.connection;
   }
   wire::AttachReply reply;
   reply.nick = config_.nick;
@@ -51,6 +55,20 @@ void Shard::detach(RequestPtr request, const wire::DetachRequest& message) {
     return refuse(std::move(request), Code::malformed);
   end_session(message.session);
   answer(std::move(request), wire::EmptyReply{});
+}
+
+std::vector<Shard::SessionInfo> Shard::sessions(std::size_t count_max) const {
+  std::vector<SessionInfo> told;
+  for (const auto& [id, session] : sessions_) {
+    if (told.size() == count_max) break;
+    told.push_back({.id = id,
+                    .host = session.host,
+                    .since = session.since,
+                    .last_seen = session.last_seen,
+                    .connection = session.connection,
+                    .opens = session.opens.size()});
+  }
+  return told;
 }
 
 // Releases what the session holds. Its row goes with its reply rows (clean_replies), so that a

@@ -226,6 +226,16 @@ class Shard {
   void attach(RequestPtr request, const wire::AttachRequest& message);
   void detach(RequestPtr request, const wire::DetachRequest& message);
   std::size_t session_count() const { return sessions_.size(); }
+  struct SessionInfo {
+    SessionId id;
+    std::string host;
+    WallTime since{};
+    Instant last_seen{};
+    std::uint64_t connection = 0;  // its last attach came over this one; 0: before the restart
+    std::size_t opens = 0;         // inodes it holds open
+  };
+  // Some of the sessions, in no order.
+  std::vector<SessionInfo> sessions(std::size_t count_max) const;
 
  private:
   struct SlotState {
@@ -247,6 +257,9 @@ class Shard {
     Instant last_seen;
     std::vector<Lane> lanes;
     std::unordered_map<std::uint64_t, store::OpenRow> opens;  // by ino
+    std::string host;              // for people, as its row has them
+    WallTime since{};
+    std::uint64_t connection = 0;
   };
 
   void dispatch(RequestPtr request);

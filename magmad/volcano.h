@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "libmagma/base/result.h"
 #include "libmagma/base/unique_function.h"
@@ -18,8 +19,11 @@
 #include "libmagma/sys/disk.h"
 #include "libmagma/sys/executor.h"
 #include "libmagma/sys/random.h"
+#include "libmagma/wire/operator_messages.h"
 
 namespace magma {
+
+class ConsoleGateway;
 
 struct VolcanoConfig {
   std::string nick;                 // 1-63 of [A-Za-z0-9._-]
@@ -58,6 +62,12 @@ class Volcano final : public rpc::Handler {
   const VolcanoConfig& config() const;
   VolcanoStats stats() const;
   const rpc::Counters& rpc_counters() const;
+  // The console that `console` requests talk to; nullptr: none. It outlives this, or is taken away.
+  void set_console(ConsoleGateway* console);
+  // Called for each `status`, to add counters that the process has besides.
+  void add_counters(UniqueFunction<void(std::vector<wire::StatusCounter>&)> source);
+  // A `shutdown` was answered: the process should stop() and end.
+  bool stop_wanted() const;
   // Whether the storage has failed for good (a sync failed): the process should end.
   bool failed() const;
 
