@@ -130,7 +130,7 @@ expect_failure "--console must be an address" 1 "--console 1.2.3: ADDRESS:PORT i
 
 # --- the end --------------------------------------------------------------------------------------
 says "shutdown" "The network stops" console run shutdown
-expect "the volcano ends" wait_until $stop_seconds is_volcano_gone
+expect "the volcano ends" wait_until $stop_seconds is_volcano_gone || kill -9 "$volcano_pid"
 wait "$volcano_pid"
 same "its exit code" $? 0
 volcano_pid=
@@ -179,7 +179,7 @@ expect "and another's" has "stop key    ffff"
 expect "no telnet in it" sh -c "! LC_ALL=C grep -qaP '\\xff' '$work/said'"
 printf 'shutdown\n' | timeout 60 "$MAGMA" console --host "$host" --key-file "$key" >"$work/said" 2>&1
 expect "magma console: shutdown" has "The network stops"
-expect "the volcano ends again" wait_until $stop_seconds is_volcano_gone
+expect "the volcano ends again" wait_until $stop_seconds is_volcano_gone || kill -9 "$volcano_pid"
 wait "$volcano_pid"
 same "with exit code 0" $? 0
 volcano_pid=
