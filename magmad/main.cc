@@ -38,6 +38,8 @@ namespace {
 
 constexpr Duration kSpin = microseconds(30);  // polling for the next request of a busy client
 constexpr Duration kSpinAfter = microseconds(300);  // the last one
+// After the console's `shutdown`: whoever typed it gets the answer, over the flare protocol too.
+constexpr Duration kLastWords = milliseconds(200);
 constexpr int kExitUsage = 1;
 constexpr int kExitSetUp = 64;
 constexpr int kExitStorage = 70;
@@ -252,7 +254,7 @@ class Daemon {
             .rules = {.own_uid = ::geteuid(), .admits_remote = options_.console_remote},
             .version = PACKAGE_VERSION},
         *volcano_, clock_, random_, *pool_, ring_socket_opener(loop_, options_.address),
-        [this] { loop_.post([this] { begin_stop(); }); });
+        [this] { stop_at_ = clock_.now() + kLastWords; });
     if (port_) port_->serve(*console_);
     gateway_.emplace(*console_);
     volcano_->set_console(&*gateway_);
@@ -265,13 +267,16 @@ class Daemon {
   }
 
   Instant deadline() const {
-    return std::min({volcano_->deadline(), console_->deadline(),
+    return std::min({volcano_->deadline(), console_->deadline(), stop_at_,
                      port_ ? port_->deadline() : Instant::never()});
   }
   void on_deadline() {
     volcano_->on_timer();
     console_->on_timer();
     if (port_) port_->on_timer();
+    if (clock_.now() < stop_at_) return;
+    stop_at_ = Instant::never();
+    if (!is_stopping_) begin_stop();
   }
 
   Result<void> wire_up() {
@@ -318,6 +323,7 @@ class Daemon {
   std::optional<console::Gateway> gateway_;
   std::unique_ptr<ConsolePort> port_;
   bool is_stopping_ = false;
+  Instant stop_at_ = Instant::never();  // asked for at the console
   sys_real::UdpSocket::OnDatagram on_datagram_;
   sys_real::Loop::Watch watch_;
   Instant last_datagram_{};
