@@ -4,36 +4,48 @@
 #include <CLI/CLI.hpp>
 
 #include "config.h"
+#include "libmagma/sys_real/memory.h"
 #include "magma_tools/tools.h"
+
+namespace {
+
+constexpr const char* kFooter = R"(
+Exit codes: 0 done; 1 wrong usage; 2 it failed; 4 problems were found (fsck, verify), or some
+of several volcanoes do not answer (status).
+
+Which network: --host, else the environment variable MAGMA_HOST, else the mount that PATH lies
+below. With a named host PATH is a path of the network ("/a/b"), else one of this machine
+("/mnt/magma/a/b"). Which key: --key-file, else MAGMA_KEY_FILE, else /etc/magma/key.
+`magma SUBCOMMAND --help` tells the options of each.)";
+
+}  // namespace
 
 int main(int argc, char** argv) {
   using namespace magma::tools;
-  CLI::App app{"Tools for Magma lava networks."};
+  magma::sys_real::keep_large_buffers();
+  CLI::App app{"Tools for Magma lava networks.", "magma"};
   app.set_version_flag("-V,--version", std::string("magma ") + PACKAGE_VERSION);
   app.require_subcommand(1);
+  app.footer(kFooter);
 
-  KeygenArguments keygen_arguments;
-  CLI::App* keygen_command = app.add_subcommand("keygen", "Make a key file (mode 0600)");
-  keygen_command->add_option("FILE", keygen_arguments.file, "File to write; must not exist")
-      ->required();
-  keygen_command->add_option("--client", keygen_arguments.client_of,
-                             "Write the client key of this network key file instead");
-
-  FsckArguments fsck_arguments;
-  CLI::App* fsck_command =
-      app.add_subcommand("fsck", "Check a storage directory whose volcano is stopped");
-  fsck_command->add_option("DIR", fsck_arguments.directory, "Storage directory (magmad -d)")
-      ->required();
-  fsck_command->add_flag("--deep", fsck_arguments.deep, "Also compare content with its checksums");
-  fsck_command->add_flag("--json", fsck_arguments.json, "Report as JSON");
-
+  Chosen chosen;
+  add_status(app, chosen);
+  add_ls(app, chosen);
+  add_cat(app, chosen);
+  add_inspect(app, chosen);
+  add_locate(app, chosen);
+  add_console(app, chosen);
+  add_shutdown(app, chosen);
+  add_sync(app, chosen);
+  add_verify(app, chosen);
+  add_bench(app, chosen);
+  add_keygen(app, chosen);
+  add_fsck(app, chosen);
+  add_dump(app, chosen);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    int code = app.exit(error);
-    return code == 0 ? kDone : kUsage;
+    return app.exit(error) == 0 ? kDone : kUsage;
   }
-  if (keygen_command->parsed()) return keygen(keygen_arguments);
-  if (fsck_command->parsed()) return fsck(fsck_arguments);
-  return kUsage;
+  return chosen ? chosen() : kUsage;
 }

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <memory>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -17,6 +18,12 @@ namespace magma::tools {
 namespace {
 
 using store::FsckReport;
+
+struct Arguments {
+  std::string directory;
+  bool deep = false;
+  bool json = false;
+};
 
 constexpr Duration kQuietTime = seconds(2);  // a check that is quicker shows no progress
 constexpr Duration kProgressEvery = milliseconds(200);
@@ -122,9 +129,7 @@ void print_text(const FsckReport& report, bool unclean, bool deep) {
                 summary.c_str());
 }
 
-}  // namespace
-
-int fsck(const FsckArguments& arguments) {
+int fsck(const Arguments& arguments) {
   auto disk = sys_real::PosixDisk::open_directory(arguments.directory, false);
   if (!disk) return failed(arguments.directory, disk.error());
   auto papers = (*disk)->exists("volcano.json");
@@ -153,6 +158,19 @@ int fsck(const FsckArguments& arguments) {
   else
     print_text(*report, !*stopped, arguments.deep);
   return report->clean() ? kDone : kProblems;
+}
+
+}  // namespace
+
+void add_fsck(CLI::App& app, Chosen& chosen) {
+  CLI::App* command =
+      app.add_subcommand("fsck", "Check a storage directory whose volcano is stopped");
+  auto arguments = std::make_shared<Arguments>();  // shared by the parser and `chosen`
+  command->add_option("DIR", arguments->directory, "Storage directory (magmad -d)")->required();
+  command->add_flag("--deep", arguments->deep, "Also compare content with its checksums");
+  command->add_flag("--json", arguments->json, "Report as JSON");
+  command->footer("\nExit codes: 0 clean, 1 wrong usage, 2 failed, 4 problems were found.");
+  command->callback([arguments, &chosen] { chosen = [arguments] { return fsck(*arguments); }; });
 }
 
 }  // namespace magma::tools

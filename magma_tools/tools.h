@@ -1,10 +1,15 @@
-// The subcommands of `magma`: each takes its parsed arguments and returns an exit code. Errors go
-// to stderr as one line `magma SUBCOMMAND: what failed`.
+// The subcommands of `magma`, one a file. Each add_NAME adds its options and help to the command
+// line; when its name was given, `chosen` becomes what is to be run. Errors go to stderr as one
+// line `magma SUBCOMMAND: what failed`, naming the host or file and what to do next.
 //
-// Exit codes: 0 done; 1 wrong usage; 2 it failed; fsck: 4 problems were found (as fsck(8)).
+// Exit codes: 0 done; 1 wrong usage; 2 it failed; 4 it was done and problems were found (fsck,
+// verify), or was done in part (status, when some volcanoes do not answer).
 #pragma once
 
+#include <functional>
 #include <string>
+
+#include <CLI/CLI.hpp>
 
 namespace magma::tools {
 
@@ -13,17 +18,20 @@ inline constexpr int kUsage = 1;
 inline constexpr int kFailed = 2;
 inline constexpr int kProblems = 4;
 
-struct KeygenArguments {
-  std::string file;
-  std::string client_of;  // network key file whose client key is written instead of a new secret
-};
-int keygen(const KeygenArguments& arguments);
+using Chosen = std::function<int()>;
 
-struct FsckArguments {
-  std::string directory;
-  bool deep = false;
-  bool json = false;
-};
-int fsck(const FsckArguments& arguments);
+void add_status(CLI::App& app, Chosen& chosen);
+void add_ls(CLI::App& app, Chosen& chosen);
+void add_cat(CLI::App& app, Chosen& chosen);
+void add_inspect(CLI::App& app, Chosen& chosen);
+void add_locate(CLI::App& app, Chosen& chosen);
+void add_console(CLI::App& app, Chosen& chosen);
+void add_shutdown(CLI::App& app, Chosen& chosen);
+void add_sync(CLI::App& app, Chosen& chosen);
+void add_verify(CLI::App& app, Chosen& chosen);
+void add_bench(CLI::App& app, Chosen& chosen);
+void add_keygen(CLI::App& app, Chosen& chosen);
+void add_fsck(CLI::App& app, Chosen& chosen);
+void add_dump(CLI::App& app, Chosen& chosen);
 
 }  // namespace magma::tools

@@ -46,7 +46,7 @@ class Census {
   bool is_under_way_ = false;
   unsigned database_ = 0;
   store::Table table_ = store::Table::inode;
-  std::uint64_t next_a_ = 0;   // where the scan of table_ in database_ goes on
+  std::uint64_t next_a_ = 0;  // where the scan of table_ in database_ goes on
   std::uint64_t next_b_ = 0;
 };
 

@@ -27,6 +27,7 @@
 #include "libmagma/sys_real/random.h"
 #include "libmagma/sys_real/udp.h"
 #include "magmad/console/console.h"
+#include "magmad/console/gateway.h"
 #include "magmad/console_port.h"
 #include "magmad/options.h"
 #include "magmad/store/storage_dir.h"
@@ -37,6 +38,8 @@ namespace {
 
 constexpr Duration kSpin = microseconds(30);  // polling for the next request of a busy client
 constexpr Duration kSpinAfter = microseconds(300);  // the last one
+// After the console's `shutdown`: whoever typed it gets the answer, over the flare protocol too.
+constexpr Duration kLastWords = milliseconds(200);
 constexpr int kExitUsage = 1;
 constexpr int kExitSetUp = 64;
 constexpr int kExitStorage = 70;
@@ -159,10 +162,37 @@ void raise_file_limit() {
     log_warning("open_files_limit_not_raised limit={}", limit.rlim_cur);
 }
 
+// What doc/metrics.md lists of the socket and the loop.
+void list_process_counters(std::vector<wire::StatusCounter>& list,
+                           const sys_real::UdpCounters& udp, const sys_real::LoopCounters& loop) {
+  list.insert(list.end(), {{"udp.datagrams_sent", udp.datagrams_sent},
+                           {"udp.bytes_sent", udp.bytes_sent},
+                           {"udp.send_calls", udp.send_calls},
+                           {"udp.sends_queued", udp.sends_queued},
+                           {"udp.datagrams_dropped", udp.datagrams_dropped},
+                           {"udp.send_errors", udp.send_errors},
+                           {"udp.datagrams_received", udp.datagrams_received},
+                           {"udp.bytes_received", udp.bytes_received},
+                           {"udp.receive_calls", udp.receive_calls},
+                           {"udp.receive_errors", udp.receive_errors},
+                           {"loop.iterations", loop.iterations},
+                           {"loop.wakeups", loop.wakeups},
+                           {"loop.deadlines", loop.deadlines},
+                           {"loop.timer_moves", loop.timer_moves},
+                           {"loop.spins", loop.spins},
+                           {"loop.spins_won", loop.spins_won}});
+}
+
 // The volcano driven by a real loop, until a signal or a failed storage ends it.
 class Daemon {
  public:
   explicit Daemon(const MagmadOptions& options) : options_(options), loop_(clock_) {}
+
+  ~Daemon() {
+    if (volcano_) volcano_->set_console(nullptr);  // which goes first
+  }
+  Daemon(const Daemon&) = delete;
+  Daemon& operator=(const Daemon&) = delete;
 
   Result<void> start() {
     TRY_VALUE(Opened opened, open_directory(options_, random_, clock_));
@@ -248,8 +278,10 @@ class Daemon {
             .rules = {.own_uid = ::geteuid(), .admits_remote = options_.console_remote},
             .version = PACKAGE_VERSION},
         *volcano_, clock_, random_, *pool_, ring_socket_opener(loop_, options_.address),
-        [this] { loop_.post([this] { begin_stop(); }); });
+        [this] { stop_at_ = clock_.now() + kLastWords; });
     if (port_) port_->serve(*console_);
+    gateway_.emplace(*console_);
+    volcano_->set_console(&*gateway_);
   }
 
   // Lets the console say goodbye first; asked again, it stops at once.
@@ -259,7 +291,7 @@ class Daemon {
   }
 
   Instant deadline() const {
-    return std::min({volcano_->deadline(), console_->deadline(), next_watchdog_,
+    return std::min({volcano_->deadline(), console_->deadline(), next_watchdog_, stop_at_,
                      port_ ? port_->deadline() : Instant::never()});
   }
   void on_deadline() {
@@ -267,6 +299,9 @@ class Daemon {
     console_->on_timer();
     if (port_) port_->on_timer();
     tell_watchdog();
+    if (clock_.now() < stop_at_) return;
+    stop_at_ = Instant::never();
+    if (!is_stopping_) begin_stop();
   }
 
   Result<void> wire_up() {
@@ -283,9 +318,14 @@ class Daemon {
     });
     loop_.on_flush([this] {
       if (port_) port_->on_flush();
+      gateway_->on_flush();
       console_->flush();
       volcano_->flush();
       if (volcano_->failed()) loop_.stop();
+      if (volcano_->stop_wanted() && !is_stopping_) begin_stop();
+    });
+    volcano_->add_counters([this](std::vector<wire::StatusCounter>& list) {
+      list_process_counters(list, socket_->counters(), loop_.counters());
     });
     loop_.set_deadline([this] { return deadline(); }, [this] { on_deadline(); });
     loop_.set_spin(kSpin, [this] { return clock_.now() - last_datagram_ < kSpinAfter; });
@@ -312,8 +352,10 @@ class Daemon {
   std::optional<sys_real::ThreadPool> pool_;
   std::unique_ptr<Volcano> volcano_;
   std::optional<console::Console> console_;
+  std::optional<console::Gateway> gateway_;
   std::unique_ptr<ConsolePort> port_;
   bool is_stopping_ = false;
+  Instant stop_at_ = Instant::never();  // asked for at the console
   sys_real::UdpSocket::OnDatagram on_datagram_;
   sys_real::Loop::Watch watch_;
   Instant last_datagram_{};

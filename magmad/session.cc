@@ -9,15 +9,7 @@ namespace magma {
 namespace {
 
 constexpr std::size_t kReplyRowsPerCleaning = 2000;
-
-// Not by Shard::get: a row that cannot be read must not fail the batch of those who only share it
-// with a report.
-std::string host_of(store::MetadataStore& metadata, SessionId id) {
-  auto raw = metadata.get(session_key(id));
-  if (!raw || !*raw) return "?";
-  auto row = wire::decode<store::SessionRow>((*raw)->image);
-  return row ? row->host : "?";
-}
+constexpr std::size_t kHostBytesMax = 255;
 
 }  // namespace
 
@@ -33,13 +25,16 @@ void Shard::attach(RequestPtr request, const wire::AttachRequest& message) {
     if (get<store::SessionRow>(session_key(message.session)))
       return refuse(std::move(request), Code::fenced);
     if (sessions_.size() >= kSessionsMax) return refuse(std::move(request), Code::overloaded);
-    remember_session(message.session);
-    put(session_key(message.session),
-        store::SessionRow{false, time(), message.host.substr(0, 255)});
+    Session& session = remember_session(message.session);
+    session.host = message.host.substr(0, kHostBytesMax);
+    session.since = time();
+    session.connection = request->target.connection;
+    put(session_key(message.session), store::SessionRow{false, session.since, session.host});
     log_info("session_begin session={:#x} host={}", message.session.value,
-             message.host.substr(0, 255));
+             session.host);
   } else {
     known->second.last_seen = now_;
+    known->second.connection = request->target.connection;
   }
   wire::AttachReply reply;
   reply.nick = config_.nick;
@@ -62,6 +57,20 @@ void Shard::detach(RequestPtr request, const wire::DetachRequest& message) {
     return refuse(std::move(request), Code::malformed);
   end_session(message.session);
   answer(std::move(request), wire::EmptyReply{});
+}
+
+std::vector<Shard::SessionInfo> Shard::sessions(std::size_t count_max) const {
+  std::vector<SessionInfo> told;
+  for (const auto& [id, session] : sessions_) {
+    if (told.size() == count_max) break;
+    told.push_back({.id = id,
+                    .host = session.host,
+                    .since = session.since,
+                    .last_seen = session.last_seen,
+                    .connection = session.connection,
+                    .opens = session.opens.size()});
+  }
+  return told;
 }
 
 // Releases what the session holds. Its row goes with its reply rows (clean_replies), so that a
@@ -103,11 +112,9 @@ VolcanoReport Shard::report(std::size_t lines_max) {
   report.content_files_open = content_.stats().files_open;
   report.wal_bytes = metadata_.stats().wal_bytes;
   report.content_files = content_.open_contents(lines_max);
-  for (const auto& [id, session] : sessions_) {
-    if (report.session_lines.size() == lines_max) break;
+  for (SessionInfo& session : sessions(lines_max))
     report.session_lines.push_back(
-        {id, host_of(metadata_, id), session.opens.size(), clock_.now() - session.last_seen});
-  }
+        {session.id, std::move(session.host), session.opens, clock_.now() - session.last_seen});
   return report;
 }
 

@@ -129,6 +129,8 @@ void Shard::load_opens() {
     if (image && !image->fenced) {
       SessionId id(row.b);
       Session& session = remember_session(id);
+      session.host = std::move(image->host);
+      session.since = image->since;
       if (auto known = old.find(id); known != old.end()) {
         session.last_seen = known->second.last_seen;
         session.lanes = std::move(known->second.lanes);
@@ -287,13 +289,19 @@ bool Shard::admit_change(RequestPtr& request, Session& session) {
 void Shard::dispatch(RequestPtr request) {
   databases_touched_ = 0;
   switch (request->op()) {
+// Requests of kind host never come here: Volcano gives them to HostRequests.
 #define MAGMA_FLARE_OP(name, number, RequestType, Response, kind, priority)                \
   case wire::FlareOp::name: {                                                              \
-    auto message = wire::decode_front<wire::RequestType>(request->body);                   \
-    if (!message || (wire::FlareOp::name != wire::FlareOp::write && !message->second.empty())) \
-      return refuse(std::move(request), Code::malformed);                                  \
-    request->payload = message->second;                                                    \
-    return ops::name(*this, std::move(request), std::move(message->first));                \
+    if constexpr (wire::OpKind::kind == wire::OpKind::host) {                              \
+      return refuse(std::move(request), Code::unknown_op);                                 \
+    } else {                                                                               \
+      auto message = wire::decode_front<wire::RequestType>(request->body);                 \
+      if (!message ||                                                                      \
+          (wire::FlareOp::name != wire::FlareOp::write && !message->second.empty()))       \
+        return refuse(std::move(request), Code::malformed);                                \
+      request->payload = message->second;                                                  \
+      return ops::name(*this, std::move(request), std::move(message->first));              \
+    }                                                                                      \
   }
 #include "libmagma/wire/flare_ops.def"
 #undef MAGMA_FLARE_OP

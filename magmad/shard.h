@@ -229,6 +229,16 @@ class Shard {
   std::size_t session_count() const { return sessions_.size(); }
   // What is in memory now; of each list at most `lines_max` lines.
   VolcanoReport report(std::size_t lines_max);
+  struct SessionInfo {
+    SessionId id;
+    std::string host;
+    WallTime since{};
+    Instant last_seen{};
+    std::uint64_t connection = 0;  // its last attach came over this one; 0: before the restart
+    std::size_t opens = 0;         // inodes it holds open
+  };
+  // Some of the sessions, in no order.
+  std::vector<SessionInfo> sessions(std::size_t count_max) const;
 
  private:
   struct SlotState {
@@ -250,6 +260,9 @@ class Shard {
     Instant last_seen;
     std::vector<Lane> lanes;
     std::unordered_map<std::uint64_t, store::OpenRow> opens;  // by ino
+    std::string host;              // for people, as its row has them
+    WallTime since{};
+    std::uint64_t connection = 0;
   };
 
   void dispatch(RequestPtr request);

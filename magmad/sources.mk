@@ -1,7 +1,12 @@
 # The volcano itself, without a system call of its own; main.cc gives it the real world.
 magmad_sources = \
-	magmad/census.cc magmad/census.h \
+	magmad/census.cc \
+	magmad/census.h \
 	magmad/console_gateway.h \
+	magmad/counters.cc \
+	magmad/counters.h \
+	magmad/host_requests.cc \
+	magmad/host_requests.h \
 	magmad/options.cc \
 	magmad/options.h \
 	magmad/report.h \

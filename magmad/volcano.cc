@@ -3,6 +3,8 @@
 #include "libmagma/base/log.h"
 #include "libmagma/wire/codec.h"
 #include "libmagma/wire/flare_messages.h"
+#include "magmad/counters.h"
+#include "magmad/host_requests.h"
 #include "magmad/shard.h"
 #include "magmad/store/content_store.h"
 #include "magmad/store/metadata_store.h"
@@ -24,6 +26,7 @@ struct Volcano::Parts {
   std::unique_ptr<Shard> shard;
   std::optional<Census> census;
   std::unique_ptr<rpc::Endpoint> endpoint;
+  std::unique_ptr<HostRequests> host_requests;
   UniqueFunction<void(Answer)> send;
   std::uint64_t ranges_recovered = 0;
 };
@@ -76,6 +79,14 @@ Result<std::unique_ptr<Volcano>> Volcano::start(VolcanoConfig config, bool creat
   p.send = [&endpoint = *p.endpoint, map_version](Answer answer) {
     send_answer(endpoint, map_version, std::move(answer));
   };
+  p.host_requests = std::make_unique<HostRequests>(p.config, clock, *p.shard, *p.metadata,
+                                                   *p.content, p.send);
+  volcano->add_counters([&p, raw = volcano.get()](CounterList& list) {
+    list_counters(list, raw->stats());
+    list_counters(list, p.metadata->stats());
+    list_counters(list, p.content->stats());
+    list_counters(list, p.endpoint->counters());
+  });
   p.shard->flush(p.send);
   if (p.shard->failed()) return fail(Code::io, "the storage failed while starting");
   return volcano;
@@ -91,17 +102,20 @@ void Volcano::flush() {
 }
 
 Instant Volcano::deadline() const {
-  return std::min(parts_->shard->deadline(), parts_->endpoint->deadline());
+  return std::min({parts_->shard->deadline(), parts_->endpoint->deadline(),
+                   parts_->host_requests->deadline()});
 }
 
 void Volcano::on_timer() {
   Instant now = parts_->clock.now();
   if (parts_->shard->deadline() <= now) parts_->shard->on_timer();
   if (parts_->endpoint->deadline() <= now) parts_->endpoint->on_timer();
+  if (parts_->host_requests->deadline() <= now) parts_->host_requests->on_timer();
   flush();
 }
 
 Result<void> Volcano::stop() {
+  parts_->host_requests->stop();
   TRY(parts_->shard->stop());
   parts_->endpoint->close_all();
   parts_->endpoint->flush();
@@ -114,6 +128,11 @@ VolcanoReport Volcano::report(std::size_t lines_max) { return parts_->shard->rep
 Census& Volcano::census() { return *parts_->census; }
 Result<sys::DiskSpace> Volcano::space() { return parts_->disk.space(); }
 bool Volcano::failed() const { return parts_->shard->failed(); }
+bool Volcano::stop_wanted() const { return parts_->host_requests->stop_wanted(); }
+void Volcano::set_console(ConsoleGateway* console) { parts_->host_requests->set_console(console); }
+void Volcano::add_counters(UniqueFunction<void(CounterList&)> source) {
+  parts_->host_requests->add_counters(std::move(source));
+}
 
 VolcanoStats Volcano::stats() const {
   ShardStats shard = parts_->shard->stats();
@@ -136,11 +155,13 @@ VolcanoStats Volcano::stats() const {
 void Volcano::on_connected(rpc::ConnectionId connection, const rpc::PeerInfo& peer) {
   log_debug('n', "connected connection={} address={} role={}", connection.value,
             peer.address.text(), peer.role == crypto::Role::ring ? "ring" : "client");
+  parts_->host_requests->on_connected(connection.value, peer);
 }
 
 void Volcano::on_closed(rpc::ConnectionId connection, const Error& reason) {
   log_debug('n', "closed connection={} reason={}", connection.value, describe(reason));
   parts_->shard->drop_connection(connection.value);
+  parts_->host_requests->on_closed(connection.value);
 }
 
 void Volcano::on_request(rpc::ConnectionId connection, rpc::RequestId id, ByteSpan message) {
@@ -157,6 +178,9 @@ void Volcano::on_request(rpc::ConnectionId connection, rpc::RequestId id, ByteSp
   }
   request->head = head->first;
   request->body = head->second;
+  const bool is_known = wire::is_known_op(request->head.op);
+  if (is_known && wire::kind_of(request->op()) == wire::OpKind::host)
+    return parts_->host_requests->handle(std::move(request));
   parts_->shard->handle(std::move(request));
 }
 

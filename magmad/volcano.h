@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "libmagma/base/result.h"
 #include "libmagma/base/unique_function.h"
@@ -20,8 +21,11 @@
 #include "libmagma/sys/random.h"
 #include "magmad/census.h"
 #include "magmad/report.h"
+#include "libmagma/wire/operator_messages.h"
 
 namespace magma {
+
+class ConsoleGateway;
 
 struct VolcanoConfig {
   std::string nick;                 // 1-63 of [A-Za-z0-9._-]
@@ -64,6 +68,12 @@ class Volcano final : public rpc::Handler {
   VolcanoReport report(std::size_t lines_max);
   Census& census();                // counts its flares, when stepped
   Result<sys::DiskSpace> space();  // of the storage directory's disk
+  // The console that `console` requests talk to; nullptr: none. It outlives this, or is taken away.
+  void set_console(ConsoleGateway* console);
+  // Called for each `status`, to add counters that the process has besides.
+  void add_counters(UniqueFunction<void(std::vector<wire::StatusCounter>&)> source);
+  // A `shutdown` was answered: the process should stop() and end.
+  bool stop_wanted() const;
   // Whether the storage has failed for good (a sync failed): the process should end.
   bool failed() const;
 

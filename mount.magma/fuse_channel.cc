@@ -17,7 +17,7 @@
 
 #include "libmagma/base/check.h"
 #include "libmagma/base/log.h"
-#include "mount.magma/mount_table.h"
+#include "libmagma/sys_real/mount_table.h"
 
 namespace magma::mount {
 
@@ -304,7 +304,7 @@ void FuseChannel::close() {
 }
 
 void raise_read_ahead(const std::string& mountpoint) {
-  const auto mount = mounted_at(read_mount_table(), mountpoint);
+  const auto mount = sys_real::mounted_at(sys_real::read_mount_table(), mountpoint);
   if (!mount) return;
   const std::string path = "/sys/class/bdi/" + mount->device + "/read_ahead_kb";
   const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);

@@ -31,13 +31,13 @@
 #include "libmagma/sys_real/key_file.h"
 #include "libmagma/sys_real/loop.h"
 #include "libmagma/sys_real/memory.h"
+#include "libmagma/sys_real/mount_table.h"
 #include "libmagma/sys_real/random.h"
 #include "libmagma/sys_real/resolve.h"
 #include "libmagma/sys_real/udp.h"
 #include "mount.magma/filesystem.h"
 #include "mount.magma/fuse_channel.h"
 #include "mount.magma/inode_table.h"
-#include "mount.magma/mount_table.h"
 #include "mount.magma/options.h"
 
 namespace magma::mount {
@@ -78,7 +78,7 @@ std::string check_mountpoint(const std::string& path) {
                                     : std::strerror(errno)),
              kExitMount);
   if (!S_ISDIR(s.st_mode)) fail_now("mount point " + path + " is not a directory", kExitMount);
-  const auto mount = mounted_at(read_mount_table(), real);
+  const auto mount = sys_real::mounted_at(sys_real::read_mount_table(), real);
   if (mount && mount->type == "fuse.magma")
     fail_now("mount point " + path + " is busy: " + mount->source + " is mounted there",
              kExitMount);

@@ -338,7 +338,11 @@ std::string source_name(const Options& options) {
     if (!name.empty()) name += ',';
     const bool bare_ipv6 =
         host.front() != '[' && std::count(host.begin(), host.end(), ':') > 1;
+    const bool has_port = host.front() == '[' ? host.find("]:") != std::string::npos
+                                              : !bare_ipv6 && host.find(':') != std::string::npos;
     name += bare_ipv6 ? "[" + host + "]" : host;
+    // Whoever finds the volcanoes by the mount (magma ls PATH) needs it.
+    if (!has_port && options.port != kFlarePort) name += ':' + std::to_string(options.port);
   }
   return name + ":/";
 }

@@ -11,7 +11,6 @@ mount_magma_sources = \
 	mount.magma/fuse_xattr.cc \
 	mount.magma/inode_table.h mount.magma/inode_table.cc \
 	mount.magma/interrupts.h mount.magma/interrupts.cc \
-	mount.magma/mount_table.h mount.magma/mount_table.cc \
 	mount.magma/options.h mount.magma/options.cc \
 	mount.magma/reply.h \
 	mount.magma/seen_attrs.h

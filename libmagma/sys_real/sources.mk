@@ -6,6 +6,7 @@ libmagma_sys_real_sources = \
 	libmagma/sys_real/fd.h libmagma/sys_real/fd.cc \
 	libmagma/sys_real/key_file.h libmagma/sys_real/key_file.cc \
 	libmagma/sys_real/memory.h libmagma/sys_real/loop.h libmagma/sys_real/loop.cc \
+	libmagma/sys_real/mount_table.h libmagma/sys_real/mount_table.cc \
 	libmagma/sys_real/random.h libmagma/sys_real/random.cc \
 	libmagma/sys_real/resolve.h libmagma/sys_real/resolve.cc \
 	libmagma/sys_real/sockaddr.h libmagma/sys_real/sockaddr.cc \

@@ -16,6 +16,7 @@
 #include "libmagma/ring/key.h"
 #include "libmagma/ring/slot.h"
 #include "libmagma/wire/lock_messages.h"
+#include "libmagma/wire/operator_messages.h"
 
 namespace magma::wire {
 
@@ -729,7 +730,7 @@ enum class FlareOp : std::uint16_t {
 #undef MAGMA_FLARE_OP
 };
 
-enum class OpKind : std::uint8_t { read, change, session };
+enum class OpKind : std::uint8_t { read, change, session, host };
 
 std::string_view name_of(FlareOp op);  // "?" for a number that is none
 bool is_known_op(std::uint16_t number);

@@ -130,7 +130,7 @@ expect_failure "--console must be an address" 1 "--console 1.2.3: ADDRESS:PORT i
 
 # --- the end --------------------------------------------------------------------------------------
 says "shutdown" "The network stops" console run shutdown
-expect "the volcano ends" wait_until $stop_seconds is_volcano_gone
+expect "the volcano ends" wait_until $stop_seconds is_volcano_gone || kill -9 "$volcano_pid"
 wait "$volcano_pid"
 same "its exit code" $? 0
 volcano_pid=
@@ -140,6 +140,51 @@ start_volcano --console none
 expect "the ready line says that there is no console" grep -q "console=none" "$log"
 expect_failure "nothing listens" 1 "Connection refused" console run pwd
 same "the mount goes on" "$(cat "$mnt/d/file")" "the content"
+stop_volcano
+
+# --- another machine: a network namespace, whose root is nobody here ------------------------------
+space=magma-console-$$ near=10.231.$(($$ / 250 % 250)).1 far=10.231.$(($$ / 250 % 250)).2
+at_end() {
+  ip netns del "$space" 2>/dev/null
+  ip link del "mc$$" 2>/dev/null
+}
+if ip netns add "$space" 2>/dev/null &&
+  ip link add "mc$$" type veth peer name far0 netns "$space" 2>/dev/null; then
+  ip addr add "$near/24" dev "mc$$" && ip link set "mc$$" up
+  ip -n "$space" addr add "$far/24" dev far0 && ip -n "$space" link set far0 up
+  far() { timeout 60 ip netns exec "$space" python3 "$driver" "$near" "$@"; }
+  start_volcano --console "$near:12002"
+  says "another machine is turned away" "serves its own machine only" far refused
+  same "with one line" "$(wc -l <"$work/said")" 1
+  same "our own root by that address is served" \
+    "$(timeout 60 python3 "$driver" "$near" run "cat /d/file")" "the content"
+  stop_volcano
+  start_volcano --console "$near:12002" --console-remote
+  says "with --console-remote its root is a guest" "and after login" far run "cat /d/file"
+  says "who can log in" "the content" far login "$(sed -n 's/^magma-key-v1 network //p' "$key")" \
+    "cat /d/file"
+  stop_volcano
+else
+  passed "another machine # SKIP no network namespaces"
+fi
+expect_failure "--console-remote wants a console" 1 "there is no console" "$MAGMAD" -d "$storage" \
+  --console none --console-remote
+
+# --- the same console over the flare protocol -----------------------------------------------------
+start_volcano
+printf 'pwd\ncat /d/file\nlava\n' | timeout 60 "$MAGMA" console --host "$host" --key-file "$key" \
+  >"$work/said" 2>&1
+expect "magma console: a command's answer" has "the content"
+expect "and another's" has "stop key    ffff"
+expect "no telnet in it" sh -c "! LC_ALL=C grep -qaP '\\xff' '$work/said'"
+printf 'shutdown\n' | timeout 60 "$MAGMA" console --host "$host" --key-file "$key" >"$work/said" 2>&1
+expect "magma console: shutdown" has "The network stops"
+expect "the volcano ends again" wait_until $stop_seconds is_volcano_gone || kill -9 "$volcano_pid"
+wait "$volcano_pid"
+same "with exit code 0" $? 0
+volcano_pid=
+start_volcano
+same "the mount waited and goes on" "$(cat "$mnt/d/file")" "the content"
 unmount_magma
 stop_volcano
 fsck_clean "at the end"

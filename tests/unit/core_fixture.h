@@ -239,6 +239,11 @@ class ShardBench {
   }
 
   Ino root() const { return Shard::root(); }
+  sys::Clock& clock() { return clock_; }
+  void skip(Duration time) { clock_.now_ns += time.ns; }
+  store::MetadataStore& metadata() { return *metadata_; }
+  store::ContentStore& content() { return *content_; }
+  SimExecutor& executor() { return *executor_; }
 
   SimDisk disk;
   std::unique_ptr<Shard> shard;

@@ -7,7 +7,7 @@
 #include <fmt/format.h>
 
 #include "mount.magma/interrupts.h"
-#include "mount.magma/mount_table.h"
+#include "libmagma/sys_real/mount_table.h"
 
 namespace {
 
@@ -85,21 +85,22 @@ TEST_CASE("interrupts: those that wait are looked at again until answered") {
 }
 
 TEST_CASE("mount table: parses mountinfo") {
-  auto mounts = magma::mount::parse_mountinfo(
+  auto mounts = magma::sys_real::parse_mountinfo(
       "22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n"
       "garbage\n"
       "36 22 0:41 / /mnt/with\\040blank rw,nosuid - fuse.magma a,b:/ rw,user_id=0\n"
       "37 22 0:42 / /mnt/x rw master:3 propagate_from:2 - tmpfs tmpfs rw\n"
       "38 22 0:43 / /mnt/x ro - fuse.magma h:/ rw");
   REQUIRE(mounts.size() == 4);
-  auto blank = magma::mount::mounted_at(mounts, "/mnt/with blank");
+  auto blank = magma::sys_real::mounted_at(mounts, "/mnt/with blank");
   REQUIRE(blank.has_value());
   CHECK(blank->device == "0:41");
   CHECK(blank->type == "fuse.magma");
   CHECK(blank->source == "a,b:/");
-  CHECK(magma::mount::mounted_at(mounts, "/mnt/x")->device == "0:43");  // the uppermost
-  CHECK_FALSE(magma::mount::mounted_at(mounts, "/mnt").has_value());
-  CHECK(magma::mount::parse_mountinfo("").empty());
+  CHECK(blank->root == "/");
+  CHECK(magma::sys_real::mounted_at(mounts, "/mnt/x")->device == "0:43");  // the uppermost
+  CHECK_FALSE(magma::sys_real::mounted_at(mounts, "/mnt").has_value());
+  CHECK(magma::sys_real::parse_mountinfo("").empty());
 }
 
 }  // namespace

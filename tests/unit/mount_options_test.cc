@@ -40,7 +40,7 @@ TEST_CASE("mount options: the original's style") {
   CHECK_FALSE(o.fake);
   CHECK_FALSE(o.sloppy);
   CHECK(o.debug_channels == "Fr");
-  CHECK(magma::mount::source_name(o) == "a,b:12100:/");
+  CHECK(magma::mount::source_name(o) == "a:12345,b:12100:/");
 }
 
 TEST_CASE("mount options: values after a blank and glued to the letter") {

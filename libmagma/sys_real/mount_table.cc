@@ -1,11 +1,11 @@
-#include "mount.magma/mount_table.h"
+#include "libmagma/sys_real/mount_table.h"
 
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
 
-namespace magma::mount {
+namespace magma::sys_real {
 
 namespace {
 
@@ -51,6 +51,7 @@ std::vector<MountEntry> parse_mountinfo(std::string_view text) {
     auto dash = std::find(words.begin() + 6, words.end(), "-");
     if (words.end() - dash < 3) continue;
     mounts.push_back({.device = std::string(words[2]),
+                      .root = unescape(words[3]),
                       .mountpoint = unescape(words[4]),
                       .type = std::string(dash[1]),
                       .source = unescape(dash[2])});
@@ -78,4 +79,4 @@ std::vector<MountEntry> read_mount_table() {
   return parse_mountinfo(text);
 }
 
-}  // namespace magma::mount
+}  // namespace magma::sys_real

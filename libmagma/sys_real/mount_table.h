@@ -1,5 +1,6 @@
-// What is mounted where: /proc/self/mountinfo (proc(5)), for the check that a mount point is free
-// and to find the device number of our own mount without a request to ourselves.
+// What is mounted where: /proc/self/mountinfo (proc(5)). For the check that a mount point is free,
+// to find the device number of our own mount without a request to ourselves, and to tell from a
+// path which network it lies in.
 #pragma once
 
 #include <optional>
@@ -7,10 +8,11 @@
 #include <string_view>
 #include <vector>
 
-namespace magma::mount {
+namespace magma::sys_real {
 
 struct MountEntry {
   std::string device;      // "MAJOR:MINOR"
+  std::string root;        // what of the filesystem is mounted: "/" unless it is a bind mount
   std::string mountpoint;
   std::string type;        // "fuse.magma"
   std::string source;
@@ -23,4 +25,4 @@ std::optional<MountEntry> mounted_at(const std::vector<MountEntry>& mounts, std:
 // Of this process; empty if /proc is not there.
 std::vector<MountEntry> read_mount_table();
 
-}  // namespace magma::mount
+}  // namespace magma::sys_real

@@ -1,0 +1,157 @@
+// Messages of the operations that ask a volcano for itself, not for the ring's flares (kind `host`
+// in flare_ops.def): they need no session, go to whichever volcano they are sent to, and are
+// answered by it alone (magmad/host_requests.h). doc/protocol.md describes them for people.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "libmagma/base/bytes.h"
+#include "libmagma/base/strong.h"
+#include "libmagma/base/time.h"
+
+namespace magma::wire {
+
+inline constexpr std::size_t kStatusSessionsMax = 256;            // told; there may be more
+inline constexpr std::size_t kConsoleInputBytesMax = 16 * 1024;   // of one request
+inline constexpr std::size_t kConsoleOutputBytesMax = 64 * 1024;  // of one reply
+inline constexpr std::size_t kReasonBytesMax = 255;
+
+// From anybody who has a key of the network.
+struct StatusRequest {
+  template <class Self, class Visit>
+  static void fields(Self&, Visit&) {}
+};
+
+// A client's session with the volcano.
+struct StatusSession {
+  std::string host;            // what the client said when it began
+  std::string address;         // where it is connected from; empty: it is not, just now
+  std::string role;            // "client", "ring"; empty as above
+  WallTime since;              // when it began
+  std::uint64_t quiet_ns = 0;  // since its last request
+  std::uint32_t opens = 0;     // files it holds open
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("host", s.host);
+    v("address", s.address);
+    v("role", s.role);
+    v("since", s.since);
+    v("quiet_ns", s.quiet_ns);
+    v("opens", s.opens);
+  }
+};
+
+// What lies in the volcano's storage, as it was counted last: a count goes through all rows, a few
+// at a time, when a status is asked for and the last one is old.
+struct StatusCensus {
+  bool is_complete = false;  // false: the first count is under way, these are its numbers so far
+  WallTime as_of;            // when that count began
+  std::uint64_t inodes = 0;  // flares
+  std::uint64_t keys = 0;    // of these with a key of their own: directories, files in chunks
+  std::uint64_t bytes = 0;   // sizes of regular files, holes included
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("is_complete", s.is_complete);
+    v("as_of", s.as_of);
+    v("inodes", s.inodes);
+    v("keys", s.keys);
+    v("bytes", s.bytes);
+  }
+};
+
+struct StatusCounter {  // a row of doc/metrics.md
+  std::string name;     // "rpc.packets_sent"
+  std::uint64_t value = 0;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("name", s.name);
+    v("value", s.value);
+  }
+};
+
+struct StatusReply {
+  std::string version;  // of magmad
+  std::string nick;
+  std::string fqdn;
+  std::string address;                        // flare address
+  std::array<std::uint8_t, 16> filesystem{};  // UUID
+  WallTime started;
+  std::uint64_t uptime_ns = 0;
+  Epoch epoch;                    // of its slots; one more with each start
+  std::uint64_t space_total = 0;  // bytes of the disk under the storage directory
+  std::uint64_t space_free = 0;
+  std::uint64_t space_available = 0;  // to files: free less the reserve
+  StatusCensus census;
+  std::uint32_t sessions_total = 0;
+  std::vector<StatusSession> sessions{};  // at most kStatusSessionsMax
+  std::vector<StatusCounter> counters{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("version", s.version);
+    v("nick", s.nick);
+    v("fqdn", s.fqdn);
+    v("address", s.address);
+    v("filesystem", s.filesystem);
+    v("started", s.started);
+    v("uptime_ns", s.uptime_ns);
+    v("epoch", s.epoch);
+    v("space_total", s.space_total);
+    v("space_free", s.space_free);
+    v("space_available", s.space_available);
+    v("census", s.census);
+    v("sessions_total", s.sessions_total);
+    v("sessions", s.sessions);
+    v("counters", s.counters);
+  }
+};
+
+// From who has the network key; else `permission`. The volcano answers, then ends as at SIGTERM.
+struct ShutdownRequest {
+  std::string who;  // for the log: at most kReasonBytesMax bytes
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("who", s.who);
+  }
+};
+
+// From anybody who has a key of the network. Answered when all that the volcano had acknowledged
+// before, content and metadata, is on stable storage. `io`: it cannot be.
+struct SyncRequest {
+  template <class Self, class Visit>
+  static void fields(Self&, Visit&) {}
+};
+
+// A talk with the volcano's console; from who has the network key, else `permission`;
+// `unsupported` if the volcano has no console. The asker names the talk by a number of its choice,
+// not 0; talks belong to their connection and end with it. The first request begins the talk.
+//
+// A request without input is a poll: answered when there is output, or the talk has ended, or after
+// kConsolePollMax without either. There is one poll at a time: another one gets an empty answer to
+// the first. A request with input, or with `is_end`, is answered at once and without output.
+struct ConsoleRequest {
+  std::uint64_t talk = 0;
+  Bytes input{};        // at most kConsoleInputBytesMax; `overloaded`: not taken
+  bool is_end = false;  // the talk is over
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("talk", s.talk);
+    v("input", s.input);
+    v("is_end", s.is_end);
+  }
+};
+inline constexpr Duration kConsolePollMax = seconds(5);
+
+struct ConsoleReply {
+  Bytes output{};          // at most kConsoleOutputBytesMax
+  bool has_ended = false;  // nothing more will come: the number is free again
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("output", s.output);
+    v("has_ended", s.has_ended);
+  }
+};
+
+}  // namespace magma::wire

@@ -1,0 +1,115 @@
+// magma shutdown [HOST]: ends a volcano cleanly, and waits until it has ended.
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "magma_tools/command.h"
+
+namespace magma::tools {
+
+namespace {
+
+constexpr Duration kEndPatience = seconds(60);  // for its last syncs
+constexpr Duration kProbePatience = milliseconds(500);
+
+struct Arguments {
+  TargetOptions target;
+  bool yes = false;
+};
+
+std::string user_text() {
+  const char* name = ::getlogin();
+  char host[256] = {};
+  if (::gethostname(host, sizeof host - 1) != 0) host[0] = '\0';
+  return std::string(name == nullptr ? "uid " + std::to_string(::getuid()) : name) + "@" + host;
+}
+
+// On a terminal somebody is asked; without one --yes must be given.
+bool is_confirmed(const Arguments& arguments, const std::string& who) {
+  if (arguments.yes) return true;
+  if (::isatty(STDIN_FILENO) != 1) {
+    failed("shutdown", "nobody can be asked here: give --yes");
+    return false;
+  }
+  std::fprintf(stderr, "Shut down the volcano %s? Its clients wait until it is back. [y/N] ",
+               client::printable(who).c_str());
+  char answer[16] = {};
+  const bool is_yes =
+      std::fgets(answer, sizeof answer, stdin) != nullptr && (answer[0] == 'y' || answer[0] == 'Y');
+  if (!is_yes) failed("shutdown", "not confirmed: nothing was done");
+  return is_yes;
+}
+
+// Waits until nobody answers at the address any more.
+Result<bool> has_ended(const Target& target, const std::string& host) {
+  sys_real::Clock clock;
+  const Instant until = clock.now() + kEndPatience;
+  while (clock.now() < until) {
+    TRY_VALUE(auto driver, Driver::make());
+    TRY_VALUE(auto addresses, addresses_of(target, host));
+    client::HostLink link(target.keys, driver->clock(), driver->random(), driver->udp());
+    driver->drive(link);
+    auto connected = driver->await<sys::Address>([&](client::Done<sys::Address> done) {
+      link.connect(addresses, crypto::Role::ring, kProbePatience, std::move(done));
+    });
+    if (!connected && connected.error().code != Code::unreachable) return fail(connected.error());
+    if (!connected) return true;
+    link.close();
+    link.flush();
+    TRY(driver->pause(milliseconds(50)));
+  }
+  return false;
+}
+
+int shutdown(const Arguments& arguments) {
+  auto target = find_target(arguments.target, look_around());
+  if (!target) {
+    failed("shutdown", target.error().detail);
+    return target.error().code == Code::invalid ? kUsage : kFailed;
+  }
+  if (target->hosts.size() != 1)
+    return failed("shutdown", "name one volcano, not " + target->hosts_text()), kUsage;
+  const std::string name = target->hosts.front();
+  if (!target->keys.ring) return failed("shutdown", needs_network_key(*target, "shutting down"));
+  std::string who;
+  {
+    auto host = Host::connect(*target, name, crypto::Role::ring);
+    if (!host) return failed("shutdown", host.error().detail);
+    auto status = (*host)->ask(wire::StatusRequest{}, kAnswerPatience);
+    if (!status) return failed("shutdown", name + ": " + describe(status.error()));
+    who = status->nick + " at " + status->address;
+  }
+  if (!is_confirmed(arguments, who)) return kFailed;
+  {
+    auto host = Host::connect(*target, name, crypto::Role::ring);
+    if (!host) return failed("shutdown", host.error().detail);
+    auto done = (*host)->ask(wire::ShutdownRequest{user_text()}, kAnswerPatience);
+    // It may end before its answer has come through.
+    if (!done && done.error().code != Code::connection_closed)
+      return failed("shutdown", name + ": " + describe(done.error()));
+  }
+  auto ended = has_ended(*target, name);
+  if (!ended) return failed("shutdown", name + ": " + describe(ended.error()));
+  if (!*ended)
+    return failed("shutdown", name + " was told to end, but still answers after " +
+                                  duration_text(kEndPatience) + ": look at its log");
+  std::printf("%s has ended\n", client::printable(who).c_str());
+  return kDone;
+}
+
+}  // namespace
+
+void add_shutdown(CLI::App& app, Chosen& chosen) {
+  CLI::App* command = app.add_subcommand("shutdown", "End a volcano cleanly");
+  auto arguments = std::make_shared<Arguments>();  // shared by the parser and `chosen`
+  add_host_options(*command, arguments->target);
+  command->add_flag("-y,--yes", arguments->yes, "Do not ask");
+  command->footer(
+      "\nNeeds the network key: with a client key it is refused. The volcano ends as at SIGTERM:\n"
+      "all is on stable storage, clients wait until it is back. Returns when it has ended.\n"
+      "Exit codes: 0 it has ended, 1 wrong usage, 2 failed or not confirmed.");
+  command->callback(
+      [arguments, &chosen] { chosen = [arguments] { return shutdown(*arguments); }; });
+}
+
+}  // namespace magma::tools

@@ -1,0 +1,63 @@
+#include "magmad/counters.h"
+
+namespace magma {
+
+void list_counters(CounterList& list, const VolcanoStats& stats) {
+  list.insert(list.end(), {
+                              {"volcano.requests", stats.requests},
+                              {"volcano.changes", stats.changes},
+                              {"volcano.replays", stats.replays},
+                              {"volcano.refused", stats.refused},
+                              {"volcano.io_errors", stats.io_errors},
+                              {"volcano.batches", stats.batches},
+                              {"volcano.operations", stats.operations},
+                              {"volcano.operations_recovered", stats.operations_recovered},
+                              {"volcano.ranges_recovered", stats.ranges_recovered},
+                              {"volcano.sessions", stats.sessions},
+                          });
+}
+
+void list_counters(CounterList& list, const store::MetadataStore::Stats& stats) {
+  list.insert(list.end(), {
+                              {"metadata.commits", stats.commits},
+                              {"metadata.syncs", stats.syncs},
+                              {"metadata.checkpoints", stats.checkpoints},
+                              {"metadata.rows_written", stats.rows_written},
+                              {"metadata.wal_bytes", stats.wal_bytes},
+                          });
+}
+
+void list_counters(CounterList& list, const store::ContentStore::Stats& stats) {
+  list.insert(list.end(), {
+                              {"content.reads_cached", stats.reads_cached},
+                              {"content.reads_disk", stats.reads_disk},
+                              {"content.writes", stats.writes},
+                              {"content.hot_syncs", stats.hot_syncs},
+                              {"content.checksum_errors", stats.checksum_errors},
+                              {"content.files_open", stats.files_open},
+                          });
+}
+
+void list_counters(CounterList& list, const rpc::Counters& counters) {
+  list.insert(list.end(), {
+                              {"rpc.packets_sent", counters.packets_sent},
+                              {"rpc.packets_received", counters.packets_received},
+                              {"rpc.bytes_sent", counters.bytes_sent},
+                              {"rpc.bytes_received", counters.bytes_received},
+                              {"rpc.packets_lost", counters.packets_lost},
+                              {"rpc.packets_spurious", counters.packets_spurious},
+                              {"rpc.packets_replayed", counters.packets_replayed},
+                              {"rpc.packets_unauthentic", counters.packets_unauthentic},
+                              {"rpc.packets_malformed", counters.packets_malformed},
+                              {"rpc.packets_unknown", counters.packets_unknown},
+                              {"rpc.messages_sent", counters.messages_sent},
+                              {"rpc.messages_received", counters.messages_received},
+                              {"rpc.acks_sent", counters.acks_sent},
+                              {"rpc.timeouts_probe", counters.timeouts_probe},
+                              {"rpc.handshakes", counters.handshakes},
+                              {"rpc.handshakes_refused", counters.handshakes_refused},
+                              {"rpc.rekeys", counters.rekeys},
+                          });
+}
+
+}  // namespace magma
