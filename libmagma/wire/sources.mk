@@ -3,4 +3,5 @@ libmagma_wire_sources = \
 	libmagma/wire/describe.h \
 	libmagma/wire/flare_messages.cc \
 	libmagma/wire/flare_messages.h \
-	libmagma/wire/flare_ops.def
+	libmagma/wire/flare_ops.def \
+	libmagma/wire/operator_messages.h
