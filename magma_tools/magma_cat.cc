@@ -28,7 +28,7 @@ int cat(const Arguments& arguments) {
   Output output(opened.network->driver());
   int code = kDone;
   for (const std::string& given : arguments.paths) {
-    auto path = choose_target(arguments.target, look_around(), given);
+    auto path = choose_here(arguments.target, look_around(), given);
     if (!path) return failed("cat", path.error().detail), kUsage;
     if (path->hosts != opened.target.hosts)
       return failed("cat", given + " is of another network than " + arguments.paths.front()),

@@ -1,4 +1,4 @@
-// magma shutdown [HOST]: ends a volcano cleanly, and waits until it has ended.
+// magma shutdown [HOST]: ends a volcano cleanly, and waits until it answers no more.
 #include <unistd.h>
 
 #include <cstdio>
@@ -93,7 +93,7 @@ int shutdown(const Arguments& arguments) {
   if (!*ended)
     return failed("shutdown", name + " was told to end, but still answers after " +
                                   duration_text(kEndPatience) + ": look at its log");
-  std::printf("%s has ended\n", client::printable(who).c_str());
+  std::printf("%s has shut down: it answers no more\n", client::printable(who).c_str());
   return kDone;
 }
 
@@ -106,8 +106,9 @@ void add_shutdown(CLI::App& app, Chosen& chosen) {
   command->add_flag("-y,--yes", arguments->yes, "Do not ask");
   command->footer(
       "\nNeeds the network key: with a client key it is refused. The volcano ends as at SIGTERM:\n"
-      "all is on stable storage, clients wait until it is back. Returns when it has ended.\n"
-      "Exit codes: 0 it has ended, 1 wrong usage, 2 failed or not confirmed.");
+      "all is on stable storage then, and clients wait until it is back. Returns when it answers\n"
+      "no more; its last writes to the disk may take its process a moment longer.\n"
+      "Exit codes: 0 it answers no more, 1 wrong usage, 2 failed or not confirmed.");
   command->callback(
       [arguments, &chosen] { chosen = [arguments] { return shutdown(*arguments); }; });
 }

@@ -144,12 +144,18 @@ Result<Target> choose_target(const TargetOptions& options, const Surroundings& a
   return target;
 }
 
-Result<Target> find_target(const TargetOptions& options, const Surroundings& around,
+Result<Target> choose_here(const TargetOptions& options, const Surroundings& around,
                            std::optional<std::string_view> path) {
   auto target = choose_target(options, around, path);
-  // Symlinks are looked at only when needed: a look at a mount whose volcano is away would hang.
+  // Only when needed: a look at a mount whose volcano is away would hang.
   if (!target && path && options.hosts.empty() && around.host.empty())
     target = choose_target(options, around, path, real_path_of(*path));
+  return target;
+}
+
+Result<Target> find_target(const TargetOptions& options, const Surroundings& around,
+                           std::optional<std::string_view> path) {
+  auto target = choose_here(options, around, path);
   if (!target) return target;
   auto keys = sys_real::read_key_file(target->key_file);
   if (!keys) {

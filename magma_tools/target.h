@@ -62,7 +62,10 @@ const sys_real::MountEntry* mount_of(const std::vector<sys_real::MountEntry>& mo
 // Errors: invalid, with a sentence that says what to give.
 Result<Target> choose_target(const TargetOptions& options, const Surroundings& around,
                              std::optional<std::string_view> path, std::string_view real_path = {});
-// choose_target for this process, and the key read from its file. Errors: those, not_found and
+// choose_target for this process: looks at symlinks where that is needed.
+Result<Target> choose_here(const TargetOptions& options, const Surroundings& around,
+                           std::optional<std::string_view> path);
+// choose_here, and the key read from its file. Errors: those, not_found and
 // bad_key_file, each with a sentence.
 Result<Target> find_target(const TargetOptions& options, const Surroundings& around,
                            std::optional<std::string_view> path = std::nullopt);

@@ -4,4 +4,5 @@ libmagma_wire_sources = \
 	libmagma/wire/flare_messages.cc \
 	libmagma/wire/flare_messages.h \
 	libmagma/wire/flare_ops.def \
-	libmagma/wire/lock_messages.h
+	libmagma/wire/lock_messages.h \
+	libmagma/wire/operator_messages.h

@@ -144,7 +144,7 @@ expect_failure "no key file" 2 "$work/none" "$MAGMA" ls --host "$host" --key-fil
 expect_failure "no volcano" 2 "is magmad running there?" \
   "$MAGMA" ls --host "$host:12999" --key-file "$client_key" /
 expect_failure "some volcanoes do not answer" 4 "no volcano answers" \
-  remote status --host "$host,$host:12999"
+  "$MAGMA" status --host "$host,$host:12999" --key-file "$client_key"
 expect_failure "no host" 1 "no volcano is named" "$MAGMA" status --key-file "$client_key"
 expect_failure "no such subcommand" 1 "" "$MAGMA" frobnicate
 for command in status ls cat inspect locate console shutdown sync verify bench keygen fsck dump; do
@@ -190,3 +190,29 @@ assert any("oplog" in r for r in rows)
 assert not any("malformed" in str(r["row"]) for r in rows if "row" in r)' "$work/dump.json"
 same "dump --table" "$("$MAGMA" dump --table slot "$storage" | grep -vc '^slot ')" 0
 fsck_clean "after the dump"
+
+# --- verify finds what a bad disk does
+content=$(find "$storage/flares" -type f -size +1M | head -n 1)
+python3 -c '
+import os, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+byte = os.pread(fd, 1, 5000)
+os.pwrite(fd, bytes([byte[0] ^ 1]), 5000)
+os.fsync(fd)' "$content"
+# A volcano compares what it reads from its disk, not what is in the kernel's page cache.
+drop_cache() {
+  python3 -c '
+import os, sys
+os.posix_fadvise(os.open(sys.argv[1], os.O_RDONLY), 0, 0, os.POSIX_FADV_DONTNEED)' "$content"
+}
+start_volcano
+drop_cache
+expect_failure "verify finds a flipped bit" 4 "problem: /big: cannot be read after byte" remote verify
+drop_cache
+json "verify --json names it" 'j["complete"] and j["problems_total"] == 1 and
+  j["problems"][0].startswith("/big: ")' remote verify --json
+drop_cache
+remote cat /big >/dev/null 2>"$work/cat.err"
+same "cat fails as well" $? 2
+expect "and says why" grep -q "do not match their checksum: /big" "$work/cat.err"
+stop_volcano
