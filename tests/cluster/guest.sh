@@ -48,6 +48,10 @@ run_guest() {
       bash "$1/boot" "$1" "$2" "$3"' \
     boot "$work" "$build" "$init" "${guest_cgroups[@]/%//$guest_own}" \
     >"$work/boot.out" 2>&1 </dev/null
+  # Overlay and namespaces may be missing here; make install must work.
+  if [ -e "$work/results/mounted" ] && [ ! -e "$work/results/installed" ]; then
+    die "make install: $(tail -n 3 "$work/boot.out")"
+  fi
   [ -e "$work/results/booted" ] ||
     skip_all "no namespaces or overlay here: $(tail -n 1 "$work/boot.out")"
   [ -e "$work/results/out" ] || skip_all "systemd does not come up in a namespace here"
@@ -66,8 +70,10 @@ mount -t tmpfs tmpfs "$work/fs"
 mkdir "$work/fs/upper" "$work/fs/work" "$work/fs/root"
 root=$work/fs/root
 mount -t overlay overlay -o "lowerdir=/,upperdir=$work/fs/upper,workdir=$work/fs/work" "$root"
+: >"$work/results/mounted"
 env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS make -s --no-print-directory -C "$build" install \
   DESTDIR="$root" >/dev/null
+: >"$work/results/installed"
 # What `make install` does when it is not given another root.
 ln -sf "$(cd "$root" && ls -d usr/local/sbin/mount.magma usr/sbin/mount.magma 2>/dev/null |
   sed -n '1s|^|/|p')" "$root/sbin/mount.magma"
