@@ -9,15 +9,14 @@ systemd/magmad@.service: $(srcdir)/systemd/magmad@.service.in Makefile
 	$(AM_V_GEN)$(MKDIR_P) systemd && \
 	  sed 's|@sbindir[@]|$(sbindir)|' $(srcdir)/systemd/magmad@.service.in >$@.tmp && mv $@.tmp $@
 
-# Called by install-data-local and uninstall-local: both files have another name where they are
-# made, since a folder can hold only one magma.conf.
-install_systemd_conf = \
+# By hand: both files have another name where they are made, since a folder can hold only one
+# magma.conf.
+if HAVE_SYSTEMD_UNITS
+local_installs += install-systemd-conf
+install-systemd-conf:
 	$(MKDIR_P) "$(DESTDIR)$(sysusersdir)" "$(DESTDIR)$(sysctldir)" && \
 	$(INSTALL_DATA) $(srcdir)/systemd/magma.sysusers "$(DESTDIR)$(sysusersdir)/magma.conf" && \
 	$(INSTALL_DATA) $(srcdir)/systemd/magma.sysctl "$(DESTDIR)$(sysctldir)/50-magma.conf"
-if HAVE_SYSTEMD_UNITS
-install-data-local:
-	$(install_systemd_conf)
-uninstall-local:
+uninstall-systemd-conf:
 	rm -f "$(DESTDIR)$(sysusersdir)/magma.conf" "$(DESTDIR)$(sysctldir)/50-magma.conf"
 endif

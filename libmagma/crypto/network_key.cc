@@ -120,7 +120,7 @@ Result<Uuid> parse_uuid(std::string_view text) {
   Bytes raw;
   if (!good || !from_hex(digits, raw))
     return fail(Code::invalid, "not a UUID (8-4-4-4-12 hex digits)");
-  Uuid uuid;
+  Uuid uuid{};
   std::copy(raw.begin(), raw.end(), uuid.begin());
   return uuid;
 }

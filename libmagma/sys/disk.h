@@ -22,6 +22,9 @@ class File {
   virtual Result<std::size_t> read_at(MutableByteSpan out, std::uint64_t offset) = 0;
   // As read_at, but returns Code::would_block if the bytes are not in memory (RWF_NOWAIT).
   virtual Result<std::size_t> read_at_nowait(MutableByteSpan out, std::uint64_t offset) = 0;
+  // Pages of the range are to be read from the disk when they are read next, not from memory; those
+  // not yet written back stay.
+  virtual void drop_cache(std::uint64_t offset, std::uint64_t length) = 0;
   // Writes all of `bytes` or fails; what a failed write left behind is undefined.
   virtual Result<void> write_at(ByteSpan bytes, std::uint64_t offset) = 0;
   virtual Result<void> truncate(std::uint64_t size) = 0;

@@ -102,7 +102,7 @@ class Session {
 
  private:
   struct Line {
-    std::string text;
+    std::string text{};
     bool is_end = false;        // nothing more comes
     bool says_goodbye = false;  // ^D
     bool is_too_long = false;

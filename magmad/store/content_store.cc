@@ -229,6 +229,7 @@ Result<ContentStoreImpl::Page> ContentStoreImpl::old_page(Content& c, sys::File*
   TRY_VALUE(auto sums, get_sums(metadata_, c.id, {page, 1}));
   if (crypto::crc32c(bytes) == sums[0]) return bytes;
   ++stats_.checksum_errors;
+  if (file != nullptr) file->drop_cache(at, kPageBytes);
   return fail(mismatch(c.id, page));
 }
 
@@ -391,6 +392,8 @@ void ContentStoreImpl::disk_read_done(const ContentId& id, std::shared_ptr<DiskR
     if (job->sums[i] == (*sums)[i] || is_suspect(id, pages.first + i)) continue;
     ++stats_.checksum_errors;
     Error error = mismatch(id, pages.first + i);
+    // Else the next read would find them in memory, where nothing is compared.
+    job->file->drop_cache(pages.first * kPageBytes, pages.count * kPageBytes);
     if (now_ >= next_warning_) {
       next_warning_ = now_ + seconds(1);
       log_warning("content_damaged path={} page={} slot={} ino={:016x}", content_path(id),

@@ -274,7 +274,8 @@ Result<void> Fsck::check_sums_of(const ContentId& id, const SeenContent& content
 bool Fsck::check_page_row(const ContentId& id, const SeenContent& content, std::uint32_t row,
                           ByteSpan bytes, const std::vector<std::uint32_t>& sums) {
   std::uint64_t first = std::uint64_t{row} * kSumsRangeBytes;
-  if ((content.hot >> (first / kHotRangeBytes) & 1) != 0) return true;
+  // Only a crash can leave bytes there that are of no commit.
+  if (options_.unclean && (content.hot >> (first / kHotRangeBytes) & 1) != 0) return true;
   for (std::uint64_t page = 0; page < kPagesPerRow; ++page) {
     std::uint64_t at = first + page * kPageBytes;
     // A cut not yet made: what is beyond is of before it.

@@ -33,6 +33,9 @@ class FaultyFile final : public sys::File {
     TRY(disk_.look());
     return file_->read_at_nowait(out, offset);
   }
+  void drop_cache(std::uint64_t offset, std::uint64_t length) override {
+    file_->drop_cache(offset, length);
+  }
   Result<void> write_at(ByteSpan bytes, std::uint64_t offset) override {
     TRY(disk_.change());
     return file_->write_at(bytes, offset);

@@ -145,6 +145,7 @@ class SimFile final : public sys::File {
     if (!node_->in_memory) return fail(Code::would_block);
     return node_->seen.read(out, offset);
   }
+  void drop_cache(std::uint64_t, std::uint64_t) override { node_->in_memory = false; }
   Result<void> write_at(ByteSpan bytes, std::uint64_t offset) override {
     auto may = change();
     if (may) may = disk_.take_space(node_->seen.pages_missing(offset, bytes.size()) * sim::kPage);

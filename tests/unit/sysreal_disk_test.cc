@@ -82,6 +82,29 @@ TEST_CASE("disk: read_at_nowait reads what is in memory") {
   CHECK(std::equal(data.begin(), data.end(), out.begin()));
 }
 
+TEST_CASE("disk: only what is asked for comes into memory, and goes when told") {
+  TempDir dir;
+  auto disk = open_disk(dir.path());
+  auto file = disk->open("f", Disk::Open::create);
+  REQUIRE(file.has_value());
+  constexpr std::uint64_t kMiB = 1 << 20;
+  REQUIRE((*file)->write_at(Bytes(kMiB, 7), 0).has_value());
+  REQUIRE((*file)->sync().has_value());
+  Bytes page(4096);
+  auto in_memory = [&](std::uint64_t at) { return (*file)->read_at_nowait(page, at).has_value(); };
+  (*file)->drop_cache(0, kMiB);
+  if (in_memory(512 * 1024)) {
+    MESSAGE("this filesystem keeps files in memory: nothing to see");
+    return;
+  }
+  for (std::uint64_t at = 0; at < 64 * 1024; at += page.size())
+    REQUIRE((*file)->read_at(page, at).has_value());
+  CHECK_FALSE(in_memory(128 * 1024));
+  CHECK_FALSE(in_memory(kMiB - 4096));
+  (*file)->drop_cache(0, 4096);
+  CHECK_FALSE(in_memory(0));
+}
+
 TEST_CASE("disk: holes") {
   TempDir dir;
   auto disk = open_disk(dir.path());
