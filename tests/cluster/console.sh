@@ -67,7 +67,7 @@ says "print acl" "other machines            turned away" console run "print acl"
 says "debug on" "[*] n  network" console run "debug on n"
 before=$(wc -l <"$log")
 unmount_magma
-expect "the channel has lines now" wait_until 5 sh -c "tail -n +$((before + 1)) '$log' | grep -q '^<7>'"
+expect "the channel has lines now" wait_until 5 sh -c "tail -n +$((before + 1)) '$log' | grep -q ' debug '"
 says "debug off" "[ ] n  network" console run "debug off n" "print debug"
 same "a pipe of commands" "$(printf 'pwd\ncd d\npwd' | console batch | grep -c '> /$\|:/d> /d$')" 2
 says "an unknown command" "Command unknown: foo. Type help" console run foo
