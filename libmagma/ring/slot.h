@@ -10,8 +10,8 @@ namespace magma::ring {
 
 inline constexpr unsigned kSlotBits = 12;
 inline constexpr unsigned kSlotCount = 1u << kSlotBits;
-// Of inode numbers in a slot. 46 bits last for 70 million starts of a volcano, or 70 million million
-// flares in one slot; mount.magma uses bits 46 to 49 for numbers of its own.
+// Of inode numbers in a slot. 46 bits last for 70 million starts of a volcano, or 70 million
+// million flares in one slot; mount.magma uses bits 46 to 49 for numbers of its own.
 inline constexpr unsigned kCounterBits = 64 - kSlotBits;
 inline constexpr std::uint64_t kCounterMask = (std::uint64_t{1} << kCounterBits) - 1;
 

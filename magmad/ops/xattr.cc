@@ -19,7 +19,8 @@ std::vector<std::string> names_of(Shard& shard, Ino ino) {
     return true;
   };
   store::RowKey from{store::Table::xattr, ino.value, 0, {}};
-  store::RowKey to{store::Table::xattr, ino.value, 0, std::string(wire::kXattrNameBytesMax + 1, '\xff')};
+  store::RowKey to{store::Table::xattr, ino.value, 0,
+                   std::string(wire::kXattrNameBytesMax + 1, '\xff')};
   if (auto done = shard.metadata().scan(from, to, visit); !done) shard.poison(done.error());
   return names;
 }
