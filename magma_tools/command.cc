@@ -156,17 +156,6 @@ std::string time_text(WallTime when) {
   return text;
 }
 
-std::string bytes_text(std::uint64_t bytes) {
-  constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-  double value = static_cast<double>(bytes);
-  std::size_t unit = 0;
-  while (value >= 1024 && unit + 1 < std::size(kUnits)) {
-    value /= 1024;
-    ++unit;
-  }
-  return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", value, kUnits[unit]);
-}
-
 std::string duration_text(Duration time) {
   const std::int64_t whole = time.ns / 1'000'000'000;
   if (whole < 60) return fmt::format("{:.1f} s", time.seconds());

@@ -51,9 +51,8 @@ std::string json_text(std::string_view text);
 std::string dumped(const Json& json);  // on several lines
 Json attr_json(const wire::Attr& attr);
 Json flare_json(const client::Flare& flare, const std::vector<client::Holder>& holders);
-std::string time_text(WallTime when);         // 2026-11-21T10:00:00Z
-std::string bytes_text(std::uint64_t bytes);  // "1.5 GiB"
-std::string duration_text(Duration time);     // "3 d 4 h", "12 min", "5.2 s"
+std::string time_text(WallTime when);      // 2026-11-21T10:00:00Z
+std::string duration_text(Duration time);  // "3 d 4 h", "12 min", "5.2 s"
 
 // A line on the terminal that is written over; wiped at the end. Nothing is shown for what is quick
 // (a second), or if stderr is no terminal.

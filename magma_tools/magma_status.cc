@@ -2,11 +2,14 @@
 #include <fmt/format.h>
 
 #include "libmagma/crypto/network_key.h"
+#include "libmagma/client/listing.h"
 #include "magma_tools/command.h"
 
 namespace magma::tools {
 
 namespace {
+
+using client::bytes_text;
 
 struct Arguments {
   TargetOptions target;

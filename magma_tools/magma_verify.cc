@@ -20,6 +20,8 @@ namespace magma::tools {
 
 namespace {
 
+using client::bytes_text;
+
 constexpr std::size_t kProblemsListed = 1000;
 constexpr std::size_t kLinksMax = 1'000'000;  // inodes with several names that are remembered
 

@@ -9,14 +9,6 @@ namespace magma {
 
 namespace {
 
-// What a client says goes into the log as one harmless word.
-std::string loggable(std::string_view text) {
-  std::string safe;
-  for (char c : text.substr(0, wire::kReasonBytesMax))
-    safe += c >= ' ' && c <= '~' && c != '"' && c != '\\' ? c : '?';
-  return safe;
-}
-
 std::string_view role_text(crypto::Role role) {
   return role == crypto::Role::ring ? "ring" : "client";
 }
@@ -101,7 +93,8 @@ void HostRequests::handle(RequestPtr request) {
       return sync(std::move(request));
     case wire::FlareOp::shutdown: {
       auto message = wire::decode<wire::ShutdownRequest>(body);
-      if (!message) return refuse(*request, Code::malformed);
+      if (!message || message->who.size() > wire::kReasonBytesMax)
+        return refuse(*request, Code::malformed);
       return shutdown(std::move(request), peer->second, *message);
     }
     case wire::FlareOp::console: {
@@ -202,11 +195,10 @@ void HostRequests::sync(RequestPtr request) {
 void HostRequests::shutdown(RequestPtr request, const rpc::PeerInfo& peer,
                             const wire::ShutdownRequest& message) {
   if (peer.role != crypto::Role::ring) {
-    log_warning("shutdown_refused address={} who={}", peer.address.text(),
-                loggable(message.who));
+    log_warning("shutdown_refused address={} who={}", peer.address.text(), message.who);
     return refuse(*request, Code::permission);
   }
-  log_info("shutdown_asked address={} who={}", peer.address.text(), loggable(message.who));
+  log_info("shutdown_asked address={} who={}", peer.address.text(), message.who);
   answer(*request, wire::EmptyReply{});
   stop_wanted_ = true;
 }

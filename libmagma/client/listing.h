@@ -48,6 +48,7 @@ std::string holder_text(const Holder& holder);
 // Lines with line feeds: path, type, uid, gid, size, key, slot (three hex digits), owner and
 // replicas, in this order; of a symlink its target too.
 std::string inspect_text(const Flare& flare, const std::vector<Holder>& holders, NameSource& names);
+std::string bytes_text(std::uint64_t bytes);  // "1.5 GiB"
 std::string slot_text(ring::Slot slot);  // "420": the first three digits of its keys
 
 }  // namespace magma::client

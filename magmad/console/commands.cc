@@ -89,8 +89,8 @@ void say_volcano(Session& session, const LavaLine& line) {
   session.say("  stop key    " + line.stop_key.hex());
   session.say(fmt::format("  keys        {}", line.keys));
   session.say("  bandwidth   not measured by this version");
-  session.say(fmt::format("  storage     {} free of {}", bytes_text(line.free_bytes),
-                          bytes_text(line.total_bytes)));
+  session.say(fmt::format("  storage     {} free of {}", client::bytes_text(line.free_bytes),
+                          client::bytes_text(line.total_bytes)));
 }
 
 class Lava final : public Running {

@@ -27,7 +27,4 @@ bool same_word(std::string_view a, std::string_view b);
 // to a port of its visitor's machine; empty if it is none.
 std::string_view browser_line(std::string_view line);
 
-// "1.5 GiB".
-std::string bytes_text(std::uint64_t bytes);
-
 }  // namespace magma::console

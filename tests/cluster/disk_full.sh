@@ -37,6 +37,8 @@ is_whole() {
     head -c "$2" /dev/zero | tr '\0' "$((i % 10))" | cmp - "$mnt/$1.$i" || return 1
   done
 }
+free_kib() { df -k --output=avail "$mnt" | tail -n 1; }
+free_before=$(free_kib)
 fill big 4000000 60
 large=$filled
 note "$large files of 4 MB until: $error"
@@ -63,8 +65,14 @@ can_write() { head -c 8000000 /dev/zero >"$mnt/probe"; } 2>/dev/null
 expect "there is room again within 10 s" wait_until 10 can_write
 expect "a tree can be written again" write_again
 same_tree "and is right" "$MAGMA_SOURCE/libmagma" "$mnt/after"
+rm -r "$mnt/after" "$mnt/probe"
+# What the databases have grown by stays theirs.
+is_free_again() { [ "$(free_kib)" -ge $((free_before - 12000)) ]; }
+expect "the room of all that was deleted comes back within 20 s" wait_until 20 is_free_again
+note "free: $free_before KiB before, $(free_kib) KiB now"
 fill big 4000000 60
-expect "filled again nearly as far" test "$filled" -ge $((large - 4))
+note "then $filled files of 4 MB until: $error"
+expect "filled again nearly as far" test "$filled" -ge $((large - 5))
 unmount_magma
 stop_volcano
 fsck_clean "after the disk was full"

@@ -25,6 +25,29 @@ std::string content(const std::string& path) {
   return fd < 0 ? did(-1) : read_at(fd, 0, 8'000'000);
 }
 
+// How many of four processes, two at each mount, got each of kNames names, all trying at once.
+constexpr int kNames = 60;
+std::vector<int> winners(const std::function<bool(bool here, const std::string& name)>& try_one) {
+  std::vector<std::unique_ptr<Helper>> helpers;
+  for (int who = 0; who < 4; ++who) {
+    helpers.push_back(std::make_unique<Helper>([&, who](Channel& channel) {
+      channel.hear();
+      std::string mine;
+      for (int i = 0; i < kNames; ++i)
+        mine += try_one(who % 2 == 0, std::to_string(i)) ? '1' : '0';
+      channel.say(mine);
+    }));
+  }
+  for (auto& helper : helpers) helper->say("go");
+  std::vector<int> won(kNames, 0);
+  for (auto& helper : helpers) {
+    const auto mine = helper->hear(60'000);
+    REQUIRE(mine.size() == kNames);
+    for (std::size_t i = 0; i < kNames; ++i) won[i] += mine[i] == '1' ? 1 : 0;
+  }
+  return won;
+}
+
 TEST_CASE("two mounts: what one makes the other finds") {
   const Scratch dir("mounts");
   REQUIRE(seen([&] { return exists(dir.other("")); }));
@@ -285,29 +308,11 @@ TEST_CASE("two mounts: a shared mapping is seen by the other after msync") {
 
 TEST_CASE("two mounts: of both that want a name with O_EXCL one gets it") {
   const Scratch dir("mounts");
-  constexpr int kNames = 60;
-  std::vector<std::unique_ptr<Helper>> helpers;
   REQUIRE(seen([&] { return exists(dir.other("")); }));
-  for (int who = 0; who < 4; ++who) {
-    helpers.push_back(std::make_unique<Helper>([&, who](Channel& channel) {
-      channel.hear();
-      std::string mine;
-      for (int i = 0; i < kNames; ++i) {
-        const auto name = std::to_string(i);
-        const auto path = who % 2 == 0 ? dir / name : dir.other(name);
-        mine += try_open(path, O_WRONLY | O_CREAT | O_EXCL) == "ok" ? '1' : '0';
-      }
-      channel.say(mine);
-    }));
-  }
-  for (auto& helper : helpers) helper->say("go");
-  std::vector<int> winners(kNames, 0);
-  for (auto& helper : helpers) {
-    const auto mine = helper->hear(60'000);
-    REQUIRE(mine.size() == kNames);
-    for (std::size_t i = 0; i < kNames; ++i) winners[i] += mine[i] == '1' ? 1 : 0;
-  }
-  CHECK(winners == std::vector<int>(kNames, 1));
+  CHECK(winners([&](bool here, const std::string& name) {
+          const auto path = here ? dir / name : dir.other(name);
+          return try_open(path, O_WRONLY | O_CREAT | O_EXCL) == "ok";
+        }) == std::vector<int>(kNames, 1));
 }
 
 TEST_CASE("two mounts: of both that claim a file by renaming it one gets it") {
@@ -345,32 +350,14 @@ TEST_CASE("two mounts: of both that claim a file by renaming it one gets it") {
   CHECK(move(dir.other("new/a"), dir.other("cur/a")) == "ok");
   CHECK(exists(dir / "new/a"));
   // Many, all at once.
-  constexpr int kNames = 60;
   for (int i = 0; i < kNames; ++i) make_file(dir / ("new/" + std::to_string(i)), "x");
   REQUIRE(seen([&] { return list(dir.other("new")).size() == kNames + 1; }));
-  std::vector<std::unique_ptr<Helper>> helpers;
-  for (int who = 0; who < 4; ++who) {
-    helpers.push_back(std::make_unique<Helper>([&, who](Channel& channel) {
-      channel.hear();
-      std::string mine;
-      for (int i = 0; i < kNames; ++i) {
-        auto path = [&](const char* folder) {
-          const auto name = std::string(folder) + std::to_string(i);
-          return who % 2 == 0 ? dir / name : dir.other(name);
-        };
-        mine += move(path("new/"), path("cur/")) == "ok" ? '1' : '0';
-      }
-      channel.say(mine);
-    }));
-  }
-  for (auto& helper : helpers) helper->say("go");
-  std::vector<int> winners(kNames, 0);
-  for (auto& helper : helpers) {
-    const auto mine = helper->hear(60'000);
-    REQUIRE(mine.size() == kNames);
-    for (std::size_t i = 0; i < kNames; ++i) winners[i] += mine[i] == '1' ? 1 : 0;
-  }
-  CHECK(winners == std::vector<int>(kNames, 1));
+  CHECK(winners([&](bool here, const std::string& name) {
+          auto path = [&](const std::string& folder) {
+            return here ? dir / (folder + name) : dir.other(folder + name);
+          };
+          return move(path("new/"), path("cur/")) == "ok";
+        }) == std::vector<int>(kNames, 1));
 }
 
 }  // namespace

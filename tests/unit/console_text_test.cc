@@ -75,10 +75,3 @@ TEST_CASE("console: lines of a browser are known") {
     CHECK(console::browser_line(line).empty());
   }
 }
-
-TEST_CASE("console: sizes for people") {
-  CHECK(console::bytes_text(0) == "0 B");
-  CHECK(console::bytes_text(1023) == "1023 B");
-  CHECK(console::bytes_text(1536) == "1.5 KiB");
-  CHECK(console::bytes_text(~std::uint64_t{0}) == "16.0 EiB");
-}

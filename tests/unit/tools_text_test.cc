@@ -8,11 +8,11 @@ using namespace magma;
 using namespace magma::tools;
 
 TEST_CASE("tools: amounts and times for people") {
-  CHECK(bytes_text(0) == "0 B");
-  CHECK(bytes_text(1023) == "1023 B");
-  CHECK(bytes_text(1536) == "1.5 KiB");
-  CHECK(bytes_text(std::uint64_t{3} << 40) == "3.0 TiB");
-  CHECK(bytes_text(~std::uint64_t{0}) == "16.0 EiB");
+  CHECK(client::bytes_text(0) == "0 B");
+  CHECK(client::bytes_text(1023) == "1023 B");
+  CHECK(client::bytes_text(1536) == "1.5 KiB");
+  CHECK(client::bytes_text(std::uint64_t{3} << 40) == "3.0 TiB");
+  CHECK(client::bytes_text(~std::uint64_t{0}) == "16.0 EiB");
   CHECK(duration_text(milliseconds(1500)) == "1.5 s");
   CHECK(duration_text(seconds(61)) == "1 min 1 s");
   CHECK(duration_text(seconds(3 * 3600 + 120)) == "3 h 2 min");
