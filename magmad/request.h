@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "libmagma/base/bytes.h"
 #include "libmagma/wire/flare_messages.h"
@@ -23,6 +24,7 @@ struct Request {
   ByteSpan payload;  // what follows the message (write): part of body, set anew at each handling
   Bytes kept;
   Bytes copied;      // the payload of a copy, read from its source
+  std::optional<wire::NamesChanged> names_changed;  // goes with the answer
 
   // Copies the body so that the request may outlive the packet.
   void keep() {

@@ -346,6 +346,7 @@ void Shard::answer_raw(RequestPtr request, Bytes body, Bytes payload) {
     commit_before_reply(request->head.slot);
   }
   push_answer(*request, true, Code{}, std::move(body), std::move(payload));
+  answers_.back().names_changed = std::move(request->names_changed);
 }
 
 // Orders the next commit: what the request has changed in other databases before its reply. Replies

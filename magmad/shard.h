@@ -48,6 +48,7 @@ struct Answer {
   bool ok = true;
   Bytes body;           // encoded reply struct
   Bytes payload;        // bytes after it (read)
+  std::optional<wire::NamesChanged> names_changed{};
 };
 
 struct ShardConfig {

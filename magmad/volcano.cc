@@ -40,6 +40,7 @@ void send_answer(rpc::Endpoint& endpoint, std::uint32_t map_version, Answer answ
   wire::ResponseHead head;
   head.code = answer.ok ? 0 : static_cast<std::uint16_t>(answer.code);
   head.map_version = map_version;
+  head.names_changed = std::move(answer.names_changed);
   rpc::Message message;
   message.head.reserve(16 + answer.body.size());
   wire::encode_to(message.head, head);

@@ -5,9 +5,10 @@
 // Node ids: the root is 1 to the kernel, every other flare its inode number. st_ino is always the
 // inode number.
 //
-// Coherence until there are tokens: entries and attributes are the kernel's for kTimeout, absent
-// names are asked each time (files that appear are how programs on several machines meet), pages
-// stay over an open only if the content's version is the one they were read from.
+// Coherence until there are tokens: entries and attributes are the kernel's for kTimeout; absent
+// names are asked each time (files that appear are how programs on several machines meet), except
+// in a directory that only this mount changes (client::DirectoryCache); pages stay over an open
+// only if the content's version is the one they were read from.
 //
 // One thread, the loop's.
 #pragma once

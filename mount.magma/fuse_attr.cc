@@ -65,7 +65,7 @@ StatxTime statx_time(const timespec& time) {
   return {time.tv_sec, static_cast<std::uint32_t>(time.tv_nsec), 0};
 }
 
-void answer_statx(Reply reply, Ino ino, Result<wire::Attr> attr) {
+void answer_statx(Reply reply, Ino ino, Result<wire::Attr> attr, Duration timeout = kTimeout) {
   Filesystem& fs = reply.filesystem();
   if (!attr)
     if (const wire::Attr* left = fs.removed_flare(ino, attr.error())) attr = *left;
@@ -74,7 +74,7 @@ void answer_statx(Reply reply, Ino ino, Result<wire::Attr> attr) {
     return;
   }
   const struct stat s = fs.stat_of(*attr);
-  const Duration valid = attr_timeout(*attr, kTimeout);
+  const Duration valid = attr_timeout(*attr, timeout);
   wire::Attr born = *attr;
   born.mtime = attr->btime;
   StatxAnswer answer = {};
@@ -103,6 +103,10 @@ void op_getattr(fuse_req_t request, fuse_ino_t node, fuse_file_info*) {
   auto& mount = *static_cast<Filesystem*>(fuse_req_userdata(request));
   if (const wire::Attr* left = mount.removed_directory(mount.ino_of(node))) {
     return answer_known(Reply(request), *left, Duration{});
+  }
+  if (auto known = mount.client.known_directory(mount.ino_of(node))) {
+    mount.learn_attr(known->attr, known->left);
+    return answer_known(Reply(request), known->attr, known->left);
   }
   if (mount.raw.is_statx) {
     Reply reply(request);
@@ -258,7 +262,7 @@ void op_statfs(fuse_req_t request, fuse_ino_t) {
 void answer_known(Reply reply, const wire::Attr& attr, Duration timeout) {
   const Filesystem& fs = reply.filesystem();
   if (fs.raw.is_statx)
-    answer_statx(std::move(reply), attr.ino, attr);
+    answer_statx(std::move(reply), attr.ino, attr, timeout);
   else
     reply.attr(fs.stat_of(attr), timeout.seconds());
 }

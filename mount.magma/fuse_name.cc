@@ -42,6 +42,10 @@ void op_lookup(fuse_req_t request, fuse_ino_t node, const char* name) {
     reply.fail(Code::name_too_long);
     return;
   }
+  if (fs.client.knows_absent(dir, text)) {
+    reply.fail(Code::not_found);
+    return;
+  }
   fs.call(request, [&] {
     const auto who = reply.who();
     return fs.client.lookup(dir, text, who,

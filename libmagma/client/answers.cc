@@ -13,20 +13,19 @@ Result<Reply> decode_answer(const Answer& answer) {
 
 struct Finisher {
   Answer& answer;
-  FileTable& files;
-  Instant now;
+  Learner learner;
 
   void operator()(std::monostate) {}
   void operator()(RawDone& done) { done(answer); }
   void operator()(Done<wire::Attr>& done) {
     auto reply = decode_answer<wire::AttrReply>(answer);
     if (!reply) return done(fail(std::move(reply.error())));
-    files.learn(reply->attr, now);
+    learner.learn(reply->attr);
     done(std::move(reply->attr));
   }
   void operator()(Done<wire::EntryReply>& done) {
     auto reply = decode_answer<wire::EntryReply>(answer);
-    if (reply && reply->attr) files.learn(*reply->attr, now);
+    if (reply && reply->attr) learner.learn(*reply->attr);
     done(std::move(reply));
   }
   void operator()(Done<std::string>& done) {
@@ -38,15 +37,15 @@ struct Finisher {
     auto reply = decode_answer<wire::ReaddirReply>(answer);
     if (reply)
       for (const wire::DirectoryEntry& entry : reply->entries)
-        if (entry.attr) files.learn(*entry.attr, now);
+        if (entry.attr) learner.learn(*entry.attr);
     done(std::move(reply));
   }
   void operator()(Done<wire::FallocateReply>& done) {
     auto reply = decode_answer<wire::FallocateReply>(answer);
-    if (reply) files.learn(reply->attr, now);
+    if (reply) learner.learn(reply->attr);
     done(std::move(reply));
   }
-  // Replies that teach nothing of files.
+  // Replies that teach nothing.
   template <class Reply>
   void operator()(Done<Reply>& done) {
     done(decode_answer<Reply>(answer));
@@ -55,8 +54,8 @@ struct Finisher {
 
 }  // namespace
 
-void finish(AnyDone& done, Answer& answer, FileTable& files, Instant now) {
-  std::visit(Finisher{answer, files, now}, done);
+void finish(AnyDone& done, Answer& answer, Learner learner) {
+  std::visit(Finisher{answer, learner}, done);
 }
 
 }  // namespace magma::client

@@ -94,6 +94,7 @@ class ClientImpl final : public LinkEvents, public SessionEvents {
   Requests& requests() { return requests_; }
   ContentIo& content() { return content_; }
   FileTable& files() { return files_; }
+  Instant now() const { return clock_.now(); }
   KeySource& keys() { return keys_; }
   sys::Clock& clock() { return clock_; }
   Links& links() { return links_; }
@@ -275,6 +276,14 @@ std::vector<std::string> Client::volcanoes_of(ring::Slot slot) const {
   return impl_->volcanoes_of(slot);
 }
 
+bool Client::knows_absent(Ino dir, std::string_view name) const {
+  return impl_->requests().directories().is_absent(dir, name, impl_->now());
+}
+
+std::optional<KnownDirectory> Client::known_directory(Ino dir) const {
+  return impl_->requests().directories().attr_of(dir, impl_->now());
+}
+
 CallId Client::lookup(Ino dir, std::string_view name, Credentials who,
                       Done<wire::EntryReply> done) {
   if (impl_->refuse(done)) return 0;
@@ -314,13 +323,17 @@ CallId Client::create(wire::CreateRequest request, Credentials who, Done<wire::E
 
 CallId Client::mkdir(wire::MkdirRequest request, Credentials who, Done<wire::EntryReply> done) {
   if (impl_->refuse(done)) return 0;
-  return impl_->requests().begin(ring::home_of(request.dir), who, request, std::move(done));
+  return impl_->requests().begin_names(ring::home_of(request.dir), who, request,
+                                       {.dir = request.dir, .name = request.name},
+                                       std::move(done));
 }
 
 CallId Client::symlink(wire::SymlinkRequest request, Credentials who,
                        Done<wire::EntryReply> done) {
   if (impl_->refuse(done)) return 0;
-  return impl_->requests().begin(ring::home_of(request.dir), who, request, std::move(done));
+  return impl_->requests().begin_names(ring::home_of(request.dir), who, request,
+                                       {.dir = request.dir, .name = request.name},
+                                       std::move(done));
 }
 
 CallId Client::unlink(Ino dir, std::string_view name, Credentials who,
@@ -329,7 +342,9 @@ CallId Client::unlink(Ino dir, std::string_view name, Credentials who,
   wire::UnlinkRequest message;
   message.dir = dir;
   message.name = name;
-  return impl_->requests().begin(ring::home_of(dir), who, message, std::move(done));
+  return impl_->requests().begin_names(ring::home_of(dir), who, message,
+                                       {.dir = dir, .name = message.name, .removes = true},
+                                       std::move(done));
 }
 
 CallId Client::rmdir(Ino dir, std::string_view name, Credentials who,
@@ -338,12 +353,20 @@ CallId Client::rmdir(Ino dir, std::string_view name, Credentials who,
   wire::RmdirRequest message;
   message.dir = dir;
   message.name = name;
-  return impl_->requests().begin(ring::home_of(dir), who, message, std::move(done));
+  return impl_->requests().begin_names(ring::home_of(dir), who, message,
+                                       {.dir = dir, .name = message.name, .removes = true},
+                                       std::move(done));
 }
 
 CallId Client::rename(wire::RenameRequest request, Credentials who, Done<wire::EmptyReply> done) {
   if (impl_->refuse(done)) return 0;
-  return impl_->requests().begin(ring::home_of(request.to_dir), who, request, std::move(done));
+  NameChange names{.dir = request.to_dir,
+                   .name = request.to_name,
+                   .from_dir = request.from_dir,
+                   .from_name = request.from_name,
+                   .exchanges = (request.flags & wire::kRenameExchange) != 0};
+  return impl_->requests().begin_names(ring::home_of(request.to_dir), who, request,
+                                       std::move(names), std::move(done));
 }
 
 CallId Client::open(Ino ino, bool for_write, bool truncate, Credentials who,
@@ -362,7 +385,9 @@ CallId Client::open(Ino ino, bool for_write, bool truncate, Credentials who,
 
 CallId Client::mknod(wire::MknodRequest request, Credentials who, Done<wire::EntryReply> done) {
   if (impl_->refuse(done)) return 0;
-  return impl_->requests().begin(ring::home_of(request.dir), who, request, std::move(done));
+  return impl_->requests().begin_names(ring::home_of(request.dir), who, request,
+                                       {.dir = request.dir, .name = request.name},
+                                       std::move(done));
 }
 
 CallId Client::tmpfile(wire::TmpfileRequest request, Credentials who,
@@ -373,7 +398,9 @@ CallId Client::tmpfile(wire::TmpfileRequest request, Credentials who,
 
 CallId Client::link(wire::LinkRequest request, Credentials who, Done<wire::EntryReply> done) {
   if (impl_->refuse(done)) return 0;
-  return impl_->requests().begin(ring::home_of(request.dir), who, request, std::move(done));
+  return impl_->requests().begin_names(ring::home_of(request.dir), who, request,
+                                       {.dir = request.dir, .name = request.name},
+                                       std::move(done));
 }
 
 void Client::release(Ino ino, bool for_write, bool was_read) {

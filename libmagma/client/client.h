@@ -19,6 +19,7 @@
 #include "libmagma/base/result.h"
 #include "libmagma/base/strong.h"
 #include "libmagma/base/unique_function.h"
+#include "libmagma/client/directory_cache.h"
 #include "libmagma/crypto/network_key.h"
 #include "libmagma/ring/key.h"
 #include "libmagma/rpc/rpc.h"
@@ -59,6 +60,8 @@ class KeySource {
   virtual ring::Key key_of(Ino ino) = 0;
 };
 
+using KnownDirectory = DirectoryCache::Known;
+
 struct Opened {
   wire::Attr attr;
 };
@@ -83,6 +86,12 @@ class Client {
   // Addresses of the volcanoes that hold a slot, as the lava map of the last attach has them: the
   // primary (a map names no mirrors yet). Empty if none is known.
   std::vector<std::string> volcanoes_of(ring::Slot slot) const;
+
+  // Whether a name is known not to be in a directory that this client is changing, so that a
+  // look-up of it may be spared (see directory_cache.h).
+  bool knows_absent(Ino dir, std::string_view name) const;
+  // The attributes of such a directory after the last change.
+  std::optional<KnownDirectory> known_directory(Ino dir) const;
 
   CallId lookup(Ino dir, std::string_view name, Credentials who, Done<wire::EntryReply> done);
   CallId getattr(Ino ino, Credentials who, Done<wire::Attr> done);

@@ -1,6 +1,7 @@
 #include "libmagma/client/requests.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "libmagma/base/check.h"
 #include "libmagma/base/log.h"
@@ -64,7 +65,7 @@ Token Requests::admit(wire::FlareOp op, ring::Slot slot, Credentials who, AnyDon
     Answer answer;
     answer.code = is_ended_ ? end_error_.code : Code::overloaded;
     answer.detail = is_ended_ ? end_error_.detail : "too many calls under way";
-    finish(done, answer, files_, clock_.now());
+    finish(done, answer, {files_, directories_, clock_.now(), clock_.now()});
     return 0;
   }
   Token id = slab_.take();
@@ -76,7 +77,7 @@ Token Requests::admit(wire::FlareOp op, ring::Slot slot, Credentials who, AnyDon
   request.uid = who.uid;
   request.gid = who.gid;
   request.done = std::move(done);
-  request.since = clock_.now();
+  request.made_at = request.since = clock_.now();
   if (next_sweep_ == Instant::never()) next_sweep_ = request.since + kSweepEvery;
   return id;
 }
@@ -116,6 +117,8 @@ Token Requests::begin_made(const Message& message, Credentials who,
   Request& request = *slab_.find(id);
   request.role = Request::Role::create;
   request.for_write = message.for_write;
+  if constexpr (std::is_same_v<Message, wire::CreateRequest>)
+    request.names = NameChange{.dir = message.dir, .name = message.name};
   put_head(request, who);
   wire::encode_to(request.head, message);
   dispatch(id);
@@ -206,7 +209,8 @@ void Requests::on_answer(LinkIndex link, Token id, Result<ByteSpan> message) {
     complete(id, answer);
     return pump_link(link);
   }
-  auto [head, body] = *front;
+  auto& [head, body] = *front;
+  answer.names_changed = std::move(head.names_changed);
   if (head.map_version > router_.version()) session_.refresh_map(kNoLink);
   if (head.code == 0) {
     answer.body = body;
@@ -272,19 +276,29 @@ void Requests::note_success(Request& request, ByteSpan body) {
   if (request.is_given_up) release(request.ino, request.for_write, false);
 }
 
+void Requests::note_names(Request& request, const Answer& answer) {
+  if (!answer.is_ok()) return directories_.failed(*request.names);
+  directories_.changed(*request.names, answer.names_changed, request.made_at);
+  if (request.op != wire::FlareOp::mkdir || !answer.names_changed) return;
+  auto reply = wire::decode<wire::EntryReply>(answer.body);
+  if (reply && reply->attr) directories_.made(*reply->attr, request.made_at);
+}
+
 void Requests::complete(Token id, Answer& answer) {
   Request& request = *slab_.find(id);
   if (answer.is_ok()) note_success(request, answer.body);
+  if (request.names) note_names(request, answer);
   bool is_release = request.role == Request::Role::release;
   if (request.role == Request::Role::reopen) --reopening_;
   if (is_release) --releasing_;
   answer.tail = std::move(request.tail);
   AnyDone done = std::move(request.done);
+  const Learner told = learner(request);
   free_lane(request);
   slab_.give_back(id);
   pump_lanes();
   if (!releases_.empty()) pump_releases(false);
-  finish(done, answer, files_, clock_.now());
+  finish(done, answer, told);
 }
 
 // ---- lanes and queues
@@ -372,7 +386,7 @@ void Requests::give_up(Token id, Error error, bool tell) {
   if (may_be_done) {
     request->is_given_up = true;
     AnyDone done = std::exchange(request->done, std::monostate{});
-    if (tell) finish(done, answer, files_, clock_.now());
+    if (tell) finish(done, answer, learner(*request));
     return;
   }
   unsend(*request);
@@ -452,6 +466,7 @@ void Requests::on_session_usable(bool is_new) {
 void Requests::on_session_lost(SessionId old) {
   releases_.clear();
   lanes_.reset();
+  directories_.clear();
   std::vector<Token> all;
   slab_.ids(all);
   for (Token id : all) {
@@ -472,6 +487,7 @@ void Requests::on_session_lost(SessionId old) {
 // what the old primary acknowledged, the new one knows; what it did not, it can no longer do.
 void Requests::on_routes_changed() {
   files_.begin_anew();
+  directories_.clear();
   slab_.ids(walk_);
   std::vector<Token> ids = std::exchange(walk_, {});
   for (Token id : ids) {

@@ -24,6 +24,7 @@
 #include "libmagma/base/result.h"
 #include "libmagma/base/time.h"
 #include "libmagma/client/client.h"
+#include "libmagma/client/directory_cache.h"
 #include "libmagma/client/file_table.h"
 #include "libmagma/client/lanes.h"
 #include "libmagma/client/links.h"
@@ -52,9 +53,22 @@ struct Answer {
   ByteSpan body{};
   std::string detail{};
   Bytes tail{};
+  std::optional<wire::NamesChanged> names_changed{};
   bool is_ok() const { return code == Code{}; }
 };
 using RawDone = UniqueFunction<void(Answer&)>;
+
+// Who is told of attributes in an answer to a request made at `made_at`.
+struct Learner {
+  FileTable& files;
+  DirectoryCache& directories;
+  Instant now;
+  Instant made_at;
+  void learn(const wire::Attr& attr) {
+    files.learn(attr, now);
+    directories.learn(attr, made_at);
+  }
+};
 
 using AnyDone =
     std::variant<std::monostate, RawDone, Done<wire::Attr>, Done<wire::EntryReply>,
@@ -87,8 +101,10 @@ struct Request {
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
   Ino ino;  // of an open, release
+  std::optional<NameChange> names{};
   SessionId session{};
   rpc::RequestId rpc_id;
+  Instant made_at{};
   Instant since{};    // the stall clock: made, or last heard of
   Instant sent_at{};
   Instant wake{};
@@ -116,6 +132,19 @@ class Requests {
     put_head(request, who);
     wire::encode_to(request.head, message);
     request.tail = std::move(tail);
+    dispatch(id);
+    return id;
+  }
+  // As begin(), for changes of names.
+  template <class Message>
+  Token begin_names(ring::Slot slot, Credentials who, const Message& message, NameChange names,
+                    AnyDone done) {
+    Token id = admit(wire::OpOf<Message>::op, slot, who, done);
+    if (id == 0) return 0;
+    Request& request = *slab_.find(id);
+    request.names = std::move(names);
+    put_head(request, who);
+    wire::encode_to(request.head, message);
     dispatch(id);
     return id;
   }
@@ -153,6 +182,7 @@ class Requests {
 
   std::size_t under_way() const { return slab_.size() + releases_.size(); }
   bool is_waiting() const { return sent_ > 0; }
+  const DirectoryCache& directories() const { return directories_; }
   std::uint64_t begun() const { return begun_; }
   std::uint64_t retries() const { return retries_; }
   std::size_t lanes_used() const { return lanes_.used(); }
@@ -188,6 +218,10 @@ class Requests {
   void pump_releases(bool now);
   void complete(Token id, Answer& answer);
   void note_success(Request& request, ByteSpan body);
+  void note_names(Request& request, const Answer& answer);
+  Learner learner(const Request& request) {
+    return {files_, directories_, clock_.now(), request.made_at};
+  }
   void give_up(Token id, Error error, bool tell);
   void sweep();
   void enqueue(std::deque<Token>& queue, Token id, Request::State state);
@@ -197,6 +231,7 @@ class Requests {
   Router& router_;
   Session& session_;
   FileTable& files_;
+  DirectoryCache directories_;
   sys::Clock& clock_;
   sys::Random& random_;
 
@@ -219,7 +254,7 @@ class Requests {
   Error end_error_;
 };
 
-// Calls the callback in `done` with the decoded answer. Learns attributes into `files`.
-void finish(AnyDone& done, Answer& answer, FileTable& files, Instant now);
+// Calls the callback in `done` with the decoded answer. Attributes in it are learned.
+void finish(AnyDone& done, Answer& answer, Learner learner);
 
 }  // namespace magma::client

@@ -2,6 +2,7 @@ libmagma_client_sources = \
 	libmagma/client/answers.cc \
 	libmagma/client/client.h libmagma/client/client.cc \
 	libmagma/client/content_io.h libmagma/client/content_io.cc \
+	libmagma/client/directory_cache.h libmagma/client/directory_cache.cc \
 	libmagma/client/file_table.h libmagma/client/file_table.cc \
 	libmagma/client/host_link.h libmagma/client/host_link.cc \
 	libmagma/client/id_map.h \

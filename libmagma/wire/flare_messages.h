@@ -53,16 +53,6 @@ struct RequestHead {
   }
 };
 
-struct ResponseHead {
-  std::uint16_t code = 0;        // 0: done; else a number of errors.def
-  std::uint32_t map_version = 0; // of the answering volcano's lava map: higher than yours, fetch it
-  template <class Self, class Visit>
-  static void fields(Self& s, Visit& v) {
-    v("code", s.code);
-    v("map_version", s.map_version);
-  }
-};
-
 // Content of a regular file as a client must know it to reach it.
 struct Placement {
   bool in_chunks = false;              // false: at home; true: at the slots of `key`
@@ -116,6 +106,31 @@ struct Attr {
     v("data_version", s.data_version);
     v("xattr_kinds", s.xattr_kinds);
     v("placement", s.placement);
+  }
+};
+
+// With the answer to a change of names: the directory that got or lost the name, after the change
+// (whose data_version it raised by one), so that clients need not ask; and other directories whose
+// attributes the change made others.
+struct NamesChanged {
+  Attr directory;
+  std::vector<Ino> others{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("directory", s.directory);
+    v("others", s.others);
+  }
+};
+
+struct ResponseHead {
+  std::uint16_t code = 0;        // 0: done; else a number of errors.def
+  std::uint32_t map_version = 0; // of the answering volcano's lava map: higher than yours, fetch it
+  std::optional<NamesChanged> names_changed{};  // not with an answer that is given again
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("code", s.code);
+    v("map_version", s.map_version);
+    v("names_changed", s.names_changed);
   }
 };
 

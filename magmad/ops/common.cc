@@ -137,6 +137,11 @@ void touch_directory(Shard& shard, Ino ino, store::InodeRow& row, WallTime when)
   shard.put_inode(ino, row);
 }
 
+void tell_directory(Shard& shard, Request& request, Ino dir, const store::InodeRow& row,
+                    std::vector<Ino> others) {
+  request.names_changed = wire::NamesChanged{attr_of(shard, dir, row), std::move(others)};
+}
+
 void drop_link(Shard& shard, Ino ino, store::InodeRow row, WallTime when, bool lingers) {
   if (row.nlink > 0) --row.nlink;
   row.ctime = std::max(row.ctime, when);

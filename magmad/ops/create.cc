@@ -21,6 +21,7 @@ void create(Shard& shard, RequestPtr request, wire::CreateRequest message) {
   shard.put(Shard::entry_key(message.dir, message.name),
             store::EntryRow{ino, dirent_type(row.mode), {}, 0});
   touch_directory(shard, message.dir, dir->row, when);
+  tell_directory(shard, *request, message.dir, dir->row);
   shard.add_open(request->head.session, ino, message.for_write);
   shard.answer(std::move(request), entry_reply(shard, ino, row));
 }

@@ -24,6 +24,7 @@ void enter(Shard& shard, OpId op, const wire::LinkRequest& message, Result<Bytes
             store::EntryRow{message.ino, link->type, {}, 0});
   touch_directory(shard, message.dir, dir->row, shard.time());
   RequestPtr request = shard.operations().commit(op, {}, ApplyWhen::durable_lazily);
+  tell_directory(shard, *request, message.dir, dir->row);
   auto row = shard.inode(message.ino);
   if (!row) return shard.refuse(std::move(request), Error{Code::io, "the linked inode is gone"});
   shard.answer(std::move(request), entry_reply(shard, message.ino, *row));
@@ -61,6 +62,7 @@ void link(Shard& shard, RequestPtr request, wire::LinkRequest message) {
     shard.put(Shard::entry_key(message.dir, message.name),
               store::EntryRow{message.ino, dirent_type(row->mode), {}, 0});
     touch_directory(shard, message.dir, dir->row, when);
+    tell_directory(shard, *request, message.dir, dir->row);
     return shard.answer(std::move(request), entry_reply(shard, message.ino, *row));
   }
   OpId op = shard.operations().begin(home, OperationKind::link, std::move(request));

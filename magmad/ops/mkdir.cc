@@ -24,6 +24,7 @@ void enter(Shard& shard, OpId op, const wire::MkdirRequest& message, WallTime wh
   ++dir->row.nlink;
   touch_directory(shard, message.dir, dir->row, when);
   RequestPtr request = shard.operations().commit(op, {}, ApplyWhen::durable_lazily);
+  tell_directory(shard, *request, message.dir, dir->row);
   auto row = shard.inode(made->ino);
   if (!row) return shard.refuse(std::move(request), Error{Code::io, "new directory is gone"});
   shard.answer(std::move(request), entry_reply(shard, made->ino, *row));

@@ -51,6 +51,10 @@ inline constexpr std::uint32_t kLinksMax = 65000;  // as ext4
 std::optional<Code> link_error(Shard& shard, Ino ino, const std::optional<store::InodeRow>& row);
 void add_link(Shard& shard, Ino ino, store::InodeRow& row, WallTime when);
 void touch_directory(Shard& shard, Ino ino, store::InodeRow& row, WallTime when);
+// The answer will tell the client of the directory after the change. `others`: directories whose
+// attributes changed as well.
+void tell_directory(Shard& shard, Request& request, Ino dir, const store::InodeRow& row,
+                    std::vector<Ino> others = {});
 std::uint8_t dirent_type(std::uint32_t mode);
 
 // Gives back one link of an inode of this volcano; reaps it with the last one unless it is open.

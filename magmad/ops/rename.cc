@@ -110,6 +110,11 @@ void enter_destination(Shard& shard, const wire::RenameRequest& message, store::
   touch_directory(shard, message.to_dir, to_row, when);
 }
 
+// `entry` is that of a directory: its attributes change as well.
+void add_directory(const store::EntryRow& entry, std::vector<Ino>& directories) {
+  if (entry.type == DT_DIR) directories.push_back(entry.ino);
+}
+
 // ---- within one directory, in one transaction
 
 void exchange_here(Shard& shard, RequestPtr request, const wire::RenameRequest& message,
@@ -121,6 +126,10 @@ void exchange_here(Shard& shard, RequestPtr request, const wire::RenameRequest& 
   touch_directory(shard, message.to_dir, dir, when);
   touch_ctime(shard, source.ino, when);
   touch_ctime(shard, target.ino, when);
+  std::vector<Ino> others;
+  add_directory(source, others);
+  add_directory(target, others);
+  tell_directory(shard, *request, message.to_dir, dir, std::move(others));
   shard.answer(std::move(request), wire::EmptyReply{});
 }
 
@@ -137,6 +146,9 @@ void rename_here(Shard& shard, RequestPtr request, const wire::RenameRequest& me
                                             std::move(parts), ApplyWhen::durable);
     shard.operations().hold_links_until_applied(op);
   }
+  std::vector<Ino> others;
+  add_directory(source, others);
+  tell_directory(shard, *request, message.to_dir, dir, std::move(others));
   shard.answer(std::move(request), wire::EmptyReply{});
 }
 
@@ -280,6 +292,11 @@ struct Rename : std::enable_shared_from_this<Rename> {
         within && parts.empty() ? ApplyWhen::durable_lazily : ApplyWhen::durable;
     RequestPtr request = shard.operations().commit(op, std::move(parts), when_to_apply);
     shard.operations().hold_links_until_applied(op);
+    std::vector<Ino> others;
+    if (!within) others.push_back(message.from_dir);
+    add_directory(source, others);
+    if (target) add_directory(*target, others);
+    tell_directory(shard, *request, message.to_dir, dir->row, std::move(others));
     shard.answer(std::move(request), wire::EmptyReply{});
   }
 };

@@ -9,7 +9,8 @@ namespace magma::ops {
 
 namespace {
 
-void leave(Shard& shard, OpId op, const wire::RmdirRequest& message, Result<Bytes> prepared) {
+void leave(Shard& shard, OpId op, const wire::RmdirRequest& message, Ino removed,
+           Result<Bytes> prepared) {
   auto dir = prepared ? directory_of(shard, message.dir) : fail(prepared.error());
   if (!dir) {
     RequestPtr request = shard.operations().abort(op);
@@ -21,6 +22,7 @@ void leave(Shard& shard, OpId op, const wire::RmdirRequest& message, Result<Byte
   --dir->row.nlink;
   touch_directory(shard, message.dir, dir->row, shard.time());
   RequestPtr request = shard.operations().commit(op, {}, ApplyWhen::durable_lazily);
+  tell_directory(shard, *request, message.dir, dir->row, {removed});
   shard.answer(std::move(request), wire::EmptyReply{});
 }
 
@@ -40,8 +42,8 @@ void rmdir(Shard& shard, RequestPtr request, wire::RmdirRequest message) {
   ring::Slot home = request->head.slot;
   OpId op = shard.operations().begin(home, OperationKind::rmdir, std::move(request));
   shard.operations().hold(op, message.dir, message.name);
-  auto prepared = [&shard, op, message](Result<Bytes> answer) {
-    leave(shard, op, message, std::move(answer));
+  auto prepared = [&shard, op, message, removed = entry->ino](Result<Bytes> answer) {
+    leave(shard, op, message, removed, std::move(answer));
   };
   shard.operations().prepare(op, ring::home_of(entry->ino), PartKind::remove_directory,
                              wire::encode(RemoveDirectory{entry->ino}), std::move(prepared));

@@ -22,6 +22,7 @@ void symlink(Shard& shard, RequestPtr request, wire::SymlinkRequest message) {
   shard.put(Shard::entry_key(message.dir, message.name),
             store::EntryRow{ino, dirent_type(row.mode), {}, 0});
   touch_directory(shard, message.dir, dir->row, when);
+  tell_directory(shard, *request, message.dir, dir->row);
   shard.answer(std::move(request), entry_reply(shard, ino, row));
 }
 

@@ -34,6 +34,7 @@ void unlink(Shard& shard, RequestPtr request, wire::UnlinkRequest message) {
   }
   shard.erase(key);
   touch_directory(shard, message.dir, dir->row, when);
+  tell_directory(shard, *request, message.dir, dir->row);
   shard.answer(std::move(request), wire::EmptyReply{});
 }
 

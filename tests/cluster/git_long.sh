@@ -17,11 +17,12 @@ git config --global gc.auto 2000
 make_history() (
   git init -q "$1" && cd "$1" || exit 1
   for ((n = 1; n <= commits; n++)); do
-    mkdir -p "d$((n % 37))"
+    mkdir -p "d$((n % 37))" "d$((n * 7 % 37))" || exit 1
     echo "line $n" >>"d$((n % 37))/f$((n % 211))"
-    seq $n $((n + n % 400)) >"d$((n * 7 % 37))/g$((n % 503))" 2>/dev/null ||
-      { mkdir -p "d$((n * 7 % 37))" && seq $n $((n + n % 400)) >"d$((n * 7 % 37))/g$((n % 503))"; }
-    if [ $((n % 50)) -eq 0 ]; then git mv "d$((n % 37))/f$((n % 211))" "moved$n" || exit 1; fi
+    seq $n $((n + n % 400)) >"d$((n * 7 % 37))/g$((n % 503))"
+    if [ $((n % 50)) -eq 0 ]; then
+      git add -A && git mv "d$((n % 37))/f$((n % 211))" "moved$n" || exit 1
+    fi
     git add -A && git commit -q -m "commit $n" || exit 1
     [ $((n % 100)) -ne 0 ] || git tag "v$n" || exit 1
     [ $((n % 250)) -ne 0 ] || git branch "b$n" || exit 1
@@ -29,6 +30,7 @@ make_history() (
 )
 fsck() { git -C "$1" fsck --full --strict --no-progress; }
 made() { [ "$(git -C "$mnt/one" rev-list --count HEAD 2>/dev/null || echo 0)" -ge "$1" ]; }
+made_or_ended() { made "$1" || ! kill -0 "$history" 2>/dev/null; }
 
 start_volcano
 mount_magma
@@ -36,7 +38,7 @@ make_history "$mnt/one" >"$work/history.out" 2>&1 &
 history=$!
 helpers+=("$history")
 for ((i = 1; i <= kills; i++)); do
-  wait_until 600 made $((commits * i / (kills + 1))) ||
+  wait_until 600 made_or_ended $((commits * i / (kills + 1))) ||
     die "no commits: $(tail -n 3 "$work/history.out")"
   kill_volcano
   start_volcano

@@ -147,6 +147,24 @@ void RandomWorkload::gone_after_lag(NodeId node) {
   });
 }
 
+// What a client believes of directories that nobody else changes is so.
+void RandomWorkload::check_known(const Worker& worker) {
+  if (failed() || halted_ || (options_.shared_tree && cluster_.clients() > 1)) return;
+  const client::Client& client = cluster_.client(worker.client);
+  for (NodeId id : nodes_of(worker)) {
+    const ModelNode& node = *model_.find(id);
+    if (!node.is_directory()) continue;
+    for (const auto& entry : node.names)
+      if (client.knows_absent(ino_of(id), entry.first))
+        return fail_with("believed absent: " + entry.first + " in " + model_.path_of(id));
+    if (client.knows_absent(ino_of(id), "never made")) sometimes("client: absent names known");
+    auto known = client.known_directory(ino_of(id));
+    if (!known) continue;
+    sometimes("client: attributes of a changed directory known");
+    check_attr(log_base_ + log_.size() - 1, id, known->attr);
+  }
+}
+
 // ---- choosing
 
 std::vector<NodeId> RandomWorkload::nodes_of(const Worker& worker) const {
@@ -287,6 +305,7 @@ void RandomWorkload::run_one(Worker& worker) {
 // From a callback of the client: the next operation is started by the loop, not inside it, and a
 // client sometimes pauses.
 void RandomWorkload::finish(Worker& worker) {
+  check_known(worker);
   Duration pause = microseconds(10);
   if (random_.chance(30)) pause = milliseconds(static_cast<std::int64_t>(random_.below(20)));
   if (random_.chance(300)) pause = seconds(3);

@@ -94,6 +94,7 @@ class RandomWorkload {
   bool judge(std::size_t line, const Verdict& verdict, const Result<void>& answer);
   bool is_excused(std::size_t line, const Result<void>& answer);
   bool check_attr(std::size_t line, NodeId node, const wire::Attr& attr);
+  void check_known(const Worker& worker);
   void changed(NodeId node) { synced_.erase(node); }
   void xattrs_changed(NodeId node);
   void path_changed(NodeId node);

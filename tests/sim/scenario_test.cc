@@ -45,6 +45,47 @@ TEST_CASE("scenario: a clean restart keeps everything, and clients go on") {
   CHECK(s.mkdir(kRoot, "more").has_value());
 }
 
+TEST_CASE("scenario: a client believes names absent only in a directory it alone changes") {
+  Scenario s(15, 2);
+  auto dir = s.mkdir(kRoot, "dir", 0);
+  REQUIRE(dir.has_value());
+  const client::Client& mine = s.cluster().client(0);
+  const client::Client& other = s.cluster().client(1);
+  REQUIRE(s.create(dir->ino, "a", 0).has_value());
+  CHECK(mine.knows_absent(dir->ino, "b"));
+  CHECK_FALSE(mine.knows_absent(dir->ino, "a"));
+  CHECK_FALSE(other.knows_absent(dir->ino, "b"));
+  auto known = mine.known_directory(dir->ino);
+  REQUIRE(known.has_value());
+  CHECK(known->attr.data_version == s.getattr(dir->ino, 1).value().data_version);
+
+  SUBCASE("its next change shows that the other made one") {
+    REQUIRE(s.create(dir->ino, "b", 1).has_value());
+    CHECK(mine.knows_absent(dir->ino, "b"));  // for a second at most
+    REQUIRE(s.create(dir->ino, "c", 0).has_value());
+    CHECK_FALSE(mine.knows_absent(dir->ino, "b"));
+    CHECK_FALSE(mine.knows_absent(dir->ino, "never made"));
+  }
+  SUBCASE("without a change of its own it is over in a second") {
+    REQUIRE(s.create(dir->ino, "b", 1).has_value());
+    s.cluster().run_for(client::DirectoryCache::kFresh);
+    CHECK_FALSE(mine.knows_absent(dir->ino, "b"));
+    CHECK_FALSE(mine.known_directory(dir->ino).has_value());
+  }
+  SUBCASE("the volcano decides what is made") {
+    REQUIRE(s.create(dir->ino, "b", 1).has_value());
+    CHECK(code_of(s.mkdir(dir->ino, "b", 0)) == Code::exists);
+    CHECK_FALSE(mine.knows_absent(dir->ino, "b"));
+  }
+  SUBCASE("after a restart of the volcano nothing is believed") {
+    s.crash(Crash::power_cut);
+    s.restart();
+    REQUIRE(s.lookup(kRoot, "no", 0).error().code == Code::not_found);
+    CHECK_FALSE(mine.knows_absent(dir->ino, "b"));
+    CHECK_FALSE(mine.known_directory(dir->ino).has_value());
+  }
+}
+
 TEST_CASE("scenario: an open file that was unlinked lives through a restart until it is closed") {
   Scenario s(12);
   auto file = s.create(kRoot, "file");

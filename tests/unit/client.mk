@@ -1,4 +1,5 @@
 client_tests = \
+	tests/unit/client_directory_cache_test.cc \
 	tests/unit/client_host_link_test.cc \
 	tests/unit/client_content_test.cc \
 	tests/unit/client_fixture.h \

@@ -1,0 +1,127 @@
+#include "libmagma/client/directory_cache.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+
+namespace magma::client {
+
+namespace {
+
+// Whether `a` was told after `b`: each change of an inode gives it a later ctime or one more
+// change of its names.
+bool is_newer(const wire::Attr& a, const wire::Attr& b) {
+  return a.data_version != b.data_version ? a.data_version > b.data_version : a.ctime > b.ctime;
+}
+
+}  // namespace
+
+DirectoryCache::Record* DirectoryCache::find(Ino dir) {
+  auto found = records_.find(dir);
+  return found == records_.end() ? nullptr : &found->second;
+}
+
+const DirectoryCache::Record* DirectoryCache::find(Ino dir) const {
+  auto found = records_.find(dir);
+  return found == records_.end() ? nullptr : &found->second;
+}
+
+DirectoryCache::Record& DirectoryCache::find_or_make(Ino dir, const wire::Attr& attr) {
+  if (Record* record = find(dir)) {
+    order_.splice(order_.begin(), order_, record->order);
+    return *record;
+  }
+  if (records_.size() >= kDirectoriesMax) forget(order_.back());
+  Record& record = records_[dir];
+  record.attr = attr;
+  order_.push_front(dir);
+  record.order = order_.begin();
+  return record;
+}
+
+std::optional<DirectoryCache::Known> DirectoryCache::attr_of(Ino dir, Instant now) const {
+  const Record* record = find(dir);
+  if (record == nullptr || now - record->confirmed_at >= kFresh) return std::nullopt;
+  return Known{record->attr, kFresh - (now - record->confirmed_at)};
+}
+
+bool DirectoryCache::is_absent(Ino dir, std::string_view name, Instant now) const {
+  const Record* record = find(dir);
+  return record != nullptr && record->is_complete && now - record->changed_at < kFresh &&
+         !record->names.contains(name);
+}
+
+void DirectoryCache::lose_names(Record& record) {
+  names_ -= record.names.size();
+  record.names = {};
+  record.is_complete = false;
+}
+
+void DirectoryCache::add_name(Record& record, const std::string& name) {
+  if (!record.is_complete || !record.names.insert(name).second) return;
+  if (++names_ > kNamesMax) lose_names(record);
+}
+
+void DirectoryCache::erase_name(Record& record, const std::string& name) {
+  names_ -= record.names.erase(name);
+}
+
+void DirectoryCache::changed(const NameChange& change,
+                             const std::optional<wire::NamesChanged>& told, Instant made_at) {
+  if (!told) return clear();
+  for (Ino other : told->others) forget(other);
+  if (change.from_dir != Ino() && change.from_dir != change.dir) forget(change.from_dir);
+  const bool is_known = find(change.dir) != nullptr;
+  Record& record = find_or_make(change.dir, told->directory);
+  const bool is_next =
+      !is_known || told->directory.data_version == record.attr.data_version + 1;
+  // An older answer that came late, or somebody else's changes before this one.
+  if (!is_next) lose_names(record);
+  if (is_known && !is_newer(told->directory, record.attr)) return;
+  record.attr = told->directory;
+  record.confirmed_at = std::max(record.confirmed_at, made_at);
+  record.changed_at = std::max(record.changed_at, made_at);
+  if (!record.is_complete || change.exchanges) return;
+  if (change.removes)
+    erase_name(record, change.name);
+  else
+    add_name(record, change.name);
+  if (change.from_dir == change.dir && record.is_complete) erase_name(record, change.from_name);
+}
+
+void DirectoryCache::made(const wire::Attr& directory, Instant made_at) {
+  forget(directory.ino);  // never known: inode numbers are not used again
+  Record& record = find_or_make(directory.ino, directory);
+  record.is_complete = true;
+  record.confirmed_at = record.changed_at = made_at;
+}
+
+void DirectoryCache::failed(const NameChange& change) {
+  forget(change.dir);
+  if (change.from_dir != Ino()) forget(change.from_dir);
+}
+
+void DirectoryCache::learn(const wire::Attr& attr, Instant made_at) {
+  if (!S_ISDIR(attr.mode)) return;
+  Record* record = find(attr.ino);
+  if (record == nullptr || is_newer(record->attr, attr)) return;
+  if (attr.data_version != record->attr.data_version) lose_names(*record);
+  record->attr = attr;
+  record->confirmed_at = std::max(record->confirmed_at, made_at);
+}
+
+void DirectoryCache::forget(Ino dir) {
+  auto found = records_.find(dir);
+  if (found == records_.end()) return;
+  names_ -= found->second.names.size();
+  order_.erase(found->second.order);
+  records_.erase(found);
+}
+
+void DirectoryCache::clear() {
+  records_.clear();
+  order_.clear();
+  names_ = 0;
+}
+
+}  // namespace magma::client

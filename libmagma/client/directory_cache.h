@@ -1,0 +1,102 @@
+// What this client knows of directories it changes: their attributes after each change, as the
+// volcano tells them with the answer, and, of a directory whose every name it has seen, which names
+// are not there. It spares the kernel's questions between one change and the next: the attributes
+// of the directory, which each change makes the kernel forget, and the look-up of the name that is
+// about to be made.
+//
+// The volcano counts a directory's changes (Attr::data_version, one each). A change of this client
+// that brought the next number shows that nobody else came between: what is known stays whole. Any
+// other number: names are no longer known.
+//
+// Nothing is believed for longer than kFresh after the request that confirmed it was made, and
+// absent names only while this client itself changes the directory. A wrong belief (another client
+// made the name meanwhile) ends at the volcano, which alone decides what is made.
+//
+// Pure, one thread. Fed by Requests.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <list>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "libmagma/base/time.h"
+#include "libmagma/wire/flare_messages.h"
+
+namespace magma::client {
+
+// A request that changes names, as far as it matters afterwards.
+struct NameChange {
+  Ino dir;  // gets the name, or loses it
+  std::string name;
+  Ino from_dir{};  // of a rename; no inode (0) else
+  std::string from_name{};
+  bool removes = false;   // unlink, rmdir
+  bool exchanges = false;
+};
+
+class DirectoryCache {
+ public:
+  static constexpr Duration kFresh = seconds(1);
+  static constexpr std::size_t kDirectoriesMax = 1024;
+  static constexpr std::size_t kNamesMax = 1u << 17;  // of all directories together
+
+  // Attributes that may be believed, and for how long still.
+  struct Known {
+    wire::Attr attr;
+    Duration left;
+  };
+  std::optional<Known> attr_of(Ino dir, Instant now) const;
+  // Whether `name` is known not to be in `dir`.
+  bool is_absent(Ino dir, std::string_view name, Instant now) const;
+
+  // A change was done; `told` came with the answer, `made_at` is when the request was made. Without
+  // `told` (an answer given again) nothing that is known is sure any more.
+  void changed(const NameChange& change, const std::optional<wire::NamesChanged>& told,
+               Instant made_at);
+  // A directory was made: nothing is in it.
+  void made(const wire::Attr& directory, Instant made_at);
+  // A change was refused, or nobody knows whether it was done.
+  void failed(const NameChange& change);
+  // Attributes from any other answer.
+  void learn(const wire::Attr& attr, Instant made_at);
+  void forget(Ino dir);
+  void clear();
+
+  std::size_t names() const { return names_; }
+  std::size_t directories() const { return records_.size(); }
+
+ private:
+  struct Hash {
+    using is_transparent = void;
+    std::size_t operator()(std::string_view text) const {
+      return std::hash<std::string_view>()(text);
+    }
+  };
+  using Names = std::unordered_set<std::string, Hash, std::equal_to<>>;
+  struct Record {
+    wire::Attr attr;
+    Instant confirmed_at;
+    Instant changed_at;        // by this client
+    bool is_complete = false;  // every name that may be there is in `names`
+    Names names{};
+    std::list<Ino>::iterator order{};
+  };
+
+  Record* find(Ino dir);
+  const Record* find(Ino dir) const;
+  Record& find_or_make(Ino dir, const wire::Attr& attr);
+  void lose_names(Record& record);
+  void add_name(Record& record, const std::string& name);
+  void erase_name(Record& record, const std::string& name);
+
+  std::unordered_map<Ino, Record> records_;
+  std::list<Ino> order_;  // last changed first
+  std::size_t names_ = 0;
+};
+
+}  // namespace magma::client
