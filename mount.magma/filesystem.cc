@@ -158,6 +158,31 @@ void Filesystem::forget(Ino ino, std::uint64_t count) {
   removed_flares.erase(ino);
 }
 
+void Filesystem::content_changed(Ino ino, std::uint64_t version) {
+  ++content_changes;
+  opened_contents.erase(ino);
+  inodes.changed_here(ino, version);
+}
+
+void Filesystem::keep_content(Ino ino, Bytes bytes) {
+  if (opened_contents.size() >= kOpenedContentsMax) opened_contents.clear();
+  opened_contents[ino] = {std::move(bytes), clock.now() + kOpenedContentFresh};
+}
+
+std::optional<ByteSpan> Filesystem::kept_content(Ino ino, std::uint64_t offset,
+                                                 std::size_t size) {
+  if (opened_contents.empty()) return std::nullopt;
+  auto found = opened_contents.find(ino);
+  if (found == opened_contents.end()) return std::nullopt;
+  if (clock.now() >= found->second.until) {
+    opened_contents.erase(found);
+    return std::nullopt;
+  }
+  const ByteSpan all = found->second.bytes;
+  const std::size_t start = std::min<std::uint64_t>(offset, all.size());
+  return all.subspan(start, std::min(size, all.size() - start));
+}
+
 void Filesystem::note_removed(Ino dir, std::string_view name) {
   const Ino ino = inodes.child_of(dir, name);
   inodes.remove(dir, name);

@@ -73,6 +73,12 @@ struct OpenDirectory {
   std::uint64_t changes = 0;         // Filesystem::changes when it was asked
 };
 
+// Bytes of a small file that came with its open: the read that follows is answered with them.
+struct OpenedContent {
+  Bytes bytes;
+  Instant until;
+};
+
 struct Counters {  // documented in doc/metrics.md
   std::uint64_t requests = 0;
   std::uint64_t interrupts = 0;
@@ -103,6 +109,8 @@ struct Filesystem {
   std::unordered_map<std::uint64_t, std::set<std::uint64_t>> lock_handles{};
   std::uint64_t next_handle = 1;
   std::unordered_set<fuse_req_t> waiting_for_locks{};            // end at any signal
+  std::unordered_map<Ino, OpenedContent> opened_contents{};
+  std::uint64_t content_changes = 0;  // of any file, by this mount
   std::unordered_set<Ino> read_since_open{};  // their access time may be due
   std::uint64_t changes = 0;      // changes of this mount that have come to their end
   fuse_req_t starting = nullptr;  // request whose call is being made and is not answered yet
@@ -169,6 +177,13 @@ struct Filesystem {
   // The kernel asks again for a name it has cached, soon. (Nobody may wait for it: the kernel holds
   // the directory while it waits for answers to look-ups.)
   void forget_name(Ino dir, std::string name);
+  // A change of this mount has made the content of `ino` another one; 0: version not known.
+  void content_changed(Ino ino, std::uint64_t version);
+  static constexpr Duration kOpenedContentFresh = milliseconds(20);
+  static constexpr std::size_t kOpenedContentsMax = 256;
+  void keep_content(Ino ino, Bytes bytes);
+  // What a read wants, if the bytes that came with the open are there and fresh.
+  std::optional<ByteSpan> kept_content(Ino ino, std::uint64_t offset, std::size_t size);
   void learn_attr(const wire::Attr& attr, Duration timeout) {
     seen.learn(attr, clock.now() + timeout);
   }

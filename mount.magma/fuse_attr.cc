@@ -216,7 +216,7 @@ void op_setattr(fuse_req_t request, fuse_ino_t node, struct stat* attr, int to_s
           Filesystem& filesystem = reply.filesystem();
           ++filesystem.changes;
           if (after)
-            filesystem.inodes.changed_here(after->ino, after->data_version);
+            filesystem.content_changed(after->ino, after->data_version);
           else if (wire::Attr* left = filesystem.removed_flare(ino, after.error()))
             apply(copy, *left);
           answer_attr(std::move(reply), ino, after);

@@ -76,6 +76,7 @@ void open_existing(Reply reply, CreateCall create, Ino ino) {
         [reply = std::move(reply), create = std::move(create),
          ino](Result<wire::Attr> attr) mutable {
           ++reply.filesystem().changes;
+          if (create.truncates()) reply.filesystem().content_changed(ino, 0);
           if (!attr) {
             reply.fail(attr.error());
           } else if (!create.kills_privileges || !create.truncates()) {
@@ -214,19 +215,47 @@ void answer_open(Reply reply, Ino ino, fuse_file_info file, const Result<wire::A
   if (!reply.opened(file)) fs.client.release(ino, for_write);
 }
 
+// For reading only: the bytes of a small file may come along.
+void open_to_read(Reply reply, Ino ino, const fuse_file_info& file) {
+  Filesystem& fs = reply.filesystem();
+  const fuse_req_t request = reply.request();
+  fs.call(request, [&] {
+    const auto who = reply.who();
+    return fs.client.open_with_content(
+        ino, fs.inodes.content_version(ino), who,
+        [reply = std::move(reply), ino, file,
+         changes = fs.content_changes](Result<client::Opened> opened) mutable {
+          Filesystem& filesystem = reply.filesystem();
+          ++filesystem.changes;
+          if (!opened) {
+            reply.fail(opened.error());
+            return;
+          }
+          // What was changed meanwhile may have been answered before.
+          if (opened->content && filesystem.content_changes == changes)
+            filesystem.keep_content(ino, std::move(*opened->content));
+          answer_open(std::move(reply), ino, file, std::move(opened->attr));
+        });
+  });
+}
+
 void op_open(fuse_req_t request, fuse_ino_t node, fuse_file_info* file) {
   Reply reply(request);
   Filesystem& fs = reply.filesystem();
   const Ino ino = fs.ino_of(node);
   const bool truncate = (file->flags & O_TRUNC) != 0;
   const bool kills_privileges = fs.raw.kills_privileges && truncate;
+  if (!truncate && !opens_for_write(file->flags) && (file->flags & O_DIRECT) == 0)
+    return open_to_read(std::move(reply), ino, *file);
   fs.call(request, [&] {
     const auto who = reply.who();
     return fs.client.open(
         ino, opens_for_write(file->flags), truncate, who,
-        [reply = std::move(reply), ino, file = *file,
+        [reply = std::move(reply), ino, file = *file, truncate,
          kills_privileges](Result<wire::Attr> attr) mutable {
-          ++reply.filesystem().changes;
+          Filesystem& filesystem = reply.filesystem();
+          ++filesystem.changes;
+          if (truncate) filesystem.content_changed(ino, 0);
           if (!attr) {
             reply.fail(attr.error());
           } else if (!kills_privileges) {
@@ -242,14 +271,20 @@ void op_open(fuse_req_t request, fuse_ino_t node, fuse_file_info* file) {
 }
 
 void op_read(fuse_req_t request, fuse_ino_t node, std::size_t size, off_t offset,
-             fuse_file_info*) {
+             fuse_file_info* file) {
   Reply reply(request);
   Filesystem& fs = reply.filesystem();
   if (size > wire::kIoBytesMax) size = wire::kIoBytesMax;
-  fs.read_since_open.insert(fs.ino_of(node));
+  const Ino ino = fs.ino_of(node);
+  fs.read_since_open.insert(ino);
+  if ((file->flags & O_DIRECT) == 0)
+    if (auto kept = fs.kept_content(ino, static_cast<std::uint64_t>(offset), size)) {
+      reply.bytes(*kept);
+      return;
+    }
   fs.call(request, [&] {
     const auto who = reply.who();
-    return fs.client.read(fs.ino_of(node), static_cast<std::uint64_t>(offset),
+    return fs.client.read(ino, static_cast<std::uint64_t>(offset),
                           static_cast<std::uint32_t>(size), who,
                           [reply = std::move(reply)](Result<Bytes> bytes) mutable {
                             if (bytes)
@@ -286,7 +321,7 @@ void op_write(fuse_req_t request, fuse_ino_t node, const char* bytes, std::size_
             reply.fail(done.error());
             return;
           }
-          filesystem.inodes.changed_here(ino, done->data_version);
+          filesystem.content_changed(ino, done->data_version);
           reply.written(size);
         });
   });
@@ -320,7 +355,7 @@ void allocate(Reply reply, wire::FallocateRequest change) {
             reply.fail(done.error());
             return;
           }
-          filesystem.inodes.changed_here(change.ino, done->attr.data_version);
+          filesystem.content_changed(change.ino, done->attr.data_version);
           if (done->next >= change.offset + change.length) {
             reply.ok();
             return;
@@ -386,8 +421,10 @@ void op_copy_file_range(fuse_req_t request, fuse_ino_t from, off_t from_offset,
     const auto who = reply.who();
     return fs.client.copy(fs.ino_of(from), static_cast<std::uint64_t>(from_offset), target,
                           static_cast<std::uint64_t>(to_offset), length, who.uid != 0, who,
-                          [reply = std::move(reply)](Result<std::uint64_t> copied) mutable {
+                          [reply = std::move(reply),
+                           target](Result<std::uint64_t> copied) mutable {
                             ++reply.filesystem().changes;
+                            reply.filesystem().content_changed(target, 0);
                             if (copied)
                               reply.written(*copied);
                             else

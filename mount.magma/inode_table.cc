@@ -319,6 +319,12 @@ bool InodeTable::opened(Ino ino, std::uint64_t version) {
   return unchanged;
 }
 
+std::optional<std::uint64_t> InodeTable::content_version(Ino ino) const {
+  const Record* record = find(ino);
+  if (record == nullptr || record->alias != 0 || record->has_version == 0) return std::nullopt;
+  return record->version;
+}
+
 void InodeTable::changed_here(Ino ino, std::uint64_t version) {
   Record* record = find(ino);
   if (record != nullptr && record->has_version != 0 && record->version + 1 == version)

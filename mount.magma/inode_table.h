@@ -90,6 +90,8 @@ class InodeTable final : public client::KeySource {
   // An open saw content of `version`. True if the kernel's cached pages are of that version; never
   // of a renewed inode: they may be the other one's.
   bool opened(Ino ino, std::uint64_t version);
+  // The version of content that the kernel may have pages of, as opened() was told last.
+  std::optional<std::uint64_t> content_version(Ino ino) const;
   // A change of this mount's own made content `version`: the kernel's pages have it too, if it is
   // the next after the one they were of (nobody else wrote between).
   void changed_here(Ino ino, std::uint64_t version);

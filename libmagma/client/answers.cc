@@ -23,6 +23,18 @@ struct Finisher {
     learner.learn(reply->attr);
     done(std::move(reply->attr));
   }
+  void operator()(Done<Opened>& done) {
+    if (!answer.is_ok()) return done(fail(answer.code, answer.detail));
+    auto reply = wire::decode_front<wire::AttrReply>(answer.body);
+    if (!reply) return done(fail(std::move(reply.error())));
+    auto& [told, bytes] = *reply;
+    learner.learn(told.attr);
+    Opened opened{.attr = std::move(told.attr)};
+    // Without them: not wanted, not small, or an answer given again.
+    if (!bytes.empty() && bytes.size() == opened.attr.size)
+      opened.content.emplace(bytes.begin(), bytes.end());
+    done(std::move(opened));
+  }
   void operator()(Done<wire::EntryReply>& done) {
     auto reply = decode_answer<wire::EntryReply>(answer);
     if (reply && reply->attr) learner.learn(*reply->attr);

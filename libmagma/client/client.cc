@@ -63,6 +63,14 @@ class ClientImpl final : public LinkEvents, public SessionEvents {
     return true;
   }
 
+  // Refuses an open of a file that cannot be remembered.
+  template <class T>
+  bool has_no_room(Ino ino, Done<T>& done) {
+    if (files_.has_room() || files_.find(ino) != nullptr) return false;
+    done(fail(Code::overloaded, "too many files known"));
+    return true;
+  }
+
   void on_link_up(LinkIndex link) override {
     session_.on_link_up(link);
     requests_.on_link_up(link);
@@ -371,15 +379,21 @@ CallId Client::rename(wire::RenameRequest request, Credentials who, Done<wire::E
 
 CallId Client::open(Ino ino, bool for_write, bool truncate, Credentials who,
                     Done<wire::Attr> done) {
-  if (impl_->refuse(done)) return 0;
-  if (!impl_->files().has_room() && impl_->files().find(ino) == nullptr) {
-    done(fail(Code::overloaded, "too many files known"));
-    return 0;
-  }
+  if (impl_->refuse(done) || impl_->has_no_room(ino, done)) return 0;
   wire::OpenRequest message;
   message.ino = ino;
   message.for_write = for_write;
   message.truncate = truncate;
+  return impl_->requests().begin_open(message, who, std::move(done));
+}
+
+CallId Client::open_with_content(Ino ino, std::optional<std::uint64_t> known_version,
+                                 Credentials who, Done<Opened> done) {
+  constexpr std::uint64_t kNoVersion = ~std::uint64_t{0};  // of no file
+  if (impl_->refuse(done) || impl_->has_no_room(ino, done)) return 0;
+  wire::OpenRequest message;
+  message.ino = ino;
+  message.content_unless = known_version.value_or(kNoVersion);
   return impl_->requests().begin_open(message, who, std::move(done));
 }
 

@@ -64,6 +64,8 @@ using KnownDirectory = DirectoryCache::Known;
 
 struct Opened {
   wire::Attr attr;
+  // All bytes of a small file as the open found them; nothing if they did not come along.
+  std::optional<Bytes> content{};
 };
 
 class ClientImpl;
@@ -104,6 +106,10 @@ class Client {
   CallId rmdir(Ino dir, std::string_view name, Credentials who, Done<wire::EmptyReply> done);
   CallId rename(wire::RenameRequest request, Credentials who, Done<wire::EmptyReply> done);
   CallId open(Ino ino, bool for_write, bool truncate, Credentials who, Done<wire::Attr> done);
+  // As open for reading; the bytes come along if the file is small and of another version than
+  // `known_version`.
+  CallId open_with_content(Ino ino, std::optional<std::uint64_t> known_version, Credentials who,
+                           Done<Opened> done);
   CallId mknod(wire::MknodRequest request, Credentials who, Done<wire::EntryReply> done);
   CallId tmpfile(wire::TmpfileRequest request, Credentials who, Done<wire::EntryReply> done);
   CallId link(wire::LinkRequest request, Credentials who, Done<wire::EntryReply> done);

@@ -92,10 +92,8 @@ void Requests::put_head(Request& request, Credentials who) {
   MAGMA_CHECK(request.head.size() == kHeadBytes);
 }
 
-Token Requests::begin_open(const wire::OpenRequest& message, Credentials who,
-                           Done<wire::Attr> done) {
-  AnyDone any = std::move(done);
-  Token id = admit(wire::FlareOp::open, ring::home_of(message.ino), who, any);
+Token Requests::begin_open(const wire::OpenRequest& message, Credentials who, AnyDone done) {
+  Token id = admit(wire::FlareOp::open, ring::home_of(message.ino), who, done);
   if (id == 0) return 0;
   Request& request = *slab_.find(id);
   request.role = Request::Role::open;

@@ -74,8 +74,8 @@ using AnyDone =
     std::variant<std::monostate, RawDone, Done<wire::Attr>, Done<wire::EntryReply>,
                  Done<wire::EmptyReply>, Done<std::string>, Done<wire::ReaddirReply>,
                  Done<wire::StatfsReply>, Done<wire::GetxattrReply>, Done<wire::ListxattrReply>,
-                 Done<wire::FallocateReply>, Done<wire::SeekReply>, Done<wire::LockReply>,
-                 Done<wire::TestLockReply>>;
+                 Done<Opened>, Done<wire::FallocateReply>, Done<wire::SeekReply>,
+                 Done<wire::LockReply>, Done<wire::TestLockReply>>;
 
 struct Request {
   enum class State : std::uint8_t { none, held, queued, laneless, sent, resting };
@@ -149,7 +149,7 @@ class Requests {
     return id;
   }
   // As begin(), for requests whose answer changes what this mount holds open.
-  Token begin_open(const wire::OpenRequest& message, Credentials who, Done<wire::Attr> done);
+  Token begin_open(const wire::OpenRequest& message, Credentials who, AnyDone done);
   Token begin_create(const wire::CreateRequest& message, Credentials who,
                      Done<wire::EntryReply> done) {
     return begin_made(message, who, std::move(done));

@@ -1,6 +1,7 @@
 // Messages of the flare protocol: a request is a RequestHead, the operation's request struct, and
 // for `write` the bytes; a response is a ResponseHead, on success the operation's response struct,
-// and for `read` the bytes. doc/protocol.md describes them for people, golden files pin them.
+// and for `read` and `open` the bytes. doc/protocol.md describes them for
+// people, golden files pin them.
 #pragma once
 
 #include <cstdint>
@@ -315,15 +316,18 @@ struct RenameRequest {  // to the destination directory's home
   }
 };
 
-struct OpenRequest {  // to the home
+// To the home. The bytes of a small file follow the reply if they are asked for.
+struct OpenRequest {
   Ino ino;
   bool for_write = false;
   bool truncate = false;
+  std::optional<std::uint64_t> content_unless{};  // wanted, but not of this data version
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("ino", s.ino);
     v("for_write", s.for_write);
     v("truncate", s.truncate);
+    v("content_unless", s.content_unless);
   }
 };
 

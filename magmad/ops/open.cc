@@ -8,6 +8,19 @@
 
 namespace magma::ops {
 
+namespace {
+
+// The bytes that go with the answer: of a file in its row, if they are wanted.
+Bytes wanted_content(Shard& shard, const wire::OpenRequest& message, const store::InodeRow& row) {
+  if (!message.content_unless || *message.content_unless == row.data_version) return {};
+  if (message.for_write || row.place != store::ContentPlace::in_row) return {};
+  auto whole = shard.get_raw(Shard::inline_key(message.ino));
+  // Missing or short: who reads it is told.
+  return whole && whole->size() == row.size ? std::move(*whole) : Bytes{};
+}
+
+}  // namespace
+
 void open(Shard& shard, RequestPtr request, wire::OpenRequest message) {
   if (shard.is_locked(message.ino)) return shard.park(std::move(request), message.ino);
   auto row = shard.inode(message.ino);
@@ -28,7 +41,9 @@ void open(Shard& shard, RequestPtr request, wire::OpenRequest message) {
     changed = true;
   }
   if (changed) shard.put_inode(message.ino, *row);
-  shard.answer(std::move(request), wire::AttrReply{attr_of(shard, message.ino, *row)});
+  Bytes content = wanted_content(shard, message, *row);
+  const wire::AttrReply reply{attr_of(shard, message.ino, *row)};
+  shard.answer_raw(std::move(request), wire::encode(reply), std::move(content));
 }
 
 namespace {

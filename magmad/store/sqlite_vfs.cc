@@ -1,5 +1,6 @@
 #include "magmad/store/sqlite_vfs.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 
@@ -12,7 +13,9 @@ namespace {
 
 constexpr int kPathMax = 512;
 constexpr int kSectorBytes = 4096;
-constexpr int kFrameHeaderBytes = 24;  // SQLite file format, section 4.2
+constexpr std::size_t kFrameHeaderBytes = 24;  // SQLite file format, section 4.2
+constexpr std::size_t kPageBytes = 4096;
+constexpr std::size_t kPendingMax = 256 * 1024;
 constexpr std::string_view kRootDirectory = ".";
 
 struct Handle {  // what SQLite allocates for us
@@ -38,12 +41,31 @@ Result<void> write_through(SqliteFile& state, ByteSpan bytes, std::uint64_t offs
   return state.file->write_at(bytes, offset);
 }
 
-// Writes the frame header that waits for its page.
+// Writes the frames that wait for the end of their commit.
 Result<void> flush_pending(SqliteFile& state) {
-  if (state.pending_size == 0) return {};
-  ByteSpan bytes(state.pending, state.pending_size);
-  state.pending_size = 0;
-  return write_through(state, bytes, state.pending_offset);
+  if (state.pending.empty()) return {};
+  auto written = write_through(state, state.pending, state.pending_offset);
+  state.pending.clear();
+  state.awaits_page = false;
+  return written;
+}
+
+// Takes bytes that follow on what waits; false if they are no part of a frame.
+bool append_to_pending(SqliteFile& state, ByteSpan bytes, std::uint64_t offset) {
+  const std::uint64_t end =
+      state.pending.empty() ? state.write_end : state.pending_offset + state.pending.size();
+  if (!state.is_wal || offset != end) return false;
+  if (bytes.size() != (state.awaits_page ? kPageBytes : kFrameHeaderBytes)) return false;
+  if (!state.awaits_page) {
+    // The database's size after the commit; 0: more frames of it follow.
+    constexpr std::size_t kSizeAt = 4, kSizeBytes = 4;
+    const ByteSpan size = bytes.subspan(kSizeAt, kSizeBytes);
+    state.is_commit = std::any_of(size.begin(), size.end(), [](auto byte) { return byte != 0; });
+  }
+  if (state.pending.empty()) state.pending_offset = offset;
+  state.pending.insert(state.pending.end(), bytes.begin(), bytes.end());
+  state.awaits_page = !state.awaits_page;
+  return true;
 }
 
 int x_close(sqlite3_file* file) noexcept {
@@ -72,32 +94,25 @@ int x_read(sqlite3_file* file, void* out, int size, sqlite3_int64 offset) noexce
   return SQLITE_IOERR_SHORT_READ;
 }
 
-// SQLite appends a frame to the -wal as a header of 24 bytes and a page. The header is held back
-// until the page comes, which it always does next, and both go out in one call of the disk. (A
-// header that is rewritten in place comes without a page, and is not held back.)
+// SQLite appends a commit to the -wal frame by frame, each a header of 24 bytes and a page. They
+// are held back until the last one is whole and go out in one call of the disk: before it nothing of
+// the commit counts, and whoever reads the file is shown all. (What is written elsewhere, as a
+// header that is rewritten in place, is not held back.)
 int x_write(sqlite3_file* file, const void* in, int size, sqlite3_int64 at) noexcept {
   Handle& h = handle_of(file);
   SqliteFile& state = *h.state;
-  ByteSpan bytes(static_cast<const std::uint8_t*>(in), static_cast<std::size_t>(size));
-  auto offset = static_cast<std::uint64_t>(at);
+  const ByteSpan bytes(static_cast<const std::uint8_t*>(in), static_cast<std::size_t>(size));
+  const auto offset = static_cast<std::uint64_t>(at);
   Result<void> written;
-  if (state.pending_size != 0 && state.pending_offset + state.pending_size == offset &&
-      bytes.size() == kSectorBytes) {
-    std::uint8_t frame[kFrameHeaderBytes + kSectorBytes];
-    std::memcpy(frame, state.pending, kFrameHeaderBytes);
-    std::memcpy(frame + kFrameHeaderBytes, bytes.data(), bytes.size());
-    state.pending_size = 0;
-    written = write_through(state, frame, state.pending_offset);
+  if (append_to_pending(state, bytes, offset)) {
+    const bool is_whole = !state.awaits_page;
+    if (is_whole && (state.is_commit || state.pending.size() >= kPendingMax))
+      written = flush_pending(state);
   } else {
     written = flush_pending(state);
-    if (written && state.is_wal && size == kFrameHeaderBytes &&
-               offset == state.write_end) {
-      std::memcpy(state.pending, bytes.data(), bytes.size());
-      state.pending_offset = offset;
-      state.pending_size = kFrameHeaderBytes;
-    } else if (written) {
+    // A frame may follow on what was just written.
+    if (written && !append_to_pending(state, bytes, offset))
       written = write_through(state, bytes, offset);
-    }
   }
   if (written) return SQLITE_OK;
   return h.vfs->failed(written.error(), SQLITE_IOERR_WRITE);
@@ -105,7 +120,8 @@ int x_write(sqlite3_file* file, const void* in, int size, sqlite3_int64 at) noex
 
 int x_truncate(sqlite3_file* file, sqlite3_int64 size) noexcept {
   Handle& h = handle_of(file);
-  h.state->pending_size = 0;
+  h.state->pending.clear();
+  h.state->awaits_page = false;
   ++h.state->writes;
   h.state->write_end = static_cast<std::uint64_t>(size);
   auto cut = h.state->file->truncate(static_cast<std::uint64_t>(size));

@@ -20,6 +20,7 @@
 #include <string>
 #include <string_view>
 
+#include "libmagma/base/bytes.h"
 #include "libmagma/base/result.h"
 #include "libmagma/sys/disk.h"
 
@@ -34,9 +35,10 @@ struct SqliteFile {
   std::uint64_t writes = 0;         // counts changes of the file
   std::uint64_t synced = 0;         // `writes` when the last successful sync began
   std::uint64_t write_end = 0;      // where the last write ended: the live length of a -wal
+  Bytes pending{};                  // frames that wait for the end of their commit, see x_write
   std::uint64_t pending_offset = 0; // of `pending`
-  std::uint32_t pending_size = 0;   // a frame header that waits for its page, see x_write
-  std::uint8_t pending[32] = {};
+  bool awaits_page = false;         // the last frame in `pending` is a header so far
+  bool is_commit = false;           // ... and its transaction's last
   bool is_wal = false;
   bool delete_on_close = false;
 

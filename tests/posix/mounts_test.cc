@@ -306,6 +306,60 @@ TEST_CASE("two mounts: a shared mapping is seen by the other after msync") {
   ::munmap(memory, 20'000);
 }
 
+// A mount may get a small file's bytes with the answer to open.
+TEST_CASE("two mounts: what is changed here between open and read is read") {
+  const Scratch dir("mounts");
+  make_file(dir / "source", "SOURCE");
+  struct Row {
+    const char* name;
+    std::function<bool(const std::string& path)> change;
+    std::string wanted;
+  };
+  auto with = [](const std::string& path, int flags, auto act) {
+    const Fd fd(::open(path.c_str(), flags | O_CLOEXEC, 0644));
+    return fd >= 0 && act(static_cast<int>(fd));
+  };
+  const Row table[] = {
+      {"nothing", [](const std::string&) { return true; }, "old-old"},
+      {"write", [&](const std::string& path) {
+         return with(path, O_WRONLY, [](int fd) { return write_at(fd, 0, "new"); });
+       }, "new-old"},
+      {"append", [&](const std::string& path) {
+         return with(path, O_WRONLY | O_APPEND, [](int fd) { return write_at(fd, 0, "+"); });
+       }, "old-old+"},
+      {"truncate", [](const std::string& path) { return ::truncate(path.c_str(), 3) == 0; }, "old"},
+      {"longer", [](const std::string& path) { return ::truncate(path.c_str(), 8) == 0; },
+       std::string("old-old\0", 8)},
+      {"O_TRUNC", [&](const std::string& path) {
+         return with(path, O_WRONLY | O_TRUNC, [](int) { return true; });
+       }, ""},
+      {"O_CREAT and O_TRUNC", [&](const std::string& path) {
+         return with(path, O_WRONLY | O_CREAT | O_TRUNC, [](int) { return true; });
+       }, ""},
+      {"hole", [&](const std::string& path) {
+         return with(path, O_WRONLY, [](int fd) {
+           return ::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 3) == 0;
+         });
+       }, std::string("\0\0\0-old", 7)},
+      {"copy", [&](const std::string& path) {
+         const Fd from(::open((dir / "source").c_str(), O_RDONLY | O_CLOEXEC));
+         return with(path, O_WRONLY, [&](int fd) {
+           return ::copy_file_range(from, nullptr, fd, nullptr, 6, 0) == 6;
+         });
+       }, "SOURCEd"},
+  };
+  for (const Row& row : table) {
+    CAPTURE(row.name);
+    const std::string path = dir / row.name;
+    make_file(dir.other(row.name), "old-old");
+    REQUIRE(seen([&] { return exists(path); }));
+    const Fd reader(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    REQUIRE(reader >= 0);
+    CHECK(row.change(path));
+    CHECK(read_at(reader, 0, 100) == row.wanted);
+  }
+}
+
 TEST_CASE("two mounts: of both that want a name with O_EXCL one gets it") {
   const Scratch dir("mounts");
   REQUIRE(seen([&] { return exists(dir.other("")); }));

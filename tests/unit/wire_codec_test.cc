@@ -129,13 +129,15 @@ TEST_CASE("codec: extreme numbers come back") {
 
 TEST_CASE("codec: a bool or an optional that is neither 0 nor 1 is malformed") {
   CHECK(decode<GetattrRequest>(hex("0000000000000001")).has_value());
-  // OpenRequest: ino, for_write, truncate
+  // OpenRequest: ino, for_write, truncate, content_unless
   CHECK(decode<OpenRequest>(hex("0000000000000001"
                                 "01"
+                                "00"
                                 "00"))
             .has_value());
   CHECK_FALSE(decode<OpenRequest>(hex("0000000000000001"
                                       "02"
+                                      "00"
                                       "00"))
                   .has_value());
   // Placement: in_chunks, key, truncate_number, mark
