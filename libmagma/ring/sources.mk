@@ -1,5 +1,15 @@
 libmagma_ring_sources = \
 	libmagma/ring/key.cc \
 	libmagma/ring/key.h \
+	libmagma/ring/lava_check.cc \
+	libmagma/ring/lava_map.cc \
+	libmagma/ring/lava_map.h \
+	libmagma/ring/map_apply.cc \
+	libmagma/ring/map_commands.def \
+	libmagma/ring/map_commands.h \
+	libmagma/ring/map_slot_steps.cc \
+	libmagma/ring/map_slot_steps.h \
+	libmagma/ring/profile_rules.cc \
+	libmagma/ring/profile_rules.h \
 	libmagma/ring/slice.h \
 	libmagma/ring/slot.h
