@@ -1,4 +1,4 @@
-// apply(): each command on a copy of the map, which replaces the map if nothing was wrong.
+// apply_command(): each command on a copy of the map, which replaces the map if nothing was wrong.
 #include <algorithm>
 
 #include <fmt/format.h>
@@ -311,7 +311,7 @@ std::string_view name_of(const Command& command) {
   return kNames[command.index()];
 }
 
-Result<Applied> apply(LavaMap& map, const Command& command) {
+Result<Applied> apply_command(LavaMap& map, const Command& command) {
   if (map.version == 0 && !std::holds_alternative<Found>(command))
     return fail(Code::not_found, "there is no ring");
   LavaMap next = map;

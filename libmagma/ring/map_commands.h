@@ -1,4 +1,4 @@
-// The commands of the lava map's state machine, one struct each, and apply().
+// The commands of the lava map's state machine, one struct each, and apply_command().
 //
 // A command says what its sender had seen, so that one that comes late is refused and changes
 // nothing: the epochs of the slots it is about, the `starts` of a volcano, the map's `membership`
@@ -297,7 +297,7 @@ struct Applied {
 };
 
 // Applies a command to the map: the same result for the same map and command, everywhere. On an
-// error, as above, the map is as it was. Afterwards check(map) is empty if it was before.
-Result<Applied> apply(LavaMap& map, const Command& command);
+// error, as above, the map is as it was. (Not `apply`: std::apply would be meant, too.) Afterwards check(map) is empty if it was before.
+Result<Applied> apply_command(LavaMap& map, const Command& command);
 
 }  // namespace magma::ring

@@ -9,6 +9,11 @@ libmagma_ring_sources = \
 	libmagma/ring/map_commands.h \
 	libmagma/ring/map_slot_steps.cc \
 	libmagma/ring/map_slot_steps.h \
+	libmagma/ring/placement.cc \
+	libmagma/ring/placement.h \
+	libmagma/ring/placement_plans.cc \
+	libmagma/ring/placement_share.cc \
+	libmagma/ring/placement_share.h \
 	libmagma/ring/profile_rules.cc \
 	libmagma/ring/profile_rules.h \
 	libmagma/ring/slice.h \

@@ -14,7 +14,7 @@ namespace magma::wire {
 
 inline constexpr std::size_t kCommandBytesMax = 64 * 1024;
 
-// At most ring::kMapBytesHardMax bytes, if apply() made the map.
+// At most ring::kMapBytesHardMax bytes, if apply_command() made the map.
 Bytes encode_map(const ring::LavaMap& map);
 // `malformed`: not the bytes of a map, too many, or a map that breaks an invariant; `too_new`.
 Result<ring::LavaMap> decode_map(ByteSpan in);
