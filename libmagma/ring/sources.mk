@@ -16,5 +16,9 @@ libmagma_ring_sources = \
 	libmagma/ring/placement_share.h \
 	libmagma/ring/profile_rules.cc \
 	libmagma/ring/profile_rules.h \
+	libmagma/ring/progress.cc \
+	libmagma/ring/progress.h \
 	libmagma/ring/slice.h \
-	libmagma/ring/slot.h
+	libmagma/ring/slot.h \
+	libmagma/ring/slot_router.cc \
+	libmagma/ring/slot_router.h
