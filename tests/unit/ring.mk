@@ -1,2 +1,4 @@
 ring_tests = \
-	tests/unit/lava_map_form_test.cc
+	tests/unit/lava_map_commands_test.cc \
+	tests/unit/lava_map_form_test.cc \
+	tests/unit/lava_map_slots_test.cc
