@@ -30,8 +30,8 @@ void ReplicaList::add(Replica replica) {
 }
 
 void ReplicaList::remove(VolcanoId volcano) {
-  Replica* kept = std::remove_if(begin(), end(),
-                                 [&](const Replica& r) { return r.volcano == volcano; });
+  Replica* kept =
+      std::remove_if(begin(), end(), [&](const Replica& r) { return r.volcano == volcano; });
   size_ = static_cast<std::uint8_t>(kept - begin());
 }
 
@@ -71,9 +71,9 @@ bool LavaMap::is_alive(VolcanoId id) const {
 }
 
 bool LavaMap::is_fenced(SessionId session) const {
-  auto at = std::lower_bound(
-      fenced.begin(), fenced.end(), session,
-      [](const FencedSession& f, SessionId wanted) { return f.session < wanted; });
+  auto at =
+      std::lower_bound(fenced.begin(), fenced.end(), session,
+                       [](const FencedSession& f, SessionId wanted) { return f.session < wanted; });
   return at != fenced.end() && at->session == session;
 }
 

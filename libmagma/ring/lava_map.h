@@ -41,9 +41,9 @@ inline constexpr unsigned kReplicasMax = kCopiesMax + 1;  // one more while it m
 inline constexpr std::size_t kVolcanoesMax = 512;
 inline constexpr std::size_t kVotersMax = 5;
 inline constexpr std::size_t kFencedMax = 1024;
-inline constexpr std::size_t kNickBytesMax = 63;       // as a host's name
-inline constexpr std::size_t kFqdnBytesMax = 253;      // RFC 1035, 2.3.4, less the dots around
-inline constexpr std::size_t kAddressBytesMax = 47;    // "[v6 address]:port"
+inline constexpr std::size_t kNickBytesMax = 63;     // as a host's name
+inline constexpr std::size_t kFqdnBytesMax = 253;    // RFC 1035, 2.3.4, less the dots around
+inline constexpr std::size_t kAddressBytesMax = 47;  // "[v6 address]:port"
 // Bytes of an encoded map. What would make it longer is refused, but for commands that a failure
 // calls for; slots in runs of one with six replicas each take 148 KiB, so this is never exceeded:
 inline constexpr std::size_t kMapBytesMax = 128 * 1024;
@@ -261,9 +261,9 @@ struct MapForm {
   std::vector<VolcanoId> voters{};
   std::vector<VolcanoId> learners{};
   std::vector<FencedSession> fenced{};
-  std::vector<SlotSet> sets{};       // in order of their first slot
-  std::vector<SetRun> runs{};        // of all 4096 slots, each as long as it can be
-  std::vector<EpochRun> epochs{};    // the same
+  std::vector<SlotSet> sets{};     // in order of their first slot
+  std::vector<SetRun> runs{};      // of all 4096 slots, each as long as it can be
+  std::vector<EpochRun> epochs{};  // the same
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("format", s.format);

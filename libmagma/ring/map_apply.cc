@@ -33,9 +33,7 @@ Result<Volcano*> find_start(LavaMap& map, VolcanoId id, std::uint32_t starts) {
   return volcano;
 }
 
-void set_state(Volcano& volcano, VolcanoState state) {
-  volcano.state = volcano.resumes = state;
-}
+void set_state(Volcano& volcano, VolcanoState state) { volcano.state = volcano.resumes = state; }
 
 bool owns_any(const LavaMap& map, VolcanoId id) {
   return std::any_of(map.slots.begin(), map.slots.end(),
@@ -73,7 +71,8 @@ Result<void> change(LavaMap& map, const AddVolcano& c, Applied& applied) {
   if (std::string bad = bad_profile(c.profile); !bad.empty()) return fail(Code::invalid, bad);
   if (std::string taken = taken_in(map, c.profile, kNoVolcano); !taken.empty())
     return fail(Code::exists, taken + " is in use");
-  if (map.volcanoes.size() >= kVolcanoesMax) return fail(Code::no_space, "the ring has 512 volcanoes");
+  if (map.volcanoes.size() >= kVolcanoesMax)
+    return fail(Code::no_space, "the ring has 512 volcanoes");
   if (map.next_id.value > kVolcanoIdMax) return fail(Code::no_space, "no number left");
   map.volcanoes.push_back({.id = map.next_id, .profile = c.profile, .starts = 1});
   applied.volcano = map.next_id;
@@ -201,8 +200,8 @@ Result<void> change_slots(LavaMap& map, const C& c) {
 }
 
 template <class C>
-  requires std::derived_from<C, SlotsOfVolcano>
-Result<void> change(LavaMap& map, const C& c, Applied&) {
+requires std::derived_from<C, SlotsOfVolcano> Result<void> change(LavaMap& map, const C& c,
+                                                                  Applied&) {
   return change_slots(map, c);
 }
 
@@ -296,7 +295,8 @@ bool may_wait_for_room(const Command& command) {
   return std::holds_alternative<AddVolcano>(command) ||
          std::holds_alternative<VolcanoMoved>(command) || std::holds_alternative<Assign>(command) ||
          std::holds_alternative<AddReplica>(command) ||
-         std::holds_alternative<FenceSession>(command) || std::holds_alternative<SetVoters>(command);
+         std::holds_alternative<FenceSession>(command) ||
+         std::holds_alternative<SetVoters>(command);
 }
 
 }  // namespace

@@ -174,7 +174,8 @@ bool is_settled(const LavaMap& map) {
     const SlotEntry& entry = map.slots[n];
     if (next_step(map, entry, targets[n]).kind != StepKind::none) return false;
     for (const Replica& r : entry.replicas)
-      if (map.is_alive(r.volcano) && (r.state != ReplicaState::in_sync || !targets[n].has(r.volcano)))
+      if (map.is_alive(r.volcano) &&
+          (r.state != ReplicaState::in_sync || !targets[n].has(r.volcano)))
         return false;
   }
   return true;

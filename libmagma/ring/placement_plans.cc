@@ -86,8 +86,8 @@ PlacementPlan contiguous_join(const LavaMap& map, const std::vector<VolcanoId>& 
 
 // Orders of slices with the joiner beside a volcano: after it first, as the first Magma did.
 std::vector<std::size_t> places_beside(const std::vector<VolcanoId>& order, VolcanoId beside) {
-  const auto at = static_cast<std::size_t>(std::find(order.begin(), order.end(), beside) -
-                                           order.begin());
+  const auto at =
+      static_cast<std::size_t>(std::find(order.begin(), order.end(), beside) - order.begin());
   if (at == order.size()) return {order.size()};
   std::vector<std::size_t> places = {at + 1, at};
   if (at == 0) places.push_back(order.size());
@@ -158,8 +158,7 @@ Result<PlacementPlan> plan_join(const LavaMap& map, VolcanoId joiner, VolcanoId 
   if (std::find(order.begin(), order.end(), joiner) != order.end())
     return fail(Code::invalid, volcano->profile.nick + " owns slots");
   if (order.size() >= kSlotCount) return fail(Code::no_space, "every volcano has one slot");
-  if (order.size() + 1 <= kContiguousMax)
-    return best_contiguous_join(map, joiner, beside, weights);
+  if (order.size() + 1 <= kContiguousMax) return best_contiguous_join(map, joiner, beside, weights);
   return joining_plan(map, take_share(now, joiner, beside, weights), joiner, weights);
 }
 

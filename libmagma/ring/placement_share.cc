@@ -62,7 +62,7 @@ bool is_contiguous(const Owners& owners) {
 
 namespace {
 
-constexpr unsigned next_slot(unsigned slot) { return (slot + 1) % kSlotCount; }
+constexpr unsigned kShiftsMax = 256;
 constexpr unsigned slot_before(unsigned slot) { return (slot + kSlotCount - 1) % kSlotCount; }
 
 struct Span {  // of slots with one owner, within the keyspace
@@ -245,7 +245,7 @@ class Taker {
     const double head_load = load_of(head);
     const double before =
         is_after_me ? 0 : static_cast<double>(shares_.load_of_run_before(run.first));
-    if (is_after_me || may_touch)
+    if ((is_after_me && run.first > 0) || may_touch)
       consider(best, run, wanted,
                {.span = head,
                 .mirror = before,
@@ -254,7 +254,7 @@ class Taker {
     if (is_whole) return;
     const Span tail = shares_.piece_to(run.end, run.first, wanted);
     const double rest = load_of({run.first, tail.first});
-    if (is_before_me)
+    if (is_before_me && run.end < kSlotCount)
       consider(best, run, wanted,
                {.span = tail, .mirror = -load_of(tail), .donor_relief = load_of(tail)});
     else if (may_touch)
@@ -300,6 +300,38 @@ class Taker {
   std::map<VolcanoId, std::uint64_t> stored_;
 };
 
+// Shifts borders between runs of volcanoes whose loads differ by more than `apart`, the most
+// different first.
+void level_neighbours(Shares& shares, std::span<const VolcanoId> heirs, std::uint64_t apart) {
+  const auto may_have = [&](VolcanoId id) {
+    return std::find(heirs.begin(), heirs.end(), id) != heirs.end();
+  };
+  for (unsigned shifts = 0; shifts < kShiftsMax; ++shifts) {
+    const Owners& owners = shares.owners();
+    unsigned border = 0;  // between border - 1 and border
+    std::uint64_t most = apart;
+    for (unsigned n = 1; n < kSlotCount; ++n) {
+      if (owners[n] == owners[n - 1]) continue;
+      const std::uint64_t a = shares.load(owners[n - 1]), b = shares.load(owners[n]);
+      const std::uint64_t difference = a > b ? a - b : b - a;
+      if (difference <= most || !may_have(owners[n - 1]) || !may_have(owners[n])) continue;
+      most = difference;
+      border = n;
+    }
+    if (border == 0) return;
+    const VolcanoId below = owners[border - 1], above = owners[border];
+    const bool is_down = shares.load(above) > shares.load(below);  // slots go to the one below
+    unsigned end = border;
+    while (owners[is_down ? end : end - 1] == (is_down ? above : below) &&
+           (is_down ? end + 1 < kSlotCount : end > 1))
+      is_down ? ++end : --end;
+    const Span piece =
+        is_down ? shares.piece_from(border, end, most / 2) : shares.piece_to(border, end, most / 2);
+    if (shares.load(piece) >= most || piece.size() >= shares.slots(is_down ? above : below)) return;
+    shares.give(piece, is_down ? below : above);
+  }
+}
+
 }  // namespace
 
 Owners take_share(Owners owners, VolcanoId joiner, VolcanoId beside, const Weights& weights) {
@@ -311,19 +343,28 @@ Owners hand_out(Owners owners, VolcanoId leaver, std::span<const VolcanoId> heir
   MAGMA_CHECK(!heirs.empty());
   Shares shares(std::move(owners), weights);
   const std::uint64_t goal = weights.total_load() / heirs.size();
+  constexpr double kRunCost = 0.05;
   const std::uint64_t least = std::max<std::uint64_t>(1, shares.load(leaver) / (4 * kRunsMax));
   std::map<VolcanoId, std::size_t> runs;
   for (VolcanoId id : heirs) runs[id] = shares.spans_of(id).size();
   for (std::vector<Span> left = shares.spans_of(leaver); !left.empty();
        left = shares.spans_of(leaver)) {
-    const Span run = *std::max_element(left.begin(), left.end(), [&](Span a, Span b) {
-      return shares.load(a) < shares.load(b);
-    });
-    const VolcanoId before = shares.before(run), after = shares.after(run);
+    const Span run = *std::max_element(
+        left.begin(), left.end(), [&](Span a, Span b) { return shares.load(a) < shares.load(b); });
+    // Whose run would only grow. (One over the end of the keyspace counts as two.)
+    const VolcanoId before = run.first > 0 ? shares.before(run) : kNoVolcano;
+    const VolcanoId after = run.end < kSlotCount ? shares.after(run) : kNoVolcano;
+    // The emptiest, where one more run for it counts as some load: so runs grow together.
     VolcanoId heir = kNoVolcano;
+    double least_full = 0;
     for (VolcanoId id : heirs) {
-      const bool has_room = id == before || id == after || runs[id] < kRunsMax;
-      if (has_room && (heir == kNoVolcano || shares.load(id) < shares.load(heir))) heir = id;
+      const bool is_neighbour = id == before || id == after;
+      if (!is_neighbour && runs[id] >= kRunsMax) continue;
+      const double full = static_cast<double>(shares.load(id)) / static_cast<double>(goal) +
+                          (is_neighbour ? 0 : kRunCost * static_cast<double>(runs[id]) / kRunsMax);
+      if (heir != kNoVolcano && full >= least_full) continue;
+      heir = id;
+      least_full = full;
     }
     // Its neighbours are the leaver's own, or away, and all others have their 16: the first heir.
     if (heir == kNoVolcano) heir = heirs.front();
@@ -333,9 +374,10 @@ Owners hand_out(Owners owners, VolcanoId leaver, std::span<const VolcanoId> heir
                                      : shares.piece_from(run.first, run.end, wanted);
     shares.give(piece, heir);
     runs[heir] = shares.spans_of(heir).size();
-    if (before != leaver && runs.count(before) > 0) runs[before] = shares.spans_of(before).size();
-    if (after != leaver && runs.count(after) > 0) runs[after] = shares.spans_of(after).size();
+    for (VolcanoId id : {before, after})
+      if (runs.count(id) > 0) runs[id] = shares.spans_of(id).size();
   }
+  level_neighbours(shares, heirs, goal / 10);
   return shares.take();
 }
 

@@ -32,8 +32,8 @@ unsigned Progress::percent() const {
 }
 
 namespace {
-constexpr Duration kRateOver = seconds(30);     // the rate is of about this last time
-constexpr Duration kRateAfter = seconds(2);     // and unknown before
+constexpr Duration kRateOver = seconds(30);  // the rate is of about this last time
+constexpr Duration kRateAfter = seconds(2);  // and unknown before
 constexpr Duration kLeftMax = seconds(366 * 86400);
 
 std::uint64_t amount(const Work& work, const Work& total) {
@@ -65,15 +65,14 @@ void ProgressMeter::note(Instant now, Work left) {
 
 std::optional<Progress> ProgressMeter::progress() const {
   if (total_.slots == 0) return std::nullopt;
-  Progress progress{.done = {.slots = total_.slots - left_.slots,
-                             .bytes = total_.bytes - left_.bytes},
-                    .total = total_,
-                    .left = std::nullopt};
+  Progress progress{
+      .done = {.slots = total_.slots - left_.slots, .bytes = total_.bytes - left_.bytes},
+      .total = total_,
+      .left = std::nullopt};
   const double left = static_cast<double>(amount(left_, total_));
   if (moved_for_ < kRateAfter || per_second_ <= 0) return progress;
   const double wait = left / per_second_;
-  if (wait < kLeftMax.seconds())
-    progress.left = nanoseconds(static_cast<std::int64_t>(wait * 1e9));
+  if (wait < kLeftMax.seconds()) progress.left = nanoseconds(static_cast<std::int64_t>(wait * 1e9));
   return progress;
 }
 
@@ -111,9 +110,9 @@ std::string slots_text(std::uint64_t slots, std::string_view one, std::string_vi
 unsigned copies_wanted(const LavaMap& map) {
   const auto stores = static_cast<unsigned>(
       std::count_if(map.volcanoes.begin(), map.volcanoes.end(), [](const Volcano& v) {
-        return v.stores() && (v.state == VolcanoState::gone ||
-                              (v.resumes != VolcanoState::joining &&
-                               v.resumes != VolcanoState::leaving));
+        return v.stores() &&
+               (v.state == VolcanoState::gone ||
+                (v.resumes != VolcanoState::joining && v.resumes != VolcanoState::leaving));
       }));
   return std::clamp<unsigned>(stores, 1, map.copies);
 }

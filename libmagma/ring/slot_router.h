@@ -30,17 +30,17 @@ struct MapStamp {
 inline MapStamp stamp_of(const LavaMap& map) { return {map.generation, map.version}; }
 
 enum class MapVerdict : std::uint8_t {
-  taken = 0,      // newer than mine: it is mine now
+  taken = 0,  // newer than mine: it is mine now
   same = 1,
-  stale = 2,      // older than mine: who sent it should have mine
-  outvoted = 3,   // of an older ring generation: who sent it must rejoin
-  foreign = 4,    // of another filesystem, or no ring's at all
+  stale = 2,     // older than mine: who sent it should have mine
+  outvoted = 3,  // of an older ring generation: who sent it must rejoin
+  foreign = 4,   // of another filesystem, or no ring's at all
 };
 
 class SlotRouter {
  public:
   struct Route {
-    VolcanoId volcano;   // the primary; kNoVolcano: no map yet
+    VolcanoId volcano;  // the primary; kNoVolcano: no map yet
     Epoch epoch;
     bool serves = false;  // false: it is away, and nobody else can be asked
     friend bool operator==(const Route&, const Route&) = default;

@@ -30,7 +30,7 @@ Result<LavaMap> decode_map(ByteSpan in) {
 Bytes encode_command(const Command& command) {
   MAGMA_CHECK(!std::holds_alternative<std::monostate>(command));
   Bytes out;
-#define MAGMA_MAP_COMMAND(name, number, Struct)       \
+#define MAGMA_MAP_COMMAND(name, number, Struct)        \
   if (const auto* c = std::get_if<Struct>(&command)) { \
     out.push_back(number);                             \
     encode_to(out, *c);                                \

@@ -17,7 +17,8 @@ using namespace magma::ring;
 
 inline Profile profile(unsigned number) {
   const std::string n = std::to_string(number);
-  const std::string ip = "10." + std::to_string(number / 250) + ".0." + std::to_string(number % 250);
+  const std::string ip =
+      "10." + std::to_string(number / 250) + ".0." + std::to_string(number % 250);
   return {.nick = "v" + n,
           .fqdn = "v" + n + ".example.org",
           .flare = ip + ":12000",

@@ -172,19 +172,19 @@ TEST_CASE("lava map: a volcano has joined when it has its share") {
 TEST_CASE("lava map: down, back, gone, back again") {
   LavaRing ring = three();
   check_refusals(ring, {
-      {"another start", Code::wrong_epoch, VolcanoDown{kGromit, 7}},
-      {"unknown", Code::not_found, VolcanoDown{VolcanoId(9), 1}},
-      {"another start", Code::wrong_epoch, VolcanoStarted{kGromit, 0, false}},
-      {"unknown", Code::not_found, VolcanoStarted{VolcanoId(9), 1, false}},
-      {"not down", Code::busy, PatienceOver{kGromit, 1}},
-      {"unknown", Code::not_found, PatienceOver{VolcanoId(9), 1}},
-  });
+                           {"another start", Code::wrong_epoch, VolcanoDown{kGromit, 7}},
+                           {"unknown", Code::not_found, VolcanoDown{VolcanoId(9), 1}},
+                           {"another start", Code::wrong_epoch, VolcanoStarted{kGromit, 0, false}},
+                           {"unknown", Code::not_found, VolcanoStarted{VolcanoId(9), 1, false}},
+                           {"not down", Code::busy, PatienceOver{kGromit, 1}},
+                           {"unknown", Code::not_found, PatienceOver{VolcanoId(9), 1}},
+                       });
   ring.down(kGromit);
   CHECK_FALSE(ring.map.is_alive(kGromit));
   check_refusals(ring, {
-      {"down already", Code::exists, VolcanoDown{kGromit, 1}},
-      {"another start", Code::wrong_epoch, PatienceOver{kGromit, 2}},
-  });
+                           {"down already", Code::exists, VolcanoDown{kGromit, 1}},
+                           {"another start", Code::wrong_epoch, PatienceOver{kGromit, 2}},
+                       });
   SUBCASE("back") {
     ring.start(kGromit);
     CHECK(ring.map.find(kGromit)->state == VolcanoState::up);
@@ -266,31 +266,33 @@ TEST_CASE("lava map: another address") {
   witness.roles = kWitness;
   clash.flare = ring.map.find(kPenguin)->profile.flare;
   bad.node.clear();
-  check_refusals(ring, {
-      {"stale", Code::wrong_epoch, VolcanoMoved{membership, kGromit, moved}},
-      {"unknown", Code::not_found, VolcanoMoved{membership + 2, VolcanoId(9), moved}},
-      {"roles", Code::invalid, VolcanoMoved{membership + 2, kGromit, witness}},
-      {"in use", Code::exists, VolcanoMoved{membership + 2, kGromit, clash}},
-      {"no address", Code::invalid, VolcanoMoved{membership + 2, kGromit, bad}},
-  });
+  check_refusals(
+      ring, {
+                {"stale", Code::wrong_epoch, VolcanoMoved{membership, kGromit, moved}},
+                {"unknown", Code::not_found, VolcanoMoved{membership + 2, VolcanoId(9), moved}},
+                {"roles", Code::invalid, VolcanoMoved{membership + 2, kGromit, witness}},
+                {"in use", Code::exists, VolcanoMoved{membership + 2, kGromit, clash}},
+                {"no address", Code::invalid, VolcanoMoved{membership + 2, kGromit, bad}},
+            });
 }
 
 TEST_CASE("lava map: owners") {
   LavaRing ring = three();
   const std::uint64_t m = ring.map.membership;
   const auto epochs = ring.at(0, kSlotCount - 1);
-  check_refusals(ring, {
-      {"stale", Code::wrong_epoch, Assign{m - 1, {{slot(0), slot(9), kGromit}}}},
-      {"nothing", Code::invalid, Assign{m, {}}},
-      {"backwards", Code::invalid, Assign{m, {{slot(9), slot(8), kGromit}}}},
-      {"overlap", Code::invalid,
-       Assign{m, {{slot(0), slot(9), kGromit}, {slot(9), slot(10), kGromit}}}},
-      {"beyond", Code::invalid, Assign{m, {{slot(0), slot(4096), kGromit}}}},
-      {"unknown", Code::not_found, Assign{m, {{slot(0), slot(9), VolcanoId(9)}}}},
-      // The first run is legal: nothing of it must remain.
-      {"half", Code::not_found,
-       Assign{m, {{slot(0), slot(9), kGromit}, {slot(10), slot(11), VolcanoId(9)}}}},
-  });
+  check_refusals(ring,
+                 {
+                     {"stale", Code::wrong_epoch, Assign{m - 1, {{slot(0), slot(9), kGromit}}}},
+                     {"nothing", Code::invalid, Assign{m, {}}},
+                     {"backwards", Code::invalid, Assign{m, {{slot(9), slot(8), kGromit}}}},
+                     {"overlap", Code::invalid,
+                      Assign{m, {{slot(0), slot(9), kGromit}, {slot(9), slot(10), kGromit}}}},
+                     {"beyond", Code::invalid, Assign{m, {{slot(0), slot(4096), kGromit}}}},
+                     {"unknown", Code::not_found, Assign{m, {{slot(0), slot(9), VolcanoId(9)}}}},
+                     // The first run is legal: nothing of it must remain.
+                     {"half", Code::not_found,
+                      Assign{m, {{slot(0), slot(9), kGromit}, {slot(10), slot(11), VolcanoId(9)}}}},
+                 });
   ring.assign({{slot(0), slot(9), kPenguin}, {slot(4095), slot(4095), kWallace}});
   CHECK(ring.entry(9).owner == kPenguin);
   CHECK(ring.entry(10).owner == kWallace);

@@ -29,7 +29,8 @@ LavaMap small_ring() {
   witness.roles = kWitness;
   witness.flare.clear();
   ring.add(witness);
-  ring.must(SetVoters{.membership = ring.map.membership, .voters = {wallace}, .learners = {gromit}});
+  ring.must(
+      SetVoters{.membership = ring.map.membership, .voters = {wallace}, .learners = {gromit}});
   ring.must(FenceSession{SessionId(77)});
   ring.must(FenceSession{SessionId(5)});
   ring.down(gromit);
@@ -63,19 +64,19 @@ TEST_CASE("lava map: the encoding of a small ring") {
   check_round_trip(LavaMap{});
 }
 
-#define MAGMA_MAP_COMMAND(name, number, Struct)                                            \
-  TEST_CASE("lava map: the encoding of " #name) {                                          \
-    const Command command(sample<Struct>());                                               \
-    const Bytes stored = golden().check(#name, wire::describe_command(command),            \
-                                        wire::encode_command(command));                    \
-    auto decoded = wire::decode_command(stored);                                           \
-    REQUIRE(decoded.has_value());                                                          \
-    CHECK(std::holds_alternative<Struct>(*decoded));                                       \
-    CHECK(name_of(*decoded) == #name);                                                     \
-    CHECK(wire::encode_command(*decoded) == stored);                                       \
-    CHECK(stored[0] == number);                                                            \
-    for (std::size_t length = 0; length < stored.size(); ++length)                         \
-      CHECK_FALSE(wire::decode_command(ByteSpan(stored).first(length)).has_value());       \
+#define MAGMA_MAP_COMMAND(name, number, Struct)                                                \
+  TEST_CASE("lava map: the encoding of " #name) {                                              \
+    const Command command(sample<Struct>());                                                   \
+    const Bytes stored =                                                                       \
+        golden().check(#name, wire::describe_command(command), wire::encode_command(command)); \
+    auto decoded = wire::decode_command(stored);                                               \
+    REQUIRE(decoded.has_value());                                                              \
+    CHECK(std::holds_alternative<Struct>(*decoded));                                           \
+    CHECK(name_of(*decoded) == #name);                                                         \
+    CHECK(wire::encode_command(*decoded) == stored);                                           \
+    CHECK(stored[0] == number);                                                                \
+    for (std::size_t length = 0; length < stored.size(); ++length)                             \
+      CHECK_FALSE(wire::decode_command(ByteSpan(stored).first(length)).has_value());           \
   }
 #include "libmagma/ring/map_commands.def"
 #undef MAGMA_MAP_COMMAND

@@ -54,8 +54,7 @@ TEST_CASE("lava map: a slot moves by add, sync, promote, drop") {
   CHECK(epoch() == first + 3);
   CHECK(ring.entry(6).replicas == list({{kA}, {kB}}));
   CHECK(slices_of(ring.map, kC) == std::vector<Slice>{{slot(7), slot(8)}});
-  CHECK(slices_of(ring.map, kA) ==
-        std::vector<Slice>{{slot(0), slot(6)}, {slot(9), slot(4095)}});
+  CHECK(slices_of(ring.map, kA) == std::vector<Slice>{{slot(0), slot(6)}, {slot(9), slot(4095)}});
 }
 
 TEST_CASE("lava map: replica commands that are refused") {
@@ -74,12 +73,12 @@ TEST_CASE("lava map: replica commands that are refused") {
                        Command(Serving{{stale, kA}})})
     ring.refused(Code::wrong_epoch, command);
 
-  for (auto command : {Command(AddReplica{{{}, kC}}), Command(Serving{{{}, kA}}),
-                       Command(AcceptLoss{1, {}, kA}),
-                       Command(Promote{{{{slot(4096), Epoch(1)}}, kB}}),
-                       Command(AddReplica{{{ring.at(6, 6)[0], ring.at(6, 6)[0]}, kC}}),
-                       Command(AddReplica{{{ring.at(7, 7)[0], ring.at(6, 6)[0]}, kC}}),
-                       Command(AddReplica{{now(6), shaun}})})
+  for (auto command :
+       {Command(AddReplica{{{}, kC}}), Command(Serving{{{}, kA}}), Command(AcceptLoss{1, {}, kA}),
+        Command(Promote{{{{slot(4096), Epoch(1)}}, kB}}),
+        Command(AddReplica{{{ring.at(6, 6)[0], ring.at(6, 6)[0]}, kC}}),
+        Command(AddReplica{{{ring.at(7, 7)[0], ring.at(6, 6)[0]}, kC}}),
+        Command(AddReplica{{now(6), shaun}})})
     ring.refused(Code::invalid, command);
 
   for (auto command : {Command(AddReplica{{now(6), VolcanoId(99)}}),
@@ -91,11 +90,11 @@ TEST_CASE("lava map: replica commands that are refused") {
                        Command(ReplicaBehind{{now(5), kC}}), Command(Promote{{now(6), kA}})})
     ring.refused(Code::exists, command);
 
-  for (auto command : {Command(Promote{{now(5), kC}}),         // not in sync
-                       Command(DropReplica{{now(6), kA}}),     // the primary
-                       Command(ReplicaBehind{{now(6), kA}}),   // the primary
-                       Command(Serving{{now(6), kB}}),         // not the primary
-                       Command(AcceptLoss{1, now(6), kB})})    // the slot serves
+  for (auto command : {Command(Promote{{now(5), kC}}),        // not in sync
+                       Command(DropReplica{{now(6), kA}}),    // the primary
+                       Command(ReplicaBehind{{now(6), kA}}),  // the primary
+                       Command(Serving{{now(6), kB}}),        // not the primary
+                       Command(AcceptLoss{1, now(6), kB})})   // the slot serves
     ring.refused(Code::busy, command);
   ring.refused(Code::wrong_epoch, AcceptLoss{2, now(6), kB});
 
@@ -231,7 +230,8 @@ TEST_CASE("lava map: A is back before B, who never served, is away") {
   CHECK(ring.entry(0).state == SlotState::serving);
 }
 
-TEST_CASE("lava map: a start is a new epoch of what the volcano is primary of, and of nothing else") {
+TEST_CASE(
+    "lava map: a start is a new epoch of what the volcano is primary of, and of nothing else") {
   LavaRing ring = pair();
   ring.add_replicas(0, 9, kC);
   ring.must(Promote{{ring.at(0, 9), kB}});

@@ -109,8 +109,7 @@ TEST_CASE("health: one word and the reason") {
   ring.start(kGromit);
   ring.must(ReplicaInSync{{ring.at(37, 4095), kGromit}});
   const Progress progress{.done = {42, 0}, .total = {100, 0}, .left = seconds(180)};
-  CHECK(health(ring.map, progress) ==
-        "degraded: 37 slots have one copy, resync 42 %, 3 min left");
+  CHECK(health(ring.map, progress) == "degraded: 37 slots have one copy, resync 42 %, 3 min left");
   ring.must(ReplicaInSync{{ring.at(1, 36), kGromit}});
   CHECK(health(ring.map) == "degraded: 1 slot has one copy");
   ring.must(ReplicaInSync{{ring.at(0, 0), kGromit}});
@@ -163,8 +162,7 @@ TEST_CASE("slot router: the newest map counts, by ring generation, then version"
 
   CHECK(router.judge(stamp_of(ring.map)) == MapVerdict::taken);
   CHECK(router.offer(ring.map) == MapVerdict::taken);
-  CHECK(router.route(slot(4095)) ==
-        SlotRouter::Route{kWallace, ring.entry(4095).epoch, true});
+  CHECK(router.route(slot(4095)) == SlotRouter::Route{kWallace, ring.entry(4095).epoch, true});
   CHECK(router.addresses() == std::vector<std::string>{profile(1).flare});
   CHECK(router.judge(stamp_of(older)) == MapVerdict::stale);
   CHECK(router.offer(older) == MapVerdict::stale);

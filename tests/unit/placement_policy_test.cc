@@ -114,8 +114,8 @@ TEST_CASE("placement: up to four volcanoes have one slice each, wherever a newco
         CHECK((apart == 1 || apart == order.size() - 1));
         // Equal slices; with one copy, where third parties would have to copy, nearly so.
         for (VolcanoId id : order) {
-          const auto slots = static_cast<double>(
-              std::count(plan->owners.begin(), plan->owners.end(), id));
+          const auto slots =
+              static_cast<double>(std::count(plan->owners.begin(), plan->owners.end(), id));
           const double fair = 4096.0 / static_cast<double>(order.size());
           CHECK(slots == doctest::Approx(fair).epsilon(copies == 1 ? 0.16 : 0.002));
         }

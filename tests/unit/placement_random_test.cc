@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <set>
 
@@ -22,26 +23,31 @@ namespace {
 
 enum class Mistake {
   none,
-  keeps_epoch,         // of a slot whose replica was dropped
-  promotes_unsynced,   // before it is in sync
-  drops_early,         // a backup in sync, when the newcomer's replica is only added
-  backup_on_same,      // two replicas on one volcano
-  forgets_backups,     // only primaries are moved
-  takes_from_one,      // the share from a single volcano
-  takes_anywhere,      // single slots from all over the ring
-  copies_twice,        // a plan that moves others' slots about, too
+  keeps_epoch,        // of a slot whose replica was dropped
+  promotes_unsynced,  // before it is in sync
+  drops_early,        // a backup in sync, when the newcomer's replica is only added
+  backup_on_same,     // two replicas on one volcano
+  forgets_backups,    // only primaries are moved
+  takes_from_one,     // the share from a single volcano
+  takes_anywhere,     // single slots from all over the ring
+  copies_twice,       // a plan that moves others' slots about, too
 };
-constexpr Mistake kMistakes[] = {
-    Mistake::keeps_epoch,    Mistake::promotes_unsynced, Mistake::drops_early,
-    Mistake::backup_on_same, Mistake::forgets_backups,   Mistake::takes_from_one,
-    Mistake::takes_anywhere, Mistake::copies_twice};
+constexpr Mistake kMistakes[] = {Mistake::keeps_epoch,     Mistake::promotes_unsynced,
+                                 Mistake::drops_early,     Mistake::backup_on_same,
+                                 Mistake::forgets_backups, Mistake::takes_from_one,
+                                 Mistake::takes_anywhere,  Mistake::copies_twice};
 
 // The policy once more, as plainly as it can be said.
-std::set<VolcanoId> wanted_on(const Owners& owners, unsigned slot, unsigned copies) {
-  std::set<VolcanoId> ids;
-  for (unsigned i = 0; i < kSlotCount && ids.size() < copies; ++i)
-    ids.insert(owners[(slot + i) % kSlotCount]);
-  return ids;
+std::vector<std::set<VolcanoId>> wanted_sets(const Owners& owners, unsigned copies) {
+  std::vector<std::set<VolcanoId>> sets(kSlotCount);
+  for (unsigned n = 0; n < kSlotCount; ++n) {
+    if (n > 0 && owners[n] == owners[n - 1])
+      sets[n] = sets[n - 1];
+    else
+      for (unsigned i = 0; i < kSlotCount && sets[n].size() < copies; ++i)
+        sets[n].insert(owners[(n + i) % kSlotCount]);
+  }
+  return sets;
 }
 
 class Rehearsal {
@@ -59,7 +65,8 @@ class Rehearsal {
       for (auto& b : bytes) b = (1 + random_.below(1 + seed % 20)) << 20;
       weights_ = Weights(bytes);
     }
-    apply(Found{.filesystem = {}, .copies = static_cast<std::uint8_t>(copies),
+    apply(Found{.filesystem = {},
+                .copies = static_cast<std::uint8_t>(copies),
                 .profile = profile(next_++)});
   }
   const std::string& complaint() const { return complaint_; }
@@ -76,7 +83,7 @@ class Rehearsal {
     const VolcanoId beside = order[random_.below(order.size())];
     auto plan = plan_join(map_, joiner, beside, weights_);
     if (!plan) return complain("no plan: " + describe(plan.error()));
-    if (mistake_ >= Mistake::takes_from_one) *plan = spoiled(joiner);
+    if (mistake_ >= Mistake::takes_from_one && size() > 6) *plan = spoiled(joiner);
     audit_join(*plan, joiner);
     apply(Assign{map_.membership, plan->changes});
     if (breakages < 0) return finish_at_once(joiner);
@@ -87,6 +94,7 @@ class Rehearsal {
     if (!well() || size() < 2) return;
     ++counts_.leaves;
     const VolcanoId leaver = somebody();
+    move_vote(leaver);
     apply(SetLeaving{map_.membership, leaver, true});
     hand_out(leaver);
     work(breakages);
@@ -96,6 +104,7 @@ class Rehearsal {
     if (!well() || size() < 3 || copies_ < 2) return;
     ++counts_.losses;
     const VolcanoId lost = somebody();
+    move_vote(lost);
     go_down(lost);
     serve();
     apply(PatienceOver{lost, map_.find(lost)->starts});
@@ -108,6 +117,7 @@ class Rehearsal {
     if (!well()) return;
     ++counts_.leaves;
     const VolcanoId leaver = somebody();
+    move_vote(leaver);
     auto plan = plan_leave(map_, leaver, weights_);
     if (!plan) return complain("no plan: " + describe(plan.error()));
     audit_runs(plan->owners);
@@ -129,11 +139,15 @@ class Rehearsal {
     for (const auto& [id, l] : load) {
       counts_.lowest = std::min(counts_.lowest, l / fair);
       counts_.highest = std::max(counts_.highest, l / fair);
-      const double part = stored[id] / fair / std::min<double>(copies_, static_cast<double>(size()));
+      const double part =
+          stored[id] / fair / std::min<double>(copies_, static_cast<double>(size()));
       counts_.least_stored = std::min(counts_.least_stored, part);
       counts_.most_stored = std::max(counts_.most_stored, part);
-      if (l < 0.9 * fair || l > 1.1 * fair)
-        complain(fmt::format("volcano {} has {:.3f} of a fair share", id.value, l / fair));
+      // With one copy and four slices, third parties would have to copy for more.
+      const double bound = copies_ == 1 && size() == kContiguousMax ? 0.16 : 0.1;
+      if (std::abs(l / fair - 1) > bound)
+        complain(
+            fmt::format("volcano {} of {} has {:.3f} of a fair share", id.value, size(), l / fair));
     }
   }
 
@@ -141,6 +155,15 @@ class Rehearsal {
   bool well() const { return complaint_.empty(); }
   void complain(std::string what) {
     if (complaint_.empty()) complaint_ = std::move(what);
+  }
+  // There is one voter; to another one if it is `id`.
+  void move_vote(VolcanoId id) {
+    if (map_.voters[0] != id) return;
+    const VolcanoId heir = map_.volcanoes[map_.volcanoes[0].id == id ? 1 : 0].id;
+    std::vector<VolcanoId> both = {std::min(id, heir), std::max(id, heir)};
+    apply(SetVoters{map_.membership, {id}, {heir}});
+    apply(SetVoters{map_.membership, both, {}});
+    apply(SetVoters{map_.membership, {heir}, {}});
   }
   VolcanoId somebody() { return map_.volcanoes[random_.below(size())].id; }
 
@@ -231,8 +254,9 @@ class Rehearsal {
   void audit_join(const PlacementPlan& plan, VolcanoId joiner) {
     // Counted again, from the policy as plainly as it can be said.
     std::uint64_t slots = 0, copied = 0, bytes = 0, copied_bytes = 0;
+    const auto wanted = wanted_sets(plan.owners, copies_);
     for (unsigned n = 0; n < kSlotCount; ++n)
-      for (VolcanoId id : wanted_on(plan.owners, n, copies_)) {
+      for (VolcanoId id : wanted[n]) {
         if (id == joiner) ++slots, bytes += weights_.bytes(n);
         if (map_.slots[n].replicas.has(id)) continue;
         ++copied;
@@ -334,14 +358,13 @@ class Rehearsal {
     }
   }
   void audit_settled() {
-    const Owners owners = owners_of(map_);
+    const auto wanted = wanted_sets(owners_of(map_), copies_);
     for (unsigned n = 0; n < kSlotCount && well(); ++n) {
       const SlotEntry& e = map_.slots[n];
       std::set<VolcanoId> have;
       for (const Replica& r : e.replicas)
         if (r.state == ReplicaState::in_sync) have.insert(r.volcano);
-      if (have != wanted_on(owners, n, copies_) || e.primary() != e.owner ||
-          e.replicas.size() != have.size())
+      if (have != wanted[n] || e.primary() != e.owner || e.replicas.size() != have.size())
         complain(fmt::format("slot {} is not where it should be", n));
     }
   }
@@ -381,8 +404,10 @@ TEST_CASE("placement: 64 volcanoes join one after the other") {
     CAPTURE(seed);
     CAPTURE(copies);
     Rehearsal ring(seed, copies, Mistake::none);
-    while (ring.size() < 64 && ring.complaint().empty()) ring.join(-1);
-    ring.audit_fairness();
+    while (ring.size() < 64 && ring.complaint().empty()) {
+      ring.join(-1);
+      ring.audit_fairness();
+    }
     REQUIRE(ring.complaint() == "");
     const Rehearsal::Counts& c = ring.counts();
     MESSAGE("seed ", seed, ", ", copies, " copies: keys ", c.lowest, " to ", c.highest,
@@ -446,8 +471,10 @@ TEST_CASE("placement: planted mistakes are found") {
   for (Mistake mistake : kMistakes) {
     CAPTURE(static_cast<int>(mistake));
     Rehearsal ring(5, 2, mistake);
-    for (int i = 0; i < 7; ++i) ring.join(0);
-    ring.audit_fairness();
+    for (int i = 0; i < 7; ++i) {
+      ring.join(0);
+      ring.audit_fairness();
+    }
     CHECK(ring.complaint() != "");
     MESSAGE("mistake ", static_cast<int>(mistake), ": ", ring.complaint());
   }
