@@ -92,10 +92,11 @@ std::string check_slot(const SlotEntry& entry, const Known& known) {
   if (entry.state != (is_primary_alive ? SlotState::serving : SlotState::waiting))
     return is_primary_alive ? "its primary is there and it does not serve"
                             : "it serves and its primary is away";
-  for (const Replica& r : entry.replicas)
-    if (r.volcano != entry.primary() && r.state == ReplicaState::in_sync &&
-        known.alive[r.volcano.value] != is_primary_alive)
-      return is_primary_alive ? "a replica in sync is away" : "it waits and a replica is there";
+  for (const Replica& r : entry.replicas) {
+    if (r.volcano == entry.primary() || r.state != ReplicaState::in_sync) continue;
+    if (!is_primary_alive) return "it waits and another replica is in sync";
+    if (!known.alive[r.volcano.value]) return "a replica in sync is away";
+  }
   return {};
 }
 
@@ -124,11 +125,21 @@ std::string check_slot_step(const SlotEntry& before, const SlotEntry& after) {
 
 }  // namespace
 
+bool counts_fit(const LavaMap& map) {
+  return map.version <= kCountMax && map.membership <= kCountMax &&
+         map.generation <= kSmallCountMax &&
+         std::all_of(map.volcanoes.begin(), map.volcanoes.end(),
+                     [](const Volcano& v) { return v.starts <= kSmallCountMax; }) &&
+         std::all_of(map.slots.begin(), map.slots.end(),
+                     [](const SlotEntry& e) { return e.epoch.value <= kSmallCountMax; });
+}
+
 std::string check(const LavaMap& map) {
   if (map.slots.size() != kSlotCount) return "not 4096 slots";
   if (map.version == 0) return map == LavaMap{} ? "" : "a map without a ring has something in it";
   if (map.copies < 1 || map.copies > kCopiesMax) return "copies are 1 to 5";
   if (map.generation == 0) return "ring generation 0";
+  if (!counts_fit(map)) return "a number is used up";
   if (map.next_id.value == 0) return "next_id 0";
   if (std::string bad = check_volcanoes(map); !bad.empty()) return bad;
   if (std::string bad = check_voters(map); !bad.empty()) return bad;

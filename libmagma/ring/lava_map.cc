@@ -104,7 +104,7 @@ std::vector<Slice> slices_of(const LavaMap& map, VolcanoId volcano) {
   return result;
 }
 
-// --- the encoded form -----------------------------------------------------------------------------
+// --- the encoded form ----------------------------------------------------------------------------
 
 namespace {
 

@@ -49,6 +49,10 @@ inline constexpr std::size_t kAddressBytesMax = 47;  // "[v6 address]:port"
 inline constexpr std::size_t kMapBytesMax = 128 * 1024;
 inline constexpr std::size_t kMapBytesHardMax = kMapBytesMax + kSlotCount * 37;
 
+// Versions and memberships; epochs, starts and generations. A command never goes beyond.
+inline constexpr std::uint64_t kCountMax = std::uint64_t{1} << 62;
+inline constexpr std::uint32_t kSmallCountMax = std::uint32_t{1} << 31;
+
 enum class ReplicaState : std::uint8_t { in_sync = 0, catching_up = 1 };
 
 struct Replica {
@@ -201,6 +205,8 @@ struct LavaMap {
 
 // The invariant that `map` breaks, as text; empty if it breaks none.
 std::string check(const LavaMap& map);
+// Whether versions, epochs and the like are within the limits above.
+bool counts_fit(const LavaMap& map);
 // As check(), of the step from `before` to `after` by one command.
 std::string check_step(const LavaMap& before, const LavaMap& after);
 
@@ -213,7 +219,7 @@ struct OwnedSlice {
 std::vector<OwnedSlice> slices(const LavaMap& map);
 std::vector<Slice> slices_of(const LavaMap& map, VolcanoId volcano);
 
-// --- the encoded form -----------------------------------------------------------------------------
+// --- the encoded form ---------------------------------------------------------------------------
 // Slots in runs, and replica sets and epochs apart: epochs of neighbours differ when their replicas
 // do not. encode_map() and decode_map() of wire/lava_map_codec.h use it.
 struct SlotSet {  // what many slots have in common

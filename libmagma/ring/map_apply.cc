@@ -40,7 +40,7 @@ bool owns_any(const LavaMap& map, VolcanoId id) {
                      [&](const SlotEntry& e) { return e.owner == id; });
 }
 
-// --- the ring and its volcanoes -------------------------------------------------------------------
+// --- the ring and its volcanoes ------------------------------------------------------------------
 
 Result<void> change(LavaMap& map, const Found& c, Applied& applied) {
   if (map.version != 0) return fail(Code::exists, "there is a ring");
@@ -159,7 +159,7 @@ Result<void> change(LavaMap& map, const VolcanoMoved& c, Applied&) {
   return {};
 }
 
-// --- slots ----------------------------------------------------------------------------------------
+// --- slots ---------------------------------------------------------------------------------------
 
 Result<void> change(LavaMap& map, const Assign& c, Applied&) {
   TRY(expect_membership(map, c.membership));
@@ -222,7 +222,7 @@ Result<void> change(LavaMap& map, const RaiseGeneration& c, Applied&) {
   return raise_generation(map, c.generation);
 }
 
-// --- sessions, voters, copies ---------------------------------------------------------------------
+// --- sessions, voters, copies --------------------------------------------------------------------
 
 auto place_of(LavaMap& map, SessionId session) {
   return std::lower_bound(map.fenced.begin(), map.fenced.end(), session,
@@ -318,6 +318,7 @@ Result<Applied> apply_command(LavaMap& map, const Command& command) {
   Applied applied;
   TRY(std::visit([&](const auto& c) { return change(next, c, applied); }, command));
   applied.version = ++next.version;
+  if (!counts_fit(next)) return fail(Code::no_space, "a number of the map is used up");
   if (may_wait_for_room(command) && encoded_bytes_at_most(next) > kMapBytesMax &&
       encoded_bytes(next) > kMapBytesMax)
     return fail(Code::no_space, "the lava map would be longer than 128 KiB");

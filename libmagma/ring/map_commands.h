@@ -37,7 +37,7 @@ struct SlotAt {  // a slot as the sender saw it
   }
 };
 
-// --- the ring and its volcanoes -------------------------------------------------------------------
+// --- the ring and its volcanoes -----------------------------------------------------------------
 
 // The first command: volcano 1 is up, votes, owns and has every slot. exists: there is a ring.
 struct Found {
@@ -154,7 +154,7 @@ struct VolcanoMoved {
   }
 };
 
-// --- slots ----------------------------------------------------------------------------------------
+// --- slots --------------------------------------------------------------------------------------
 
 struct OwnerRun {
   Slot first, last;  // inclusive; first <= last
@@ -228,7 +228,7 @@ struct RaiseGeneration {
   }
 };
 
-// --- sessions, voters, copies ---------------------------------------------------------------------
+// --- sessions, voters, copies -------------------------------------------------------------------
 
 // exists: it is fenced. invalid: session 0. no_space: kFencedMax.
 struct FenceSession {
@@ -274,7 +274,7 @@ struct SetCopies {
   }
 };
 
-// --- all of them ----------------------------------------------------------------------------------
+// --- all of them --------------------------------------------------------------------------------
 
 enum class CommandKind : std::uint8_t {
 #define MAGMA_MAP_COMMAND(name, number, Struct) name = number,
@@ -283,11 +283,13 @@ enum class CommandKind : std::uint8_t {
 };
 
 // The alternatives follow map_commands.def; std::monostate is no command.
+// clang-format off
 using Command = std::variant<std::monostate
 #define MAGMA_MAP_COMMAND(name, number, Struct) , Struct
 #include "libmagma/ring/map_commands.def"
 #undef MAGMA_MAP_COMMAND
-                             >;
+    >;
+// clang-format on
 
 std::string_view name_of(const Command& command);  // "add_replica"; "none"
 
@@ -297,7 +299,8 @@ struct Applied {
 };
 
 // Applies a command to the map: the same result for the same map and command, everywhere. On an
-// error, as above, the map is as it was. (Not `apply`: std::apply would be meant, too.) Afterwards check(map) is empty if it was before.
+// error, as above, the map is as it was. Afterwards check(map) is empty if it was before.
+// (Not called apply: that would mean std::apply as well.)
 Result<Applied> apply_command(LavaMap& map, const Command& command);
 
 }  // namespace magma::ring

@@ -80,7 +80,7 @@ void add_change(PlacementPlan& plan, unsigned slot) {
     plan.changes.push_back({.first = at, .last = at, .owner = owner});
 }
 
-// --- the steps of one slot ------------------------------------------------------------------------
+// --- the steps of one slot -----------------------------------------------------------------------
 
 enum class StepKind : std::uint8_t { none, add, promote, drop };
 struct SlotStep {

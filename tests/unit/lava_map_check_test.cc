@@ -60,6 +60,8 @@ const Fault kFaults[] = {
     {"too many voters", [](LavaMap& m) { m.voters = {kA, kA, kA, kA, kA, kA}; }},
     {"sessions are not ascending", [](LavaMap& m) { m.fenced[1].session = SessionId(1); }},
     {"later map", [](LavaMap& m) { m.fenced[1].version = m.version + 1; }},
+    {"used up", [](LavaMap& m) { m.slots[9].epoch = Epoch(0xffffffff); }},
+    {"used up", [](LavaMap& m) { m.volcanoes[0].starts = 0xffffffff; }},
     {"no replica", [](LavaMap& m) { m.slots[9].replicas = ReplicaList(); }},
     {"no epoch", [](LavaMap& m) { m.slots[9].epoch = Epoch(0); }},
     {"owner", [](LavaMap& m) { m.slots[9].owner = VolcanoId(9); }},
@@ -81,7 +83,7 @@ const Fault kFaults[] = {
        for (SlotEntry& e : m.slots)
          if (Replica* r = e.replicas.find(kC)) r->state = ReplicaState::in_sync;
      }},
-    {"waits and a replica is there",
+    {"waits and another replica is in sync",
      [](LavaMap& m) {
        SlotEntry& e = m.slots[9];
        e.replicas = ReplicaList();

@@ -275,3 +275,9 @@ TEST_CASE("lava map: who is gone keeps no replicas but those that slots wait for
   CHECK(ring.entry(5).last_serving == kA);
   CHECK(ring.entry(10).replicas == list({{kA}}));
 }
+
+TEST_CASE("lava map: epochs do not begin again") {
+  LavaRing ring = pair();
+  ring.map.slots[0].epoch = Epoch(kSmallCountMax);
+  ring.refused(Code::no_space, ReplicaBehind{{ring.at(0, 0), kB}});
+}
