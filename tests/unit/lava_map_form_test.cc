@@ -97,7 +97,7 @@ TEST_CASE("lava map: below 128 KiB with 300 volcanoes, when nothing is alike any
     auto id = [&](unsigned step) {
       return VolcanoId(static_cast<std::uint16_t>(1 + (n + step) % 300));
     };
-    e.epoch = Epoch(static_cast<std::uint32_t>(random.next_word() | 1));
+    e.epoch = Epoch(static_cast<std::uint32_t>(random.below(kSmallCountMax) | 1));
     e.owner = e.last_serving = id(0);
     e.replicas = ReplicaList();
     for (unsigned copy = 0; copy < 3; ++copy) e.replicas.add({.volcano = id(copy)});

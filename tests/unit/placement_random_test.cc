@@ -399,8 +399,8 @@ class Rehearsal {
 
 TEST_CASE("placement: 64 volcanoes join one after the other") {
   Rehearsal::Counts all;
-  for (std::uint64_t seed = 1; seed <= 8; ++seed) {
-    const unsigned copies = seed <= 4 ? 2 : static_cast<unsigned>(1 + seed % 5);
+  for (std::uint64_t seed = 1; seed <= 5; ++seed) {
+    const unsigned copies = seed <= 2 ? 2 : seed == 3 ? 1 : static_cast<unsigned>(seed - 1);
     CAPTURE(seed);
     CAPTURE(copies);
     Rehearsal ring(seed, copies, Mistake::none);
@@ -416,9 +416,9 @@ TEST_CASE("placement: 64 volcanoes join one after the other") {
   }
 }
 
-TEST_CASE("placement: every step of joins up to 24 volcanoes") {
+TEST_CASE("placement: every step of joins up to 16 volcanoes") {
   Rehearsal ring(77, 2, Mistake::none);
-  while (ring.size() < 24 && ring.complaint().empty()) ring.join(0);
+  while (ring.size() < 16 && ring.complaint().empty()) ring.join(0);
   ring.audit_fairness();
   REQUIRE(ring.complaint() == "");
   MESSAGE(ring.counts().commands, " commands");
@@ -426,7 +426,7 @@ TEST_CASE("placement: every step of joins up to 24 volcanoes") {
 
 TEST_CASE("placement: joins, drains and losses while volcanoes go and come") {
   unsigned joins = 0, leaves = 0, losses = 0, downs = 0, commands = 0, waited = 0;
-  for (std::uint64_t seed = 100; seed < 110; ++seed) {
+  for (std::uint64_t seed = 100; seed < 106; ++seed) {
     CAPTURE(seed);
     SimRandom events(seed);
     Rehearsal ring(seed, static_cast<unsigned>(1 + events.below(3)), Mistake::none);
@@ -449,8 +449,8 @@ TEST_CASE("placement: joins, drains and losses while volcanoes go and come") {
   }
   MESSAGE(joins, " joins, ", leaves, " drains, ", losses, " losses, ", downs, " times down, ",
           commands, " commands, ", waited, " slots had to wait");
-  CHECK(leaves > 5);
-  CHECK(losses > 3);
+  CHECK(leaves > 3);
+  CHECK(losses > 1);
   CHECK(downs > 30);
   CHECK(waited > 0);
 }
