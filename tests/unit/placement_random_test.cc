@@ -432,9 +432,9 @@ TEST_CASE("placement: joins, drains and losses while volcanoes go and come") {
     Rehearsal ring(seed, static_cast<unsigned>(1 + events.below(3)), Mistake::none);
     for (int i = 0; i < 8; ++i) {
       const std::uint64_t event = events.below(10);
-      if (event < 6 || ring.size() < 3)
+      if (event < 5 || ring.size() < 3)
         ring.join(0.2);
-      else if (event < 8)
+      else if (event < 7)
         ring.leave(0.2);
       else
         ring.lose();
