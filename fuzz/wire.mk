@@ -1,1 +1,1 @@
-wire_fuzzers = wire
+wire_fuzzers = lava_map wire

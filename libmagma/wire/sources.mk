@@ -4,5 +4,7 @@ libmagma_wire_sources = \
 	libmagma/wire/flare_messages.cc \
 	libmagma/wire/flare_messages.h \
 	libmagma/wire/flare_ops.def \
+	libmagma/wire/lava_map_codec.cc \
+	libmagma/wire/lava_map_codec.h \
 	libmagma/wire/lock_messages.h \
 	libmagma/wire/operator_messages.h

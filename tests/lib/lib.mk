@@ -3,6 +3,8 @@ test_lib_sources = \
 	tests/lib/faulty_disk.h \
 	tests/lib/fake_console.cc \
 	tests/lib/fake_console.h \
+	tests/lib/golden_file.h \
+	tests/lib/lava_ring.h \
 	tests/lib/model_filesystem.cc \
 	tests/lib/model_filesystem.h \
 	tests/lib/sample_message.h \
