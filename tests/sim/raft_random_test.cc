@@ -1,0 +1,69 @@
+// Random runs of the Raft core from seeds; every step is checked (tests/lib/raft_checker.h).
+//   MAGMA_SIM_SEEDS=N    5 N runs (default 200: 1000 runs)
+//   MAGMA_RAFT_SEED=S    one run, every event and action on stderr
+#include <doctest/doctest.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include "tests/lib/sometimes.h"
+#include "tests/sim/raft_run.h"
+#include "tests/sim/sim_run.h"
+
+using namespace magma;
+using namespace magma::test;
+
+namespace {
+
+constexpr std::uint64_t kRunsPerSeed = 5;
+
+RaftStress stress_of(std::uint64_t seed) {
+  return seed % 2 == 0 ? RaftStress::mixed : static_cast<RaftStress>(seed / 2 % 5);
+}
+
+void count(const RaftRunResult& r) {
+  sometimes("raft: elections", r.counters.elections);
+  sometimes("raft: leader after leader", r.leaders > 3 ? 1 : 0);
+  sometimes("raft: lost", r.counters.lost);
+  sometimes("raft: duplicated", r.counters.duplicated);
+  sometimes("raft: unsynced writes lost", r.counters.writes_lost);
+  sometimes("raft: crashes", r.counters.crashes);
+  sometimes("raft: cuts", r.cuts);
+  sometimes("raft: members changed", r.changes);
+  sometimes("raft: transfers", r.transfers);
+  sometimes("raft: rights granted", r.counters.rights);
+  sometimes("raft: rights handed over", r.counters.deadlines_handed);
+  sometimes("raft: snapshots sent", r.counters.snapshots_sent);
+  sometimes("raft: disks stopped", r.disk_stops);
+  sometimes("raft: committed", r.committed);
+  sometimes("raft: steps", r.counters.steps);
+}
+
+}  // namespace
+
+TEST_CASE("raft: random runs keep every promise") {
+  if (const char* one = std::getenv("MAGMA_RAFT_SEED")) {
+    const std::uint64_t seed = std::strtoull(one, nullptr, 10);
+    auto result = run_raft({.seed = seed, .stress = stress_of(seed), .prints = true});
+    CHECK_MESSAGE(!result.failure, result.failure.value_or(""));
+    return;
+  }
+  unsigned failures = 0;
+  for (std::uint64_t i = 0; i < sim_options().seeds * kRunsPerSeed && failures < 3; ++i) {
+    const std::uint64_t seed = 1 + i;
+    auto result = run_raft({.seed = seed, .stress = stress_of(seed)});
+    count(result);
+    if (!result.failure) continue;
+    ++failures;
+    std::printf("%s\nreplay: MAGMA_RAFT_SEED=%llu sim_tests -tc='raft: random*'\n",
+                result.failure->c_str(), static_cast<unsigned long long>(seed));
+  }
+  CHECK(failures == 0);
+}
+
+// Last in its file on purpose: doctest runs the cases of a file in order.
+TEST_CASE("raft: rare things happened") {
+  for (const auto& [name, times] : sometimes_counters())
+    if (name.starts_with("raft")) std::printf("%s %llu\n", name.c_str(), (unsigned long long)times);
+}
