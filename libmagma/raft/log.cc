@@ -74,6 +74,10 @@ const Configuration& Log::configuration_at(Index index) const {
   return std::prev(after)->second;
 }
 
+const Configuration& Log::configuration_before() const {
+  return configurations_[configurations_.size() > 1 ? configurations_.size() - 2 : 0].second;
+}
+
 void Log::compact(Index index, Bytes state, std::uint64_t keep) {
   MAGMA_CHECK(index > snapshot_.last.index && index <= last());
   for (Index i = snapshot_.last.index + 1; i <= index; i = i + 1) bytes_ -= at(i).data.size();

@@ -48,6 +48,8 @@ class Log {
   Index configuration_index() const { return configurations_.back().first; }
   // Requires: snapshot().last.index <= index.
   const Configuration& configuration_at(Index index) const;
+  // In force before configuration_index(); the same if the log does not go back so far.
+  const Configuration& configuration_before() const;
 
   // The state up to `index` is now a snapshot; `keep` entries before it stay in memory.
   // Requires: snapshot().last.index < index <= last().

@@ -46,7 +46,7 @@ Output Raft::step(Event event, Instant now) {
 void Raft::on(const Tick&) {
   if (role_ == Role::leader)
     lead_on_tick();
-  else if (now_ >= election_at_ && may_win())
+  else if (now_ >= election_at_ && may_stand())
     ask_pre_votes();
 }
 
@@ -151,7 +151,7 @@ void Raft::tell_standing(Output& output) {
 }
 
 Instant Raft::deadline() const {
-  if (role_ != Role::leader) return may_win() ? election_at_ : Instant::never();
+  if (role_ != Role::leader) return may_stand() ? election_at_ : Instant::never();
   Instant at = std::min(heartbeat_at_, last_majority_contact() + settings_.timing.promise);
   if (transfer_) at = std::min(at, transfer_->give_up_at);
   return at;

@@ -130,7 +130,7 @@ class Raft {
   void receive(NodeId from, const VoteReply& m);
   void receive(NodeId from, const TransferRequest& m);
   bool refuses_elections() const;
-  bool may_win() const { return log_.configuration().has_voter(self_); }
+  bool may_stand() const;
   void follow(Term term, NodeId leader);
   void heard_leader();
   void ask_pre_votes();

@@ -25,6 +25,13 @@ bool Raft::refuses_elections() const {
   return !planted_.ignores_promises && (role_ == Role::leader || now_ < promised_until_);
 }
 
+// A voter; and one whose removal is not known to be committed, though its vote does not count:
+// nobody else may have that entry, and nobody without it be electable [4.2.2].
+bool Raft::may_stand() const {
+  if (log_.configuration().has_voter(self_)) return true;
+  return log_.configuration_index() > commit_ && log_.configuration_before().has_voter(self_);
+}
+
 void Raft::receive(NodeId from, const VoteRequest& m) {
   VoteReply reply{.term = {}, .kind = m.kind, .asked = m.term, .is_granted = false};
   const bool is_bound = m.kind != VoteKind::transfer && refuses_elections();
@@ -61,7 +68,7 @@ void Raft::receive(NodeId from, const VoteReply& m) {
 
 // The old leader has chosen this node [3.10].
 void Raft::receive(NodeId from, const TransferRequest& m) {
-  if (m.term != hard_.term || role_ != Role::follower || leader_ != from || !may_win()) return;
+  if (m.term != hard_.term || role_ != Role::follower || leader_ != from || !may_stand()) return;
   std::vector<Deadline> deadlines;
   for (const auto& d : m.deadlines) {
     const Duration left = nanoseconds(static_cast<std::int64_t>(d.left_ns));
@@ -106,8 +113,8 @@ void Raft::ask_pre_votes() {
   standing_for_ = VoteKind::pre_vote;
   votes_ = {self_};
   election_at_ = now_ + t.retry + up_to(t.retry);
-  if (votes_.size() >= log_.configuration().majority()) return stand(VoteKind::vote);
   ask_votes(VoteKind::pre_vote, hard_.term + 1);
+  count_votes();
 }
 
 // The own vote counts once it is on stable storage (count_own_vote).

@@ -129,7 +129,7 @@ void Raft::end_transfer_in_vain() {
   if (!transfer.is_sent) return;
   follow(hard_.term, kNobody);
   deadlines_ = transfer.deadlines;
-  if (may_win()) stand(VoteKind::transfer);
+  if (may_stand()) stand(VoteKind::transfer);
 }
 
 }  // namespace magma::raft

@@ -26,7 +26,7 @@ void RaftChecker::begin_history(History& history, const raft::Position& from) {
   history.hashes = {known->second};
   if (is_new)
     while (committed_.size() < from.index.value)
-      committed_.emplace_back(from.term, known->second);
+      committed_.push_back({from.term, known->second});
 }
 
 void RaftChecker::extend(History& history, raft::NodeId node, raft::Index index,
@@ -81,11 +81,13 @@ void RaftChecker::check_leader(const raft::Raft& node, History& history) {
   if (leader->second != node.self())
     violated(fmt::format("election safety: nodes {} and {} lead in term {}", leader->second.value,
                          node.self().value, node.term().value));
-  const raft::Index last(committed_.size());
-  if (committed_.empty() || last <= history.first) return;
-  if (history.at(last) != committed_.back().second)
-    violated(fmt::format("leader completeness: {} leads in term {} without what was committed at {}",
-                         node.self().value, node.term().value, last.value));
+  for (raft::Index i = history.first + 1; i.value <= committed_.size(); i = i + 1) {
+    const Committed& entry = committed_[i.value - 1];
+    if (entry.in < node.term() && history.at(i) != entry.hash)
+      return violated(fmt::format("leader completeness: {} leads in term {} without what was "
+                                  "committed at {} in term {}",
+                                  node.self().value, node.term().value, i.value, entry.in.value));
+  }
 }
 
 void RaftChecker::check_commit(const raft::Raft& node, History& history) {
@@ -98,8 +100,8 @@ void RaftChecker::check_commit(const raft::Raft& node, History& history) {
     if (index.value > committed_.size()) {
       if (index.value != committed_.size() + 1)
         return violated("commit: an entry before was never committed");
-      committed_.emplace_back(node.log().term_at(index).value_or(raft::Term{}), *hash);
-    } else if (committed_[index.value - 1].second != *hash && index > history.first) {
+      committed_.push_back({node.term(), *hash});
+    } else if (committed_[index.value - 1].hash != *hash && index > history.first) {
       violated(fmt::format("state machine safety: node {} has committed something else at {}",
                            node.self().value, index.value));
     }

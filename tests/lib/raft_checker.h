@@ -3,7 +3,7 @@
 //
 //   election safety       at most one leader in a term
 //   log matching          an index and a term name one entry and one history, for ever
-//   leader completeness   who is elected has every entry ever committed
+//   leader completeness   who leads in a term has every entry committed in a lower one
 //   state machine safety  no two nodes apply, or restore, different things at an index
 //   durability            what a node has applied is on its disk
 //   disjoint leases       at most one node has a lease
@@ -74,7 +74,11 @@ class RaftChecker {
   std::optional<std::string> violation_;
   std::map<raft::NodeId, History> histories_;
   std::map<std::pair<raft::Index, raft::Term>, std::uint64_t> known_;  // -> hash
-  std::vector<std::pair<raft::Term, std::uint64_t>> committed_;  // of index 1, 2 ...: term, hash
+  struct Committed {
+    raft::Term in;  // the term of who was first to know
+    std::uint64_t hash = 0;
+  };
+  std::vector<Committed> committed_;  // of index 1, 2 ...
   std::map<raft::Term, raft::NodeId> leaders_;
   std::map<raft::Index, std::uint64_t> states_;
   std::map<std::uint64_t, std::vector<Right>> rights_;
