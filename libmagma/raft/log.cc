@@ -19,11 +19,11 @@ std::optional<Term> Log::term_at(Index index) const {
   return at(index).term;
 }
 
-std::vector<Entry> Log::batch(Index from) const {
+std::vector<Entry> Log::batch(Index from, std::size_t count) const {
   MAGMA_CHECK(from > base_.index);
   std::vector<Entry> out;
   std::size_t bytes = 0;
-  for (Index i = from; i <= last() && out.size() < kBatchEntriesMax; i = i + 1) {
+  for (Index i = from; i <= last() && out.size() < count; i = i + 1) {
     bytes += at(i).data.size();
     if (!out.empty() && bytes > kBatchBytesMax) break;
     out.push_back(at(i));

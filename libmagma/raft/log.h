@@ -31,9 +31,8 @@ class Log {
   bool has(const Position& position) const { return term_at(position.index) == position.term; }
   // Requires: base() < index <= last().
   const Entry& at(Index index) const { return entries_[index - base_.index - 1]; }
-  // Entries from `from` on, at most kBatchEntriesMax and kBatchBytesMax, but one at least.
-  // Requires: base() < from.
-  std::vector<Entry> batch(Index from) const;
+  // Entries from `from` on, at most `count` and kBatchBytesMax. Requires: base() < from.
+  std::vector<Entry> batch(Index from, std::size_t count) const;
   std::vector<Entry> entries_from(Index from) const;
   // The last place up to `index` whose term is not above `term`; base() if there is none. Two logs
   // can't agree in an entry of a term that one of them has not reached (section 3.5, end).

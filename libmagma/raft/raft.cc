@@ -22,6 +22,7 @@ Raft::Raft(NodeId self, Stored stored, const Settings& settings, sys::Random& ra
   MAGMA_CHECK(log_.last_position().term <= hard_.term);
   const Timing& t = settings_.timing;
   MAGMA_CHECK(t.heartbeat < t.lease && t.lease < t.promise);
+  MAGMA_CHECK(settings_.batch_entries >= 1 && settings_.batch_entries <= kBatchEntriesMax);
   promised_until_ = now;
   if (hard_.term > Term{} && !planted_.votes_at_once_after_restart)
     promised_until_ = now + t.promise;

@@ -60,7 +60,7 @@ void Raft::send_request(NodeId to, Peer& peer, bool with_entries) {
                         .commit = commit_,
                         .sent_at = static_cast<std::uint64_t>(now_.ns)};
   if (with_entries) {
-    request.entries = log_.batch(previous + 1);
+    request.entries = log_.batch(previous + 1, settings_.batch_entries);
     peer.under_way = previous + request.entries.size();
   }
   if (!peer.is_known || previous != peer.match) peer.probe = previous;

@@ -19,8 +19,7 @@ void Raft::on(const ChangeMember& event) {
   if (auto error = refuse_as_leader()) return answer(event.cookie, fail(*error));
   if (commit_ < first_own_ && !planted_.changes_members_early)
     return answer(event.cookie, fail(Code::busy, "nothing of the leader's term is committed"));
-  if (log_.configuration_index() > commit_ && !planted_.changes_members_at_once &&
-      !planted_.changes_members_early)
+  if (log_.configuration_index() > commit_ && !planted_.changes_members_at_once)
     return answer(event.cookie, fail(Code::busy, "a change of the members is under way"));
   auto members = changed(event.node, event.change);
   if (!members) return answer(event.cookie, fail(members.error()));

@@ -156,6 +156,7 @@ struct Settings {
   Timing timing{};
   std::uint64_t snapshot_every = 1024;  // entries applied until a new snapshot is asked for
   std::uint64_t keep_entries = 128;     // before the snapshot, in memory, for who is just behind
+  std::size_t batch_entries = kBatchEntriesMax;  // in one message; 1 to kBatchEntriesMax
 };
 
 }  // namespace magma::raft

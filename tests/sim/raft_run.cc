@@ -21,7 +21,10 @@ class Run {
     set_up();
     for (unsigned i = 0; i < steps_ && !cluster_.violation(); ++i) {
       cluster_.run_for(milliseconds(random_.between(1, pause_ms_)));
-      act();
+      if (options_.stress == RaftStress::members && random_.chance(0.3))
+        hurry();
+      else
+        act();
     }
     if (!cluster_.violation()) settle();
     if (cluster_.violation())
@@ -29,7 +32,7 @@ class Run {
     result_.counters = cluster_.counters();
     result_.committed = cluster_.checker().committed();
     result_.leaders = cluster_.checker().leaders();
-    result_.last_message = result_.counters.messages * 1'000'003 + result_.counters.steps;
+    result_.trace = result_.counters.messages * 1'000'003 + result_.counters.steps;
     return result_;
   }
 
@@ -42,16 +45,36 @@ class Run {
     SimRandom random(options.seed * 17 + 3);
     out.settings.snapshot_every = 5 + random.below(40);
     out.settings.keep_entries = random.below(10);
+    out.settings.batch_entries = 1 + random.below(8);
+    const bool has_short_terms =
+        options.stress == RaftStress::leftovers || options.stress == RaftStress::members;
+    if (has_short_terms) {
+      out.settings.batch_entries = 1;
+      // Many short terms.
+      out.settings.timing = {.heartbeat = milliseconds(60),
+                             .promise = milliseconds(100),
+                             .lease = milliseconds(90),
+                             .spread = milliseconds(100),
+                             .retry = milliseconds(40),
+                             .transfer = milliseconds(100),
+                             .resend_snapshot = milliseconds(200)};
+    }
     return out;
   }
 
   void set_up() {
-    const std::uint64_t voters = 1 + random_.below(5);
+    const bool leftovers = options_.stress == RaftStress::leftovers;
+    std::uint64_t voters = leftovers ? 3 : 1 + random_.below(5);
+    // A vote more or less changes a majority of an even number only.
+    if (options_.stress == RaftStress::members && random_.chance(0.7)) voters = 4;
     raft::Stored first = raft::founding(NodeId(1), Bytes(8));
     first.snapshot.configuration.voters.clear();
     for (std::uint64_t i = 1; i <= voters; ++i)
       first.snapshot.configuration.voters.push_back(NodeId(i));
     const std::uint64_t nodes = voters + random_.below(4);
+    if (options_.stress == RaftStress::members)
+      for (std::uint64_t i = voters + 1; i <= nodes; ++i)
+        first.snapshot.configuration.learners.push_back(NodeId(i));
     for (std::uint64_t i = 1; i <= nodes; ++i) {
       const RaftCluster::ClockOf clock{.offset = milliseconds(random_.between(1, 100'000)),
                                        .drift_ppm = random_.between(-kDriftPpmMax, kDriftPpmMax)};
@@ -70,8 +93,27 @@ class Run {
       case RaftStress::partitions:
         weights_ = {2, 0, 0, 1, 1, 6, 2, 0};
         pause_ms_ = 1500;
+        faults.slow = random_.unit() * 0.5;
+        faults.slow_max = milliseconds(3500);
         break;
-      case RaftStress::members: weights_ = {3, 14, 0, 1, 2, 4, 3, 0}; break;
+      case RaftStress::leftovers:
+        weights_ = {6, 0, 0, 4, 8, 0, 0, 0};
+        crash_leader_ = 0.9;
+        faults.loss = 0.35;
+        faults.slow = 0;
+        faults.delay_max = milliseconds(5);
+        faults.disk_max = milliseconds(1);
+        pause_ms_ = 60;
+        steps_ = 400;
+        break;
+      case RaftStress::members:
+        weights_ = {1, 8, 0, 1, 2, 3, 3, 0};
+        faults.slow = 0;
+        faults.delay_max = milliseconds(5);
+        faults.disk_max = milliseconds(1);
+        pause_ms_ = 60;
+        steps_ = 300;
+        break;
       case RaftStress::transfers:
         weights_ = {2, 1, 8, 1, 2, 2, 2, 0};
         faults.slow = 0.3;
@@ -131,6 +173,25 @@ class Run {
     if (cluster_.change(*id, node, change)) ++result_.changes;
   }
 
+  // A leader gets a change as soon as it leads, and then perhaps loses some of its followers.
+  void hurry() {
+    std::optional<NodeId> fresh;
+    const auto is_there = [&] {
+      for (NodeId id : cluster_.ids())
+        if (cluster_.is_up(id) && cluster_.raft(id).role() == raft::Role::leader &&
+            !cluster_.raft(id).is_ready())
+          fresh = id;
+      return fresh.has_value();
+    };
+    if (!cluster_.run_until(is_there, milliseconds(300))) return;
+    const raft::Configuration members = cluster_.raft(*fresh).configuration();
+    const NodeId node = any();
+    const auto change =
+        members.has_voter(node) ? MemberChange::remove : MemberChange::promote;
+    if (node != *fresh && cluster_.change(*fresh, node, change)) ++result_.changes;
+    if (random_.chance(0.7)) cut_in_two();
+  }
+
   void transfer() {
     const auto id = leader();
     if (id && cluster_.transfer(*id, any())) ++result_.transfers;
@@ -140,7 +201,7 @@ class Run {
     // Now and then all at once.
     if (random_.chance(0.1))
       for (NodeId id : cluster_.ids()) cluster_.crash(id);
-    else if (random_.chance(0.4) && leader())
+    else if (random_.chance(crash_leader_) && leader())
       cluster_.crash(*leader());
     else
       cluster_.crash(any());
@@ -154,8 +215,9 @@ class Run {
   void cut() {
     ++result_.cuts;
     const NodeId victim = leader() && random_.chance(0.5) ? *leader() : any();
-    switch (random_.below(4)) {
+    switch (random_.below(5)) {
       case 0: return cluster_.cut_off(victim);
+      case 3: return cluster_.cut(victim, any());  // one does not hear it
       case 1:
         for (NodeId id : cluster_.ids()) cluster_.cut(victim, id);  // hears, is not heard
         return;
@@ -218,6 +280,7 @@ class Run {
   RaftRunResult result_;
   unsigned steps_ = 60;
   std::int64_t pause_ms_ = 900;
+  double crash_leader_ = 0.4;
   // propose, change members, transfer, crash, restart, cut, join, stop or start a disk
   std::vector<unsigned> weights_ = {10, 4, 2, 2, 4, 3, 3, 1};
   bool disk_stopped_ = false;

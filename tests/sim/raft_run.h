@@ -18,6 +18,7 @@ enum class RaftStress : std::uint8_t {
   partitions,  // leaders cut off for about as long as their lease
   members,     // changes of the members all the time, by whoever believes to lead
   transfers,   // transfers all the time, some of whose messages come late
+  leftovers,   // leaders die before their entries are everywhere; one entry a message
 };
 
 struct RaftRunOptions {
@@ -33,7 +34,7 @@ struct RaftRunResult {
   std::size_t committed = 0;
   std::size_t leaders = 0;
   std::uint64_t cuts = 0, changes = 0, transfers = 0, proposals = 0, disk_stops = 0;
-  std::uint64_t last_message = 0;  // sums up the run: same seed, same value
+  std::uint64_t trace = 0;  // sums up the run: same seed, same value
 };
 
 RaftRunResult run_raft(const RaftRunOptions& options);
