@@ -31,8 +31,8 @@ std::string text(const SnapshotTaken& e) {
 }
 
 std::string text(const Persist& a) {
-  std::string out = fmt::format("persist #{} term={} vote={}", a.sequence, a.hard.term.value,
-                                a.hard.vote.value);
+  std::string out =
+      fmt::format("persist #{} term={} vote={}", a.sequence, a.hard.term.value, a.hard.vote.value);
   if (a.snapshot)
     out += fmt::format(" snapshot={} bytes={}", place(a.snapshot->last), a.snapshot->state.size());
   out += fmt::format(" log from {}: {} entries", a.first.value, a.entries.size());
@@ -55,7 +55,9 @@ std::string text(const Standing& a) {
   return fmt::format("standing {}{} term={} leader={} deadlines={}", name_of(a.role),
                      a.is_ready ? " ready" : "", a.term.value, a.leader.value, a.deadlines.size());
 }
-std::string text(const WantSnapshot& a) { return fmt::format("want snapshot at {}", a.index.value); }
+std::string text(const WantSnapshot& a) {
+  return fmt::format("want snapshot at {}", a.index.value);
+}
 
 }  // namespace
 

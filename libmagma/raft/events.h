@@ -14,7 +14,7 @@
 
 namespace magma::raft {
 
-// --- events ---------------------------------------------------------------------------------------
+// --- events -------------------------------------------------------------------------------------
 // `cookie` is the caller's and comes back in Answered.
 
 // Time has passed; due at Output::deadline, harmless at any other time.

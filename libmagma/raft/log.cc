@@ -68,8 +68,8 @@ void Log::add_configuration(Index index, const Entry& entry) {
 }
 
 const Configuration& Log::configuration_at(Index index) const {
-  auto after = std::ranges::upper_bound(configurations_, index, {},
-                                        [](const auto& c) { return c.first; });
+  auto after =
+      std::ranges::upper_bound(configurations_, index, {}, [](const auto& c) { return c.first; });
   MAGMA_CHECK(after != configurations_.begin());
   return std::prev(after)->second;
 }

@@ -34,7 +34,7 @@ struct VoteRequest {
 
 // 2
 struct VoteReply {
-  Term term;   // of the answering node
+  Term term;  // of the answering node
   VoteKind kind = VoteKind::pre_vote;
   Term asked;  // term of the request
   bool is_granted = false;
@@ -51,8 +51,8 @@ struct VoteReply {
 // says when what it answers was sent, which is when the leader's lease begins.
 struct AppendRequest {
   Term term;
-  Position previous;  // the entry before the first of `entries`
-  Index commit;       // of the leader
+  Position previous;          // the entry before the first of `entries`
+  Index commit;               // of the leader
   std::uint64_t sent_at = 0;  // by the leader's clock, ns; means nothing to others
   std::vector<Entry> entries{};
   template <class Self, class Visit>

@@ -102,7 +102,10 @@ void Raft::write_out(Output& output) {
     // Entries up to the snapshot's last are gone from the store with it.
     const Index lowest = log_.snapshot().last.index + 1;
     const Index first = std::max(lowest, log_changed_from_.value_or(log_.last() + 1));
-    Persist persist{.sequence = ++sequence_, .hard = hard_, .snapshot = {}, .first = first,
+    Persist persist{.sequence = ++sequence_,
+                    .hard = hard_,
+                    .snapshot = {},
+                    .first = first,
                     .entries = log_.entries_from(first)};
     if (snapshot_changed_) persist.snapshot = log_.snapshot();
     unwritten_.push_back({sequence_, log_.last()});

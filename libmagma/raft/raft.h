@@ -46,14 +46,14 @@ namespace magma::raft {
 
 // Bugs that tests plant to see that they would be found. All off in the product.
 struct Planted {
-  bool commits_older_terms = false;     // counts replicas of any entry: figure 3.7 (8 of the paper)
-  bool sends_before_persisting = false; // answers without waiting for the disk
-  bool ignores_promises = false;        // elects within 3 s of a heartbeat
-  bool changes_members_early = false;   // before an entry of the own term is committed
-  bool changes_members_at_once = false; // a second change before the first is committed
-  bool lease_from_receipt = false;      // counts the lease from the answer, not from the sending
+  bool commits_older_terms = false;  // counts replicas of any entry: figure 3.7 (8 of the paper)
+  bool sends_before_persisting = false;  // answers without waiting for the disk
+  bool ignores_promises = false;         // elects within 3 s of a heartbeat
+  bool changes_members_early = false;    // before an entry of the own term is committed
+  bool changes_members_at_once = false;  // a second change before the first is committed
+  bool lease_from_receipt = false;       // counts the lease from the answer, not from the sending
   bool keeps_lease_in_transfer = false;
-  bool forgets_deadlines = false;       // a transfer hands nothing over
+  bool forgets_deadlines = false;  // a transfer hands nothing over
   bool votes_at_once_after_restart = false;
   bool votes_for_shorter_logs = false;
 };
@@ -92,11 +92,11 @@ class Raft {
   // What a leader knows of another member. At most one batch or snapshot is under way to each; a
   // heartbeat without answer makes it start over with an empty request.
   struct Peer {
-    Index match;              // agrees, on its stable storage
-    Index next;               // to send
-    Index under_way;          // last of the batch that is; 0: none
-    std::optional<Index> probe;  // `previous` of the last request, if it may be refused
-    Instant snapshot_at{};    // when it was last sent
+    Index match;                             // agrees, on its stable storage
+    Index next;                              // to send
+    Index under_way;                         // last of the batch that is; 0: none
+    std::optional<Index> probe;              // `previous` of the last request, if it may be refused
+    Instant snapshot_at{};                   // when it was last sent
     std::optional<Instant> heartbeat_heard;  // sending time of the latest one it answered
     std::optional<Instant> last_heard;
     bool is_known = false;    // has answered this leader with success
@@ -210,8 +210,8 @@ class Raft {
   bool is_lease_given_up_ = false;
 
   // Of this step:
-  std::vector<Send> sends_;     // need not wait
-  std::vector<Send> to_hold_;   // wait for the disk
+  std::vector<Send> sends_;    // need not wait
+  std::vector<Send> to_hold_;  // wait for the disk
   std::vector<Answered> answers_;
   bool hard_changed_ = false;
   bool snapshot_changed_ = false;

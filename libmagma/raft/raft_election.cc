@@ -57,10 +57,9 @@ void Raft::receive(NodeId from, const VoteRequest& m) {
 void Raft::receive(NodeId from, const VoteReply& m) {
   if (m.term > hard_.term) return follow(m.term, kNobody);
   if (!m.is_granted || !log_.configuration().has_voter(from)) return;
-  const bool is_pre_vote = role_ == Role::pre_candidate && m.kind == VoteKind::pre_vote &&
-                           m.asked == hard_.term + 1;
-  const bool is_vote =
-      role_ == Role::candidate && m.kind == standing_for_ && m.asked == hard_.term;
+  const bool is_pre_vote =
+      role_ == Role::pre_candidate && m.kind == VoteKind::pre_vote && m.asked == hard_.term + 1;
+  const bool is_vote = role_ == Role::candidate && m.kind == standing_for_ && m.asked == hard_.term;
   if (!is_pre_vote && !is_vote) return;
   votes_.insert(from);
   count_votes();

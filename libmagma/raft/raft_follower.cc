@@ -8,8 +8,11 @@
 namespace magma::raft {
 
 void Raft::receive(NodeId from, AppendRequest& m) {
-  AppendReply reply{.term = {}, .sent_at = m.sent_at, .is_success = false,
-                    .previous = m.previous.index, .match = {}};
+  AppendReply reply{.term = {},
+                    .sent_at = m.sent_at,
+                    .is_success = false,
+                    .previous = m.previous.index,
+                    .match = {}};
   if (m.term < hard_.term) {  // it has been replaced, and must learn that
     reply.term = hard_.term;
     return send(from, reply, true);
@@ -39,8 +42,7 @@ void Raft::receive(NodeId from, AppendRequest& m) {
 // left the log. False: they are not, which no leader can say.
 bool Raft::skip_committed(AppendRequest& m) const {
   if (m.previous.index >= commit_) return true;
-  const std::size_t known =
-      std::min<std::size_t>(commit_ - m.previous.index, m.entries.size());
+  const std::size_t known = std::min<std::size_t>(commit_ - m.previous.index, m.entries.size());
   for (std::size_t i = 0; i < known; ++i) {
     m.previous = {m.previous.index + 1, m.entries[i].term};
     if (m.previous.index >= log_.base() && !log_.has(m.previous)) return false;
@@ -70,8 +72,11 @@ void Raft::take_entries(AppendRequest& m) {
 
 void Raft::receive(NodeId from, SnapshotRequest& m) {
   const Position last = m.snapshot.last;
-  AppendReply reply{.term = {}, .sent_at = m.sent_at, .is_success = m.term >= hard_.term,
-                    .previous = last.index, .match = last};
+  AppendReply reply{.term = {},
+                    .sent_at = m.sent_at,
+                    .is_success = m.term >= hard_.term,
+                    .previous = last.index,
+                    .match = last};
   if (m.term < hard_.term) {
     reply.term = hard_.term;
     return send(from, reply, true);

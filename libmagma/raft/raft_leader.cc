@@ -68,11 +68,11 @@ void Raft::send_request(NodeId to, Peer& peer, bool with_entries) {
 }
 
 void Raft::send_snapshot(NodeId to, Peer& peer) {
-  if (peer.snapshot_at > Instant{} &&
-      now_ < peer.snapshot_at + settings_.timing.resend_snapshot)
+  if (peer.snapshot_at > Instant{} && now_ < peer.snapshot_at + settings_.timing.resend_snapshot)
     return;
   peer.snapshot_at = now_;
-  SnapshotRequest request{.term = hard_.term, .sent_at = static_cast<std::uint64_t>(now_.ns),
+  SnapshotRequest request{.term = hard_.term,
+                          .sent_at = static_cast<std::uint64_t>(now_.ns),
                           .snapshot = log_.snapshot()};
   send(to, std::move(request), false);
 }
@@ -162,9 +162,8 @@ std::optional<Instant> Raft::lease_until(Instant now) const {
   if (!is_ready() || is_lease_given_up_) return std::nullopt;
   if (transfer_ && !planted_.keeps_lease_in_transfer) return std::nullopt;
   const Instant never_heard{std::numeric_limits<std::int64_t>::min() / 2};
-  const Instant heard = majority_of(now, [&](const Peer& p) {
-    return p.heartbeat_heard.value_or(never_heard);
-  });
+  const Instant heard =
+      majority_of(now, [&](const Peer& p) { return p.heartbeat_heard.value_or(never_heard); });
   const Instant until = heard + settings_.timing.lease;
   if (until <= now) return std::nullopt;
   return until;

@@ -33,14 +33,14 @@ constexpr Term operator+(Term t, std::uint64_t n) { return Term(t.value + n); }
 // Limits of what is taken from others. A message beyond them is malformed, a request refused.
 inline constexpr std::size_t kCommandBytesMax = 64 * 1024;
 inline constexpr std::size_t kSnapshotBytesMax = 256 * 1024;  // the lava map stays below half of it
-inline constexpr std::size_t kBatchBytesMax = 128 * 1024;     // commands in one message, or one entry
+inline constexpr std::size_t kBatchBytesMax = 128 * 1024;     // commands in one message
 inline constexpr std::size_t kBatchEntriesMax = 256;
 inline constexpr std::size_t kVotersMax = 8;  // five, and what a change needs on the way
 inline constexpr std::size_t kMembersMax = 1024;
-inline constexpr std::size_t kDeadlinesMax = 1024;  // that a transfer hands over
+inline constexpr std::size_t kDeadlinesMax = 1024;                   // that a transfer hands over
 inline constexpr std::uint64_t kNumberMax = std::uint64_t{1} << 60;  // of a term or index
 inline constexpr std::size_t kHeldMax = 256;  // messages that wait for the disk; more are dropped
-inline constexpr std::size_t kLogEntriesMax = 8192;  // since the snapshot; then proposals are refused
+inline constexpr std::size_t kLogEntriesMax = 8192;  // since the snapshot; then no proposals
 inline constexpr std::size_t kLogBytesMax = 8u << 20;
 
 // Index and term of an entry: two logs that agree in it agree in all before it (Log Matching).
@@ -144,7 +144,7 @@ Stored founding(NodeId founder, Bytes state);
 // defaults allow 1.6 %. A coordinator grants others nothing that ends after its own lease.
 struct Timing {
   Duration heartbeat = milliseconds(250);
-  Duration promise = seconds(3);  // no election after a heartbeat, nor after a restart
+  Duration promise = seconds(3);        // no election after a heartbeat, nor after a restart
   Duration lease = milliseconds(2900);  // of the leader, from the sending of the heartbeats
   Duration spread = milliseconds(500);  // followers wait up to this longer than they promised
   Duration retry = milliseconds(300);   // of a failed round of votes: once to twice this

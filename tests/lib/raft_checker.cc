@@ -25,8 +25,7 @@ void RaftChecker::begin_history(History& history, const raft::Position& from) {
   history.first = from.index;
   history.hashes = {known->second};
   if (is_new)
-    while (committed_.size() < from.index.value)
-      committed_.push_back({from.term, known->second});
+    while (committed_.size() < from.index.value) committed_.push_back({from.term, known->second});
 }
 
 void RaftChecker::extend(History& history, raft::NodeId node, raft::Index index,
@@ -58,8 +57,8 @@ void RaftChecker::writes(const raft::Raft& node, const raft::Persist& persist) {
   }
   if (persist.first < history.first + 1) return violated("log: written below its snapshot");
   if (persist.first - history.first > history.hashes.size())
-    return violated(fmt::format("log: node {} left a gap before {}", node.self().value,
-                                persist.first.value));
+    return violated(
+        fmt::format("log: node {} left a gap before {}", node.self().value, persist.first.value));
   history.hashes.resize(persist.first - history.first);
   raft::Index index = persist.first;
   for (const auto& entry : persist.entries) {
@@ -84,9 +83,10 @@ void RaftChecker::check_leader(const raft::Raft& node, History& history) {
   for (raft::Index i = history.first + 1; i.value <= committed_.size(); i = i + 1) {
     const Committed& entry = committed_[i.value - 1];
     if (entry.in < node.term() && history.at(i) != entry.hash)
-      return violated(fmt::format("leader completeness: {} leads in term {} without what was "
-                                  "committed at {} in term {}",
-                                  node.self().value, node.term().value, i.value, entry.in.value));
+      return violated(
+          fmt::format("leader completeness: {} leads in term {} without what was "
+                      "committed at {} in term {}",
+                      node.self().value, node.term().value, i.value, entry.in.value));
   }
 }
 
@@ -138,10 +138,10 @@ void RaftChecker::coordinates(raft::NodeId node, raft::Term term, Instant now,
       if (right.ends <= now || right.term == term) continue;
       auto found = known.find(holder);
       if (found == known.end() || found->second < right.ends)
-        violated(fmt::format("rights: {} coordinates in term {}, and {} holds one of term {} for "
-                             "{} ms more",
-                             node.value, term.value, holder, right.term.value,
-                             (right.ends - now).ms()));
+        violated(
+            fmt::format("rights: {} coordinates in term {}, and {} holds one of term {} for "
+                        "{} ms more",
+                        node.value, term.value, holder, right.term.value, (right.ends - now).ms()));
     }
   }
 }

@@ -175,8 +175,7 @@ void RaftCluster::perform(Node& node, raft::Action& action) {
     for (const auto& d : standing->deadlines) node.rights[d.holder] = d.ends;
     if (!standing->is_ready) return;
     std::map<std::uint64_t, Instant> known;
-    for (const auto& [holder, ends] : node.rights)
-      known[holder] = node.clock->true_time_of(ends);
+    for (const auto& [holder, ends] : node.rights) known[holder] = node.clock->true_time_of(ends);
     if (!known.empty()) ++counters_.transfers_won;
     counters_.deadlines_handed += known.size();
     checker_.coordinates(node.id, standing->term, clock_.now(), known);
@@ -243,8 +242,8 @@ void RaftCluster::write(Node& node, raft::Persist persist) {
 }
 
 void RaftCluster::plan_sync(Node& node, std::uint64_t sequence) {
-  node.disk_free_at = std::max(node.disk_free_at, clock_.now()) +
-                      between(faults.disk_min, faults.disk_max);
+  node.disk_free_at =
+      std::max(node.disk_free_at, clock_.now()) + between(faults.disk_min, faults.disk_max);
   Event event{.kind = Event::Kind::synced, .node = node.id, .life = node.life};
   event.sequence = sequence;
   plan(std::move(event), node.disk_free_at);
@@ -336,8 +335,7 @@ std::optional<Instant> RaftCluster::lease_until(raft::NodeId id) {
 
 void RaftCluster::say(const Node& node, const char* mark, const std::string& text) {
   if (!options_.prints) return;
-  std::fprintf(stderr, "%10.3f ms  %llu %s %s\n",
-               static_cast<double>(clock_.now().ns) / 1e6,
+  std::fprintf(stderr, "%10.3f ms  %llu %s %s\n", static_cast<double>(clock_.now().ns) / 1e6,
                static_cast<unsigned long long>(node.id.value), mark, text.c_str());
 }
 

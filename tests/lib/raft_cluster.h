@@ -93,9 +93,9 @@ class RaftCluster {
   std::function<bool(raft::NodeId from, raft::NodeId to, const raft::Message&)> drop;
 
   struct Counters {
-    std::uint64_t steps = 0, messages = 0, lost = 0, duplicated = 0, crashes = 0,
-                  writes_lost = 0, restores = 0, elections = 0, transfers_won = 0,
-                  rights = 0, deadlines_handed = 0, applied = 0, snapshots_sent = 0;
+    std::uint64_t steps = 0, messages = 0, lost = 0, duplicated = 0, crashes = 0, writes_lost = 0,
+                  restores = 0, elections = 0, transfers_won = 0, rights = 0, deadlines_handed = 0,
+                  applied = 0, snapshots_sent = 0;
   };
   const Counters& counters() const { return counters_; }
 
@@ -145,9 +145,7 @@ class RaftCluster {
   void coordinate(Node& node);
   void plan_tick(Node& node, Instant local);
   void plan(Event event, Instant at);
-  Duration between(Duration low, Duration high) {
-    return {random_.between(low.ns, high.ns)};
-  }
+  Duration between(Duration low, Duration high) { return {random_.between(low.ns, high.ns)}; }
   void say(const Node& node, const char* mark, const std::string& text);
 
   Options options_;

@@ -186,8 +186,7 @@ class Run {
     if (!cluster_.run_until(is_there, milliseconds(300))) return;
     const raft::Configuration members = cluster_.raft(*fresh).configuration();
     const NodeId node = any();
-    const auto change =
-        members.has_voter(node) ? MemberChange::remove : MemberChange::promote;
+    const auto change = members.has_voter(node) ? MemberChange::remove : MemberChange::promote;
     if (node != *fresh && cluster_.change(*fresh, node, change)) ++result_.changes;
     if (random_.chance(0.7)) cut_in_two();
   }

@@ -170,9 +170,10 @@ TEST_CASE("raft: shorter logs get no votes") {
   stored.hard = {Term(3), kNobody};
   stored.entries = {{Term(2), EntryKind::no_op, {}}, {Term(3), EntryKind::no_op, {}}};
   const Instant start{seconds(1).ns};
-  for (const auto& [last, is_granted] :
-       {std::pair{Position{Index(3), Term(3)}, true}, {Position{Index(2), Term(3)}, false},
-        {Position{Index(9), Term(2)}, false}, {Position{Index(2), Term(4)}, true}}) {
+  for (const auto& [last, is_granted] : {std::pair{Position{Index(3), Term(3)}, true},
+                                         {Position{Index(2), Term(3)}, false},
+                                         {Position{Index(9), Term(2)}, false},
+                                         {Position{Index(2), Term(4)}, true}}) {
     for (VoteKind kind : {VoteKind::pre_vote, VoteKind::vote, VoteKind::transfer}) {
       Raft raft(id(1), stored, {}, random, start);
       Instant now = start + seconds(4);

@@ -18,8 +18,7 @@ Stored with_log(std::uint64_t voters, std::uint64_t term, const std::vector<std:
   Stored stored;
   stored.hard.term = Term(term);
   stored.snapshot.state = Bytes(8);
-  for (std::uint64_t i = 1; i <= voters; ++i)
-    stored.snapshot.configuration.voters.push_back(id(i));
+  for (std::uint64_t i = 1; i <= voters; ++i) stored.snapshot.configuration.voters.push_back(id(i));
   for (std::uint64_t t : terms) stored.entries.push_back({Term(t), EntryKind::no_op, {}});
   return stored;
 }
@@ -51,11 +50,13 @@ bool carries_term(const Message& m, Term term) {
 // Figure 3.6 (7 of the paper): what logs a new leader may meet.
 TEST_CASE("raft: logs that diverged become the leader's") {
   RaftCluster c({.seed = 4});
-  const std::vector<std::vector<std::uint64_t>> logs = {
-      {1, 1, 1, 4, 4, 5, 5, 6, 6, 6},        {1, 1, 1, 4, 4, 5, 5, 6, 6},
-      {1, 1, 1, 4},                          {1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 6},
-      {1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 7, 7},  {1, 1, 1, 4, 4, 4, 4},
-      {1, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3}};
+  const std::vector<std::vector<std::uint64_t>> logs = {{1, 1, 1, 4, 4, 5, 5, 6, 6, 6},
+                                                        {1, 1, 1, 4, 4, 5, 5, 6, 6},
+                                                        {1, 1, 1, 4},
+                                                        {1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 6},
+                                                        {1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 7, 7},
+                                                        {1, 1, 1, 4, 4, 4, 4},
+                                                        {1, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3}};
   for (std::uint64_t i = 0; i < logs.size(); ++i)
     c.add(id(i + 1), with_log(7, i == 0 ? 6 : 7, logs[i]));
   let_win(c, id(1));
@@ -250,16 +251,21 @@ TEST_CASE("raft: forged messages change nothing") {
   const auto ns = static_cast<std::uint64_t>(Instant::never().ns);
   // A second leader of the term; entries against what is committed; answers to nothing.
   c.give(leader, Received{id(7), AppendRequest{.term = term, .previous = {}, .commit = {}}});
-  c.give(follower,
-         Received{leader, AppendRequest{.term = term,
-                                        .previous = {committed - 1, Term(0)},
-                                        .commit = committed,
-                                        .sent_at = 0,
-                                        .entries = {{Term(0), EntryKind::no_op, {}}}}});
-  c.give(leader, Received{follower, AppendReply{.term = term, .sent_at = ns, .is_success = true,
-                                                .previous = {}, .match = {Index(999), term}}});
-  c.give(leader, Received{id(8), AppendReply{.term = term, .sent_at = 0, .is_success = true,
-                                             .previous = {}, .match = {Index(1), term}}});
+  c.give(follower, Received{leader, AppendRequest{.term = term,
+                                                  .previous = {committed - 1, Term(0)},
+                                                  .commit = committed,
+                                                  .sent_at = 0,
+                                                  .entries = {{Term(0), EntryKind::no_op, {}}}}});
+  c.give(leader, Received{follower, AppendReply{.term = term,
+                                                .sent_at = ns,
+                                                .is_success = true,
+                                                .previous = {},
+                                                .match = {Index(999), term}}});
+  c.give(leader, Received{id(8), AppendReply{.term = term,
+                                             .sent_at = 0,
+                                             .is_success = true,
+                                             .previous = {},
+                                             .match = {Index(1), term}}});
   c.give(follower, Received{id(8), TransferRequest{.term = term, .deadlines = {}}});
   c.run_for(seconds(2));
   CHECK(c.ready_leader() == leader);
