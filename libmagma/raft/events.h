@@ -81,7 +81,7 @@ struct SnapshotTaken {
 using Event =
     std::variant<Tick, Received, Persisted, Propose, ChangeMember, Transfer, SnapshotTaken>;
 
-// --- actions, to be done in order -----------------------------------------------------------------
+// --- actions, to be done in order ---------------------------------------------------------------
 
 // Write in one transaction, in the order of `sequence`, then report Persisted: `hard`; if there is
 // one, the snapshot, which replaces the former and all entries up to its last; and drop all entries

@@ -2,6 +2,7 @@
 
 #include <string_view>
 
+#include "libmagma/raft/store.h"
 #include "libmagma/wire/describe.h"
 
 namespace magma::raft {
@@ -81,6 +82,16 @@ Stored founding(NodeId founder, Bytes state) {
           .snapshot = {.last = {Index(1), Term(0)},
                        .configuration = {.voters = {founder}, .learners = {}},
                        .state = std::move(state)},
+          .entries = {}};
+}
+
+Persist founding_write(NodeId founder, Bytes state) {
+  Stored stored = founding(founder, std::move(state));
+  const Index first = stored.snapshot.last.index + 1;
+  return {.sequence = 0,
+          .hard = stored.hard,
+          .snapshot = std::move(stored.snapshot),
+          .first = first,
           .entries = {}};
 }
 

@@ -135,8 +135,8 @@ struct Stored {
   std::vector<Entry> entries{};
   friend bool operator==(const Stored&, const Stored&) = default;
 };
-// What the founder of a ring stores before its first start: it is the only voter. `state` is the
-// first state of the state machine. Who joins later begins with a Stored{}.
+// What the founder of a ring has stored before its first start (store.h): it is the only voter.
+// `state` is the first state of the state machine. Who joins later begins with a Stored{}.
 Stored founding(NodeId founder, Bytes state);
 
 // Times, all by the node's own clock. Clocks may differ in rate: a lease that begins when a promise
