@@ -207,7 +207,6 @@ class Raft {
   Instant leader_since_{};
   Instant heartbeat_at_{};
   std::optional<TransferState> transfer_;
-  bool is_lease_given_up_ = false;
 
   // Of this step:
   std::vector<Send> sends_;    // need not wait

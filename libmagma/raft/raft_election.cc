@@ -159,7 +159,6 @@ void Raft::lead() {
   role_ = Role::leader;
   leader_ = self_;
   leader_since_ = now_;
-  is_lease_given_up_ = false;
   transfer_.reset();
   peers_.clear();
   members_changed();

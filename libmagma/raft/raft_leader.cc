@@ -159,7 +159,7 @@ Instant Raft::last_majority_contact() const {
 }
 
 std::optional<Instant> Raft::lease_until(Instant now) const {
-  if (!is_ready() || is_lease_given_up_) return std::nullopt;
+  if (!is_ready()) return std::nullopt;
   if (transfer_ && !planted_.keeps_lease_in_transfer) return std::nullopt;
   const Instant never_heard{std::numeric_limits<std::int64_t>::min() / 2};
   const Instant heard =

@@ -117,12 +117,11 @@ void Raft::send_transfer() {
     request.deadlines.push_back({d.holder, static_cast<std::uint64_t>((d.ends - now_).ns)});
   }
   transfer_->is_sent = true;
-  is_lease_given_up_ = !planted_.keeps_lease_in_transfer;
   send(transfer_->to, std::move(request), false);
 }
 
-// The lease of this term is gone if the request was sent, which may yet arrive: the next term is
-// for the chosen one or for this node, whoever gets the votes.
+// If the request was sent it may yet arrive, so there is no lease in this term any more: the next
+// term is for the chosen one or for this node, whoever gets the votes.
 void Raft::end_transfer_in_vain() {
   const TransferState transfer = *std::exchange(transfer_, std::nullopt);
   if (!transfer.is_sent) return;

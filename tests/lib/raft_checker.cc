@@ -115,12 +115,14 @@ void RaftChecker::has_state(raft::NodeId node, raft::Index index, std::uint64_t 
                          index.value));
 }
 
-void RaftChecker::is_durable(const raft::Raft& node, const raft::Stored& durable,
-                             raft::Index applied) {
-  const raft::Index end = durable.snapshot.last.index + durable.entries.size();
-  if (applied > end)
-    violated(fmt::format("durability: node {} applied {} with a log on disk up to {}",
-                         node.self().value, applied.value, end.value));
+void RaftChecker::is_durable(raft::NodeId node, const raft::Stored& durable, raft::Index index,
+                             const raft::Entry& entry) {
+  const raft::Index covered = durable.snapshot.last.index;
+  const bool is_there = index <= covered || (index - covered <= durable.entries.size() &&
+                                             durable.entries[index - covered - 1] == entry);
+  if (!is_there)
+    violated(fmt::format("durability: node {} applied {} which is not on its disk", node.value,
+                         index.value));
 }
 
 void RaftChecker::granted(std::uint64_t holder, raft::Term term, Instant ends) {

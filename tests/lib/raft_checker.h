@@ -37,7 +37,8 @@ class RaftChecker {
   void stepped(const raft::Raft& node);
   // The state machine of `node` has this digest after `index`.
   void has_state(raft::NodeId node, raft::Index index, std::uint64_t digest);
-  void is_durable(const raft::Raft& node, const raft::Stored& durable, raft::Index applied);
+  void is_durable(raft::NodeId node, const raft::Stored& durable, raft::Index index,
+                  const raft::Entry& entry);
 
   // The leader of `term` grants `holder` a right until `ends`; true times, as all below.
   void granted(std::uint64_t holder, raft::Term term, Instant ends);

@@ -20,8 +20,9 @@ std::uint64_t mixed(std::uint64_t digest, const raft::Entry& entry, raft::Index 
 }
 
 Bytes state_of(std::uint64_t digest) {
-  Bytes out;
-  ByteWriter(out).put(digest);
+  Bytes out(kStateBytes);
+  for (std::size_t i = 0; i < kStateBytes; ++i)
+    out[i] = static_cast<std::uint8_t>(digest >> (8 * (kStateBytes - 1 - i)));
   return out;
 }
 
@@ -187,7 +188,7 @@ void RaftCluster::apply(Node& node, const raft::Apply& apply) {
   if (apply.index != node.machine.applied + 1) checker_.violated("apply: out of order");
   node.machine = {apply.index, mixed(node.machine.digest, apply.entry, apply.index)};
   checker_.has_state(node.id, apply.index, node.machine.digest);
-  checker_.is_durable(*node.raft, node.durable, apply.index);
+  checker_.is_durable(node.id, node.durable, apply.index, apply.entry);
   if (apply.index.value % options_.settings.snapshot_every != 0) return;
   Event event{.kind = Event::Kind::tick, .node = node.id, .life = node.life};
   event.bytes = state_of(node.machine.digest);

@@ -1,5 +1,5 @@
 // Random runs of the Raft core from seeds; every step is checked (tests/lib/raft_checker.h).
-//   MAGMA_SIM_SEEDS=N    5 N runs (default 200: 1000 runs)
+//   MAGMA_SIM_SEEDS=N    12 N runs (default 200: 2400 runs)
 //   MAGMA_RAFT_SEED=S    one run, every event and action on stderr
 #include <doctest/doctest.h>
 
@@ -16,7 +16,7 @@ using namespace magma::test;
 
 namespace {
 
-constexpr std::uint64_t kRunsPerSeed = 5;
+constexpr std::uint64_t kRunsPerSeed = 12;
 
 RaftStress stress_of(std::uint64_t seed) {
   return seed % 2 == 0 ? RaftStress::mixed : static_cast<RaftStress>(seed / 2 % 6);
