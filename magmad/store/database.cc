@@ -69,15 +69,6 @@ Version column_version(sqlite3_stmt* s, int column) {
           Seq(static_cast<std::uint64_t>(sqlite3_column_int64(s, column + 1)))};
 }
 
-void configure_sqlite_once() {
-  static std::once_flag once;
-  std::call_once(once, [] {
-    // Ours are the only users of SQLite in the process; its memory statistics cost a lock a call.
-    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
-    sqlite3_initialize();
-  });
-}
-
 std::string table_sql(Table table, int action) {
   std::string name(name_of(table));
   if (is_single(table)) {
@@ -114,6 +105,14 @@ constexpr const char* kSpecialSql[] = {
 }  // namespace
 
 namespace sqlite {
+void configure_once() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    // Ours are the only users of SQLite in the process; its memory statistics cost a lock a call.
+    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+    sqlite3_initialize();
+  });
+}
 void close_connection(sqlite3* connection) noexcept { sqlite3_close_v2(connection); }
 void finalize(sqlite3_stmt* statement) noexcept { sqlite3_finalize(statement); }
 }  // namespace sqlite
@@ -127,7 +126,7 @@ std::string_view name_of(Table table) {
 
 Result<std::unique_ptr<Database>> Database::open(SqliteVfs& vfs, unsigned number, Open how,
                                                  const MetadataOptions& options) {
-  configure_sqlite_once();
+  sqlite::configure_once();
   std::unique_ptr<Database> db(new Database(vfs, number, options));
   std::string path = database_path(number);
   TRY_VALUE(bool there, vfs.disk().exists(path));

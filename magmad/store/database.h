@@ -27,6 +27,7 @@ struct sqlite3_stmt;
 namespace magma::store {
 
 namespace sqlite {
+void configure_once();  // before the first connection of the process
 void close_connection(sqlite3* connection) noexcept;
 void finalize(sqlite3_stmt* statement) noexcept;
 using Connection = Owned<sqlite3, &close_connection>;

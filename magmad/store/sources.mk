@@ -10,6 +10,7 @@ magmad_store_sources = \
 	magmad/store/fsck_relations.cc magmad/store/fsck_state.h \
 	magmad/store/metadata_store.h magmad/store/metadata_store.cc \
 	magmad/store/page_sums.h magmad/store/page_sums.cc \
+	magmad/store/raft_store.h magmad/store/raft_store.cc \
 	magmad/store/rows.h \
 	magmad/store/sqlite_vfs.h magmad/store/sqlite_vfs.cc \
 	magmad/store/storage_dir.h magmad/store/storage_dir.cc

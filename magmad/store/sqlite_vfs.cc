@@ -95,8 +95,8 @@ int x_read(sqlite3_file* file, void* out, int size, sqlite3_int64 offset) noexce
 }
 
 // SQLite appends a commit to the -wal frame by frame, each a header of 24 bytes and a page. They
-// are held back until the last one is whole and go out in one call of the disk: before it nothing of
-// the commit counts, and whoever reads the file is shown all. (What is written elsewhere, as a
+// are held back until the last one is whole and go out in one call of the disk: before it nothing
+// of the commit counts, and whoever reads the file is shown all. (What is written elsewhere, as a
 // header that is rewritten in place, is not held back.)
 int x_write(sqlite3_file* file, const void* in, int size, sqlite3_int64 at) noexcept {
   Handle& h = handle_of(file);

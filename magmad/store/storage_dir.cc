@@ -10,6 +10,7 @@
 
 #include "magmad/store/content_files.h"
 #include "magmad/store/database.h"
+#include "magmad/store/raft_store.h"
 
 namespace magma::store {
 namespace {
@@ -25,7 +26,7 @@ constexpr std::size_t kPapersBytesMax = 65536;
 bool is_database_file(std::string_view name) {
   for (unsigned i = 0; i < kDatabases; ++i)
     if (name.starts_with(database_path(i))) return true;
-  return false;
+  return name.starts_with(kRaftPath);
 }
 
 // What is there before volcano.json is. The key and the map's log are made by main.cc, and stay.

@@ -7,6 +7,10 @@ test_lib_sources = \
 	tests/lib/lava_ring.h \
 	tests/lib/model_filesystem.cc \
 	tests/lib/model_filesystem.h \
+	tests/lib/raft_checker.cc \
+	tests/lib/raft_checker.h \
+	tests/lib/raft_cluster.cc \
+	tests/lib/raft_cluster.h \
 	tests/lib/sample_message.h \
 	tests/lib/sim_cluster.cc \
 	tests/lib/sim_cluster.h \

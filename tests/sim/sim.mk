@@ -3,6 +3,10 @@ sim_test_sources = \
 	tests/sim/exactly_once_test.cc \
 	tests/sim/main.cc \
 	tests/sim/planted_test.cc \
+	tests/sim/raft_planted_test.cc \
+	tests/sim/raft_random_test.cc \
+	tests/sim/raft_run.cc \
+	tests/sim/raft_run.h \
 	tests/sim/random_test.cc \
 	tests/sim/random_workload.cc \
 	tests/sim/random_workload.h \
