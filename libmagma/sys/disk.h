@@ -22,6 +22,8 @@ class File {
   virtual Result<std::size_t> read_at(MutableByteSpan out, std::uint64_t offset) = 0;
   // As read_at, but returns Code::would_block if the bytes are not in memory (RWF_NOWAIT).
   virtual Result<std::size_t> read_at_nowait(MutableByteSpan out, std::uint64_t offset) = 0;
+  // From now on nothing comes into memory but what is read: no read-ahead.
+  virtual void read_only_what_is_asked() {}
   // Pages of the range are to be read from the disk when they are read next, not from memory; those
   // not yet written back stay.
   virtual void drop_cache(std::uint64_t offset, std::uint64_t length) = 0;

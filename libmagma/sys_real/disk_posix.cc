@@ -84,9 +84,9 @@ int open_beneath(int root, const std::string& path, int flags, mode_t mode) {
 
 class PosixFile final : public sys::File {
  public:
-  // No read-ahead: pages that nobody asked for would come into memory unseen, and be taken later
-  // for ones whose checksums were compared. Who reads much asks for much at once.
-  PosixFile(Fd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {
+  PosixFile(Fd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
+
+  void read_only_what_is_asked() override {
     ::posix_fadvise(fd_.get(), 0, 0, POSIX_FADV_RANDOM);
   }
 

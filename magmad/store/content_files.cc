@@ -17,6 +17,13 @@ std::string outer_directory(Ino ino) {
   return fmt::format("{}/{:02x}", kFlaresDirectory, mix(ino.value) >> 56);
 }
 
+// Pages that nobody asked for would come into memory unseen, and be taken later for ones whose
+// checksums were compared. Who reads much asks for much at once.
+std::shared_ptr<sys::File> without_read_ahead(std::unique_ptr<sys::File> file) {
+  file->read_only_what_is_asked();
+  return file;
+}
+
 }  // namespace
 
 std::string content_directory(Ino ino) {
@@ -56,7 +63,7 @@ Result<void> ContentFiles::prepare() {
 Result<std::shared_ptr<sys::File>> ContentFiles::open(const ContentId& id, bool create) {
   std::string path = content_path(id);
   auto file = disk_.open(path, sys::Disk::Open::existing);
-  if (file) return std::shared_ptr<sys::File>(std::move(*file));
+  if (file) return without_read_ahead(std::move(*file));
   if (file.error().code != Code::not_found) return fail(std::move(file.error()));
   if (!create) return std::shared_ptr<sys::File>();
   file = disk_.open(path, sys::Disk::Open::create_new);
@@ -69,7 +76,7 @@ Result<std::shared_ptr<sys::File>> ContentFiles::open(const ContentId& id, bool 
   }
   if (!file) return fail(std::move(file.error()));
   changed(content_directory(id.ino));
-  return std::shared_ptr<sys::File>(std::move(*file));
+  return without_read_ahead(std::move(*file));
 }
 
 Result<void> ContentFiles::remove(const ContentId& id) {

@@ -165,6 +165,8 @@ fsck_clean "after all refusals"
 # -k: the pass-phrase works, and is wiped from the arguments.
 storage=$work/phrase
 mkdir "$storage"
+cat "$log" >>"$log.before"
+: >"$log"
 "$MAGMAD" -n wallace -s wallace.local.magma -i "$host" -d "$storage" -b -k "open sesame 42" \
   >"$log" 2>&1 &
 volcano_pid=$!

@@ -87,6 +87,7 @@ TEST_CASE("disk: only what is asked for comes into memory, and goes when told") 
   auto disk = open_disk(dir.path());
   auto file = disk->open("f", Disk::Open::create);
   REQUIRE(file.has_value());
+  (*file)->read_only_what_is_asked();
   constexpr std::uint64_t kMiB = 1 << 20;
   REQUIRE((*file)->write_at(Bytes(kMiB, 7), 0).has_value());
   REQUIRE((*file)->sync().has_value());
