@@ -37,15 +37,29 @@ for item in ${MAGMA_STRESSORS:-$stressors}; do
 done
 [ ${#wanted[@]} -gt 0 ] || die "stress-ng knows none of the stressors"
 
-# run ITEM: writes $work/NAME.out and $work/NAME.code.
-run() {
+# stress ITEM FOLDER SECONDS
+stress() {
   local name=${1%%:*} more=()
   [[ $1 != *:* ]] || IFS=, read -ra more <<<"${1#*:}"
-  mkdir -p "$mnt/stress/$name"
-  timeout -k 10 $((seconds + 90)) stress-ng --"$name" $workers "${more[@]}" --timeout "$seconds" \
-    --verify --temp-path "$mnt/stress/$name" --oomable --no-rand-seed \
-    >"$work/$name.out" 2>&1 </dev/null
+  mkdir -p "$2"
+  timeout -k 10 $(($3 + 90)) stress-ng --"$name" $workers "${more[@]}" --timeout "$3" \
+    --verify --temp-path "$2" --oomable --no-rand-seed 2>&1 </dev/null
+}
+# run ITEM: writes $work/NAME.out and $work/NAME.code.
+run() {
+  local name=${1%%:*}
+  stress "$1" "$mnt/stress/$name" "$seconds" >"$work/$name.out"
   echo $? >"$work/$name.code"
+}
+# The stressor fails without Magma in the same way: with a message that is among those it had here.
+fails_anyway() {
+  local name=${1%%:*} words
+  stress "$1" "$work/local/$name" 5 >"$work/$name.local" && return 1
+  words=$(grep -a 'fail:' "$work/$name.local" | head -n 1 | sed 's/.*\] *//')
+  [ -n "$words" ] && grep -aqF -- "$words" "$work/$name.out" || return 1
+  # All that failed here fails there.
+  [ -z "$(grep -a 'fail:' "$work/$name.out" | sed 's/.*\] *//' | sort -u |
+    grep -avxF -f <(grep -a 'fail:' "$work/$name.local" | sed 's/.*\] *//'))" ]
 }
 tell() {
   local name=${1%%:*} code
@@ -63,6 +77,11 @@ tell() {
          passed "stress-ng --$name"
        fi ;;
     *)
+      if fails_anyway "$1"; then
+        passed "stress-ng --$name # SKIP fails on the local filesystem, too: $(grep -a 'fail:' \
+          "$work/$name.local" | head -n 1 | sed 's/.*\] *//' | cut -c -100)"
+        return
+      fi
       failed "stress-ng --$name"
       note "exit code $code"
       grep -aE 'fail|error|warn' "$work/$name.out" | head -n 8 | sed 's/^/#   /' ;;
