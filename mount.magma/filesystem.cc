@@ -164,9 +164,17 @@ void Filesystem::content_changed(Ino ino, std::uint64_t version) {
   inodes.changed_here(ino, version);
 }
 
-void Filesystem::keep_content(Ino ino, Bytes bytes) {
+void Filesystem::keep_content(const wire::Attr& attr, Bytes bytes) {
   if (opened_contents.size() >= kOpenedContentsMax) opened_contents.clear();
-  opened_contents[ino] = {std::move(bytes), clock.now() + kOpenedContentFresh};
+  opened_contents[attr.ino] = {std::move(bytes), attr.data_version,
+                               clock.now() + kOpenedContentFresh};
+}
+
+void Filesystem::content_seen(Ino ino, std::uint64_t version) {
+  if (opened_contents.empty()) return;
+  auto found = opened_contents.find(ino);
+  if (found != opened_contents.end() && found->second.version != version)
+    opened_contents.erase(found);
 }
 
 std::optional<ByteSpan> Filesystem::kept_content(Ino ino, std::uint64_t offset,
@@ -271,6 +279,7 @@ void answer_empty(Reply reply, const Result<wire::EmptyReply>& result) {
 
 void set_cache_flags(Filesystem& filesystem, const wire::Attr& attr, fuse_file_info& file) {
   file.fh = filesystem.next_handle++;
+  filesystem.content_seen(attr.ino, attr.data_version);
   // An append goes to the end the ring knows; the kernel would cache it at the end it knows.
   if (opens_for_write(file.flags) && (file.flags & O_APPEND) != 0) file.direct_io = 1;
   file.keep_cache = filesystem.inodes.opened(attr.ino, attr.data_version) ? 1 : 0;

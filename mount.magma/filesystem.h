@@ -76,6 +76,7 @@ struct OpenDirectory {
 // Bytes of a small file that came with its open: the read that follows is answered with them.
 struct OpenedContent {
   Bytes bytes;
+  std::uint64_t version = 0;
   Instant until;
 };
 
@@ -110,7 +111,7 @@ struct Filesystem {
   std::uint64_t next_handle = 1;
   std::unordered_set<fuse_req_t> waiting_for_locks{};            // end at any signal
   std::unordered_map<Ino, OpenedContent> opened_contents{};
-  std::uint64_t content_changes = 0;  // of any file, by this mount
+  std::uint64_t content_changes = 0;  // of any file, by this mount; and locks it got
   std::unordered_set<Ino> read_since_open{};  // their access time may be due
   std::uint64_t changes = 0;      // changes of this mount that have come to their end
   fuse_req_t starting = nullptr;  // request whose call is being made and is not answered yet
@@ -181,11 +182,14 @@ struct Filesystem {
   void content_changed(Ino ino, std::uint64_t version);
   static constexpr Duration kOpenedContentFresh = milliseconds(20);
   static constexpr std::size_t kOpenedContentsMax = 256;
-  void keep_content(Ino ino, Bytes bytes);
+  void keep_content(const wire::Attr& attr, Bytes bytes);
+  // The ring has told of this version of the content: bytes of another one go.
+  void content_seen(Ino ino, std::uint64_t version);
   // What a read wants, if the bytes that came with the open are there and fresh.
   std::optional<ByteSpan> kept_content(Ino ino, std::uint64_t offset, std::size_t size);
   void learn_attr(const wire::Attr& attr, Duration timeout) {
     seen.learn(attr, clock.now() + timeout);
+    content_seen(attr.ino, attr.data_version);
   }
   // A name that this mount has removed, or put something else under: what it led to may live on for
   // who holds it, and the ring may know nothing of that (see SeenAttrs).

@@ -73,6 +73,7 @@ void answer_statx(Reply reply, Ino ino, Result<wire::Attr> attr, Duration timeou
     reply.fail(attr.error());
     return;
   }
+  fs.content_seen(attr->ino, attr->data_version);
   const struct stat s = fs.stat_of(*attr);
   const Duration valid = attr_timeout(*attr, timeout);
   wire::Attr born = *attr;

@@ -233,7 +233,7 @@ void open_to_read(Reply reply, Ino ino, const fuse_file_info& file) {
           }
           // What was changed meanwhile may have been answered before.
           if (opened->content && filesystem.content_changes == changes)
-            filesystem.keep_content(ino, std::move(*opened->content));
+            filesystem.keep_content(opened->attr, std::move(*opened->content));
           answer_open(std::move(reply), ino, file, std::move(opened->attr));
         });
   });

@@ -49,6 +49,8 @@ void ask(Reply reply, wire::LockRequest wanted, bool waits);
 // Who has a lock sees what the one before has written: pages of an older version go first.
 void granted(Reply reply, const wire::LockRequest& lock, std::uint64_t version) {
   Filesystem& fs = reply.filesystem();
+  ++fs.content_changes;  // what an open brings that is under way may be older than the lock
+  fs.content_seen(lock.ino, version);
   if (lock.type == wire::LockType::none || fs.inodes.opened(lock.ino, version)) {
     reply.ok();
     return;

@@ -3,6 +3,7 @@
 // files stay what they were for who has them open. MAGMA_POSIX_DIR2 is the other mount; without it
 // both are the same directory. Locks: mounts_locks_test.cc.
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
@@ -307,46 +308,64 @@ TEST_CASE("two mounts: a shared mapping is seen by the other after msync") {
 }
 
 // A mount may get a small file's bytes with the answer to open.
-TEST_CASE("two mounts: what is changed here between open and read is read") {
+TEST_CASE("two mounts: what is changed between open and read is read") {
   const Scratch dir("mounts");
   make_file(dir / "source", "SOURCE");
   struct Row {
     const char* name;
-    std::function<bool(const std::string& path)> change;
+    std::function<bool(const std::string& path, int reader)> change;
     std::string wanted;
   };
   auto with = [](const std::string& path, int flags, auto act) {
     const Fd fd(::open(path.c_str(), flags | O_CLOEXEC, 0644));
     return fd >= 0 && act(static_cast<int>(fd));
   };
+  auto write_there = [&](const char* name) {
+    return with(dir.other(name), O_WRONLY, [](int fd) { return write_at(fd, 0, "new"); });
+  };
   const Row table[] = {
-      {"nothing", [](const std::string&) { return true; }, "old-old"},
-      {"write", [&](const std::string& path) {
+      {"nothing", [](const std::string&, int) { return true; }, "old-old"},
+      {"write", [&](const std::string& path, int) {
          return with(path, O_WRONLY, [](int fd) { return write_at(fd, 0, "new"); });
        }, "new-old"},
-      {"append", [&](const std::string& path) {
+      {"append", [&](const std::string& path, int) {
          return with(path, O_WRONLY | O_APPEND, [](int fd) { return write_at(fd, 0, "+"); });
        }, "old-old+"},
-      {"truncate", [](const std::string& path) { return ::truncate(path.c_str(), 3) == 0; }, "old"},
-      {"longer", [](const std::string& path) { return ::truncate(path.c_str(), 8) == 0; },
+      {"truncate", [](const std::string& path, int) {
+         return ::truncate(path.c_str(), 3) == 0;
+       }, "old"},
+      {"longer", [](const std::string& path, int) { return ::truncate(path.c_str(), 8) == 0; },
        std::string("old-old\0", 8)},
-      {"O_TRUNC", [&](const std::string& path) {
+      {"O_TRUNC", [&](const std::string& path, int) {
          return with(path, O_WRONLY | O_TRUNC, [](int) { return true; });
        }, ""},
-      {"O_CREAT and O_TRUNC", [&](const std::string& path) {
+      {"O_CREAT and O_TRUNC", [&](const std::string& path, int) {
          return with(path, O_WRONLY | O_CREAT | O_TRUNC, [](int) { return true; });
        }, ""},
-      {"hole", [&](const std::string& path) {
+      {"hole", [&](const std::string& path, int) {
          return with(path, O_WRONLY, [](int fd) {
            return ::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 3) == 0;
          });
        }, std::string("\0\0\0-old", 7)},
-      {"copy", [&](const std::string& path) {
+      {"copy", [&](const std::string& path, int) {
          const Fd from(::open((dir / "source").c_str(), O_RDONLY | O_CLOEXEC));
          return with(path, O_WRONLY, [&](int fd) {
            return ::copy_file_range(from, nullptr, fd, nullptr, 6, 0) == 6;
          });
        }, "SOURCEd"},
+      // By the other mount; then this one looks: by a lock, by another open, by asking.
+      {"lock", [&](const std::string&, int reader) {
+         return write_there("lock") && ::flock(reader, LOCK_SH) == 0;
+       }, "new-old"},
+      {"open", [&](const std::string& path, int) {
+         return write_there("open") &&
+                with(path, O_RDWR, [](int fd) { return read_at(fd, 0, 100) == "new-old"; });
+       }, "new-old"},
+      {"statx", [&](const std::string&, int reader) {
+         struct statx now = {};
+         return write_there("statx") &&
+                ::statx(reader, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_ALL, &now) == 0;
+       }, "new-old"},
   };
   for (const Row& row : table) {
     CAPTURE(row.name);
@@ -355,7 +374,7 @@ TEST_CASE("two mounts: what is changed here between open and read is read") {
     REQUIRE(seen([&] { return exists(path); }));
     const Fd reader(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     REQUIRE(reader >= 0);
-    CHECK(row.change(path));
+    CHECK(row.change(path, reader));
     CHECK(read_at(reader, 0, 100) == row.wanted);
   }
 }
