@@ -287,7 +287,7 @@ bool Shard::admit_change(RequestPtr& request, Session& session) {
 }
 
 void Shard::dispatch(RequestPtr request) {
-  databases_touched_ = 0;
+  if (wire::kind_of(request->op()) == wire::OpKind::change) begin_step(request->head.slot);
   switch (request->op()) {
 // Requests of kind host never come here: Volcano gives them to HostRequests.
 #define MAGMA_FLARE_OP(name, number, RequestType, Response, kind, priority)                \
@@ -346,11 +346,25 @@ void Shard::answer_raw(RequestPtr request, Bytes body, Bytes payload) {
     commit_before_reply(request->head.slot);
   }
   push_answer(*request, true, Code{}, std::move(body), std::move(payload));
-  answers_.back().names_changed = std::move(request->names_changed);
+  // While an entry is still on its way out of the directory its attributes are not told (getattr).
+  if (request->names_changed && !has_name_locks(request->names_changed->directory.ino))
+    answers_.back().names_changed = std::move(request->names_changed);
 }
 
-// Orders the next commit: what the request has changed in other databases before its reply. Replies
-// that want each other first (requests of one batch that cross) are committed as they come.
+void Shard::begin_step(ring::Slot slot) {
+  databases_touched_ = 0;
+  const unsigned mine = 1u << (slot.value % store::kDatabases);
+  for (unsigned first : committed_first_)
+    if ((first & mine) != 0) return commit_early();
+}
+
+void Shard::commit_early() {
+  if (!commit_batch()) return;
+  std::move(answers_.begin(), answers_.end(), std::back_inserter(answers_committed_));
+  answers_.clear();
+}
+
+// Orders the next commit: what the request has changed in other databases before its reply.
 void Shard::commit_before_reply(ring::Slot reply) {
   const unsigned mine = reply.value % store::kDatabases;
   const unsigned others = databases_touched_ & ~(1u << mine);
@@ -359,16 +373,13 @@ void Shard::commit_before_reply(ring::Slot reply) {
   std::array<unsigned, store::kDatabases> order{};
   unsigned placed = 0;
   for (unsigned& next : order) {
-    unsigned choice = store::kDatabases;
-    for (unsigned database = store::kDatabases; database-- > 0;) {
-      if ((placed >> database & 1) != 0) continue;
-      const bool is_free = (committed_first_[database] & ~placed) == 0;
-      const bool was_free = choice < store::kDatabases &&
-                            (committed_first_[choice] & ~placed) == 0;
-      if (is_free || !was_free) choice = database;
-    }
-    next = choice;
-    placed |= 1u << choice;
+    auto is_next = [&](unsigned database) {
+      return (placed >> database & 1) == 0 && (committed_first_[database] & ~placed) == 0;
+    };
+    next = 0;
+    while (next < store::kDatabases && !is_next(next)) ++next;
+    if (next == store::kDatabases) return poison(Error{Code::io, "commits that want each other"});
+    placed |= 1u << next;
   }
   metadata_.set_commit_order(order);
 }
@@ -565,8 +576,9 @@ bool Shard::is_space_short() {
 // ---- the batch
 
 bool Shard::has_work() const {
-  if (failed()) return !answers_.empty();
-  return !answers_.empty() || !ready_.empty() || !ready_steps_.empty() || !touched_.empty() ||
+  const bool any_answer = !answers_.empty() || !answers_committed_.empty();
+  if (failed()) return any_answer;
+  return any_answer || !ready_.empty() || !ready_steps_.empty() || !touched_.empty() ||
          batch_error_.has_value() || operations_->has_messages() || metadata_.in_transaction();
 }
 
@@ -576,12 +588,19 @@ void Shard::flush(UniqueFunction<void(Answer)>& send) {
     operations_->deliver();
     auto steps = std::move(ready_steps_);
     ready_steps_.clear();
-    for (auto& step : steps) step();
+    for (auto& step : steps) {
+      // Of any slot.
+      for (unsigned database = 0; database < store::kDatabases; ++database)
+        begin_step(ring::Slot(static_cast<std::uint16_t>(database)));
+      step();
+    }
     auto requests = std::move(ready_);
     ready_.clear();
     for (auto& request : requests) dispatch(std::move(request));
     commit_batch();
-    auto answers = std::move(answers_);
+    auto answers = std::move(answers_committed_);
+    answers_committed_.clear();
+    std::move(answers_.begin(), answers_.end(), std::back_inserter(answers));
     answers_.clear();
     for (Answer& answer : answers) send(std::move(answer));
   }

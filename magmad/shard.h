@@ -147,6 +147,10 @@ class Shard {
   Instant now() const { return now_; }
 
   // ---- answers
+  // A request or step begins whose answer, if it gives one, is of `slot`. If the batch wants that
+  // slot's database committed before another one, it is committed now: the answer may want the
+  // opposite.
+  void begin_step(ring::Slot slot);
   template <class Reply>
   void answer(RequestPtr request, const Reply& reply) {
     answer_raw(std::move(request), wire::encode(reply), {});
@@ -272,6 +276,7 @@ class Shard {
   ReplyTarget finish_lane(const Request& request);
   void push_answer(const Request& request, bool ok, Code code, Bytes body, Bytes payload);
   void commit_before_reply(ring::Slot reply);
+  void commit_early();
   void write_oplog();
   bool commit_batch();
   void fail_batch();
@@ -303,9 +308,11 @@ class Shard {
   std::optional<Error> batch_error_;
   std::map<std::uint16_t, std::vector<store::RowKey>> touched_;
   std::vector<Answer> answers_;
+  std::vector<Answer> answers_committed_;  // of a part of the batch that had to be committed alone
   unsigned databases_touched_ = 0;  // bits: by the request being handled
   // By database: those (bits) whose commit must come first, because a reply in this one says that
   // what they hold was done. A kill in between leaves a request that is asked, and done, again.
+  // Never a circle: begin_step.
   std::array<unsigned, store::kDatabases> committed_first_{};
   Bytes scratch_;
   Instant now_{};

@@ -347,6 +347,7 @@ void Operations::handle(SlotMessage message) {
   if (message.to_epoch != shard_.epoch_of(message.to) ||
       message.from_epoch != shard_.epoch_of(message.from))
     return;
+  shard_.begin_step(message.to);
   switch (message.verb) {
     case Verb::prepare: return on_prepare(std::move(message));
     case Verb::prepared: return on_prepared(std::move(message));

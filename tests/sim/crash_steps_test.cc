@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "libmagma/crypto/path_hash.h"
+#include "magmad/store/metadata_store.h"
 #include "tests/lib/sometimes.h"
 #include "tests/sim/scenario.h"
 
@@ -405,4 +407,64 @@ TEST_CASE("crash at every step: power cut after a link to a file that was just m
     }
     CHECK(got_through);
   }
+}
+
+// Each of two changes is answered in one database and has bytes or the size in the other's:
+// whichever is committed first, a kill in between must not leave an answer without what it tells
+// of, nor do a change twice.
+void crash_crossing_writes(std::uint64_t size, std::uint64_t offset, bool append) {
+  // A name in the root whose file has its size in database `size_in` and its second chunk in
+  // `chunk_in`.
+  auto name_with = [](unsigned size_in, unsigned chunk_in) {
+    for (unsigned i = 0;; ++i) {
+      const std::string name = "file" + std::to_string(i);
+      const ring::Key key = crypto::key_of_path("/" + name);
+      if (key.slot().value % store::kDatabases == size_in &&
+          crypto::key_of_chunk(key, 1).slot().value % store::kDatabases == chunk_in)
+        return name;
+    }
+  };
+  const std::string names[] = {name_with(1, 2), name_with(2, 1)};
+  const Bytes added = pattern(2000, 9);
+  std::uint64_t changes = 0;
+  for (bool got_through = false; !got_through; ++changes) {
+    REQUIRE(changes < kStepsMax);
+    CAPTURE(changes);
+    Scenario s(78, 2);
+    std::vector<Ino> files;
+    for (const std::string& name : names) {
+      files.push_back(s.create(kRoot, name).value().ino);
+      REQUIRE(s.write(files.back(), size - 1000, pattern(1000, 3)).has_value());
+    }
+    unsigned answered = 0;
+    for (Ino ino : files)
+      s.cluster().client(0).write(ino, offset, added, append, false, {},
+                                  [&](Result<wire::WriteReply> reply) {
+                                    CHECK(reply.has_value());
+                                    ++answered;
+                                  });
+    s.cluster().touch_client(0);
+    s.cluster().crash_volcano_after(changes, Crash::kill);
+    s.cluster().run_until([&] { return answered == 2 || !s.cluster().volcano_runs(); }, seconds(8));
+    got_through = s.cluster().volcano_runs();
+    if (got_through) s.cluster().crash_volcano(Crash::kill);
+    s.restart();
+    REQUIRE(s.cluster().run_until([&] { return answered == 2; }, seconds(60)));
+    for (Ino ino : files) {
+      auto bytes = s.read(ino, append ? size : offset, 4000, 1);
+      REQUIRE(bytes.has_value());
+      CHECK(*bytes == added);
+    }
+    s.crash(Crash::kill);
+    CHECK_FALSE(fsck_problem(s.cluster()).has_value());
+  }
+  CHECK(changes > 3);
+}
+
+TEST_CASE("crash at every step: kill, writes of one batch that cross") {
+  crash_crossing_writes(kChunk + 1000, kChunk + 500, false);
+}
+
+TEST_CASE("crash at every step: kill, appends over a chunk border that cross") {
+  crash_crossing_writes(kChunk - 1000, 0, true);
 }

@@ -86,6 +86,19 @@ TEST_CASE("scenario: a client believes names absent only in a directory it alone
   }
 }
 
+// A rename is answered before its source has let go of the entry and of what it counts.
+TEST_CASE("scenario: a directory that is losing an entry does not tell its old links") {
+  Scenario s(16);
+  const Ino from = s.mkdir(kRoot, "from").value().ino;
+  const Ino to = s.mkdir(kRoot, "to").value().ino;
+  REQUIRE(s.mkdir(from, "moved").has_value());
+  REQUIRE(s.rename(from, "moved", to, "moved").has_value());
+  REQUIRE(s.create(from, "new").has_value());
+  const auto known = s.cluster().client(0).known_directory(from);
+  CHECK((!known || known->attr.nlink == 2));
+  CHECK(s.getattr(from).value().nlink == 2);
+}
+
 TEST_CASE("scenario: an open file that was unlinked lives through a restart until it is closed") {
   Scenario s(12);
   auto file = s.create(kRoot, "file");
