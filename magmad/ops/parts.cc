@@ -60,11 +60,12 @@ void prepare_make_directory(Shard& shard, PartPlace place, MakeDirectory body, D
 
 // ---- remove_directory
 
-// An entry that an operation holds is on its way in or out: it does not count.
-bool has_entries(Shard& shard, Ino dir) {
+// An entry that another operation holds is on its way in or out: it does not count.
+bool has_entries(Shard& shard, Ino dir, OpId asker) {
   bool found = false;
   auto visit = [&](const store::MetadataStore::ScanRow& row) {
-    found = !shard.is_locked(dir, row.c);
+    const Shard::Lock* held = shard.find_lock(dir, row.c);
+    found = held == nullptr || held->op == asker;
     return !found;
   };
   store::RowKey from{store::Table::entry, dir.value, 0, {}};
@@ -84,7 +85,7 @@ void prepare_remove_directory(Shard& shard, PartPlace place, RemoveDirectory bod
     };
     return wait_or_die(shard, place, body.ino, {}, std::move(done), again);
   }
-  if (has_entries(shard, body.ino)) return done(fail(Code::not_empty));
+  if (has_entries(shard, body.ino, place.op)) return done(fail(Code::not_empty));
   // Some entry is being made or taken away by an operation under way: asked again when it ended.
   if (shard.has_name_locks(body.ino)) return done(fail(Code::locked));
   shard.lock(body.ino, {}, place.op);

@@ -107,6 +107,7 @@ TEST_CASE("scenario: a directory whose last entry was moved away a moment ago ca
   REQUIRE(s.mkdir(from, "moved").has_value());
   REQUIRE(s.rename(from, "file", to, "file").has_value());
   CHECK(code_of(s.rmdir(kRoot, "from")) == Code::not_empty);
+  CHECK(code_of(s.rename(from, "moved", kRoot, "from")) == Code::not_empty);
   REQUIRE(s.rename(from, "moved", to, "moved").has_value());
   CHECK(s.rmdir(kRoot, "from").has_value());
 }
