@@ -35,6 +35,8 @@ void Shard::attach(RequestPtr request, const wire::AttachRequest& message) {
   } else {
     known->second.last_seen = now_;
     known->second.connection = request->target.connection;
+    tokens_.heard_from(message.session);
+    tokens_.shorten_grace(message.session, now_ + milliseconds(message.believes_ms));
   }
   wire::AttachReply reply;
   reply.nick = config_.nick;
@@ -88,6 +90,7 @@ void Shard::end_session(SessionId id) {
   }
   drop_file_locks(id);
   sessions_.erase(id);
+  tokens_.forget(id);
   put(session_key(id), store::SessionRow{true, time(), {}});
   ended_sessions_.push_back(id);
   log_info("session_end session={:#x} opens={}", id.value, opens.size());

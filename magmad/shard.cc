@@ -72,6 +72,9 @@ Result<void> Shard::begin(bool clean) {
     TRY_VALUE(auto mark, disk_.open(store::kUnsweptMark, sys::Disk::Open::create));
   }
   TRY(reload());
+  std::vector<SessionId> sessions;
+  for (const auto& [id, session] : sessions_) sessions.push_back(id);
+  tokens_.begin_grace(sessions, now_ + wire::kTokenTerm + Tokens::kSlack);
   if (!clean) {
     TRY(drop_stray_chunks());
     TRY(ops::finish_truncates(*this));
@@ -210,6 +213,7 @@ void Shard::reap_orphans() {
 void Shard::handle(RequestPtr request) {
   now_ = clock_.now();
   ++stats_.requests;
+  new_step(request->head.session);
   if (!admit(request)) return;
   dispatch(std::move(request));
 }
@@ -232,6 +236,10 @@ bool Shard::admit(RequestPtr& request) {
     return false;
   }
   session->second.last_seen = now_;
+  if (session->second.connection != request->target.connection) {
+    session->second.connection = request->target.connection;
+    tokens_.heard_from(head.session);
+  }
   if (op == wire::FlareOp::detach) return true;
   if (head.slot.value >= ring::kSlotCount) {
     refuse(std::move(request), Code::malformed);
@@ -271,6 +279,15 @@ bool Shard::admit_change(RequestPtr& request, Session& session) {
   if (row && row->sequence == head.sequence) {
     ++stats_.replays;
     lane.sequence = head.sequence;
+    for (Answer& held : held_)
+      if (held.session == head.session && held.lane == head.lane &&
+          held.sequence == head.sequence) {
+        held.target = request->target;
+        request.reset();
+        return false;
+      }
+    // Of the run before, perhaps, and those who were to be told of it then were not.
+    tokens_.add_grace(head.session, step_.waits);
     push_answer(*request, row->code == 0, static_cast<Code>(row->code), std::move(row->body), {});
     request.reset();
     return false;
@@ -287,12 +304,16 @@ bool Shard::admit_change(RequestPtr& request, Session& session) {
 }
 
 void Shard::dispatch(RequestPtr request) {
-  if (wire::kind_of(request->op()) == wire::OpKind::change) begin_step(request->head.slot);
+  if (wire::kind_of(request->op()) == wire::OpKind::change)
+    begin_step(request->head.slot, request->head.session);
+  else
+    new_step(request->head.session);
   switch (request->op()) {
 // Requests of kind host never come here: Volcano gives them to HostRequests.
 #define MAGMA_FLARE_OP(name, number, RequestType, Response, kind, priority)                \
   case wire::FlareOp::name: {                                                              \
-    if constexpr (wire::OpKind::kind == wire::OpKind::host) {                              \
+    if constexpr (wire::OpKind::kind == wire::OpKind::host ||                              \
+                  wire::OpKind::kind == wire::OpKind::client) {                            \
       return refuse(std::move(request), Code::unknown_op);                                 \
     } else {                                                                               \
       auto message = wire::decode_front<wire::RequestType>(request->body);                 \
@@ -313,101 +334,10 @@ void Shard::drop_connection(std::uint64_t) {
   // connection. Answers to a connection that is gone are dropped by the endpoint.
 }
 
-// ---- answers
-
-ReplyTarget Shard::finish_lane(const Request& request) {
-  if (wire::kind_of(request.op()) != wire::OpKind::change) return request.target;
-  auto session = sessions_.find(request.head.session);
-  if (session == sessions_.end() || request.head.lane >= wire::kLanes) return request.target;
-  Lane& lane = session->second.lanes[request.head.lane];
-  if (lane.sequence != request.head.sequence || !lane.under_way) return request.target;
-  lane.under_way = false;
-  return lane.target;
-}
-
-void Shard::push_answer(const Request& request, bool ok, Code code, Bytes body, Bytes payload) {
-  Answer& answer = answers_.emplace_back();
-  answer.target = request.target;
-  answer.op = request.op();
-  answer.ok = ok;
-  answer.code = code;
-  answer.body = std::move(body);
-  answer.payload = std::move(payload);
-}
-
-void Shard::answer_raw(RequestPtr request, Bytes body, Bytes payload) {
-  request->target = finish_lane(*request);
-  if (wire::kind_of(request->op()) == wire::OpKind::change &&
-      sessions_.contains(request->head.session)) {
-    store::ReplyRow row{request->head.sequence, 0, body};
-    put({store::Table::reply, ring::with_counter(request->head.slot, request->head.lane),
-         request->head.session.value, {}},
-        row);
-    commit_before_reply(request->head.slot);
-  }
-  push_answer(*request, true, Code{}, std::move(body), std::move(payload));
-  // While an entry is still on its way out of the directory its attributes are not told (getattr).
-  if (request->names_changed && !has_name_locks(request->names_changed->directory.ino))
-    answers_.back().names_changed = std::move(request->names_changed);
-}
-
-void Shard::begin_step(ring::Slot slot) {
-  databases_touched_ = 0;
-  const unsigned mine = 1u << (slot.value % store::kDatabases);
-  for (unsigned first : committed_first_)
-    if ((first & mine) != 0) return commit_early();
-}
-
-void Shard::commit_early() {
-  if (!commit_batch()) return;
-  std::move(answers_.begin(), answers_.end(), std::back_inserter(answers_committed_));
-  answers_.clear();
-}
-
-// Orders the next commit: what the request has changed in other databases before its reply.
-void Shard::commit_before_reply(ring::Slot reply) {
-  const unsigned mine = reply.value % store::kDatabases;
-  const unsigned others = databases_touched_ & ~(1u << mine);
-  if (others == 0) return;
-  committed_first_[mine] |= others;
-  std::array<unsigned, store::kDatabases> order{};
-  unsigned placed = 0;
-  for (unsigned& next : order) {
-    auto is_next = [&](unsigned database) {
-      return (placed >> database & 1) == 0 && (committed_first_[database] & ~placed) == 0;
-    };
-    next = 0;
-    while (next < store::kDatabases && !is_next(next)) ++next;
-    if (next == store::kDatabases) return poison(Error{Code::io, "commits that want each other"});
-    placed |= 1u << next;
-  }
-  metadata_.set_commit_order(order);
-}
-
-// Errors are not recorded: nothing was done, and asking again may be answered anew.
-void Shard::refuse(RequestPtr request, Code code) {
-  ++stats_.refused;
-  request->target = finish_lane(*request);
-  push_answer(*request, false, code, {}, {});
-}
-
-void Shard::refuse(RequestPtr request, const Error& error) {
-  if (error.code == Code::io || error.code == Code::checksum) {
-    ++stats_.io_errors;
-    log_error("request_failed op={} slot={} error={} detail={}", wire::name_of(request->op()),
-              request->head.slot.value, name_of(error.code), error.detail);
-  }
-  refuse(std::move(request), error.code);
-}
-
-void Shard::refuse_moved(RequestPtr request, Code code, const wire::MovedReply& moved) {
-  request->target = finish_lane(*request);
-  push_answer(*request, false, code, wire::encode(moved), {});
-}
-
 // ---- rows
 
 std::optional<Bytes> Shard::get_raw(const store::RowKey& key) {
+  if (tokens_.has_unconfirmed()) note_reading(key);
   auto row = metadata_.get(key);
   if (!row) {
     poison(row.error(), key);
@@ -419,6 +349,7 @@ std::optional<Bytes> Shard::get_raw(const store::RowKey& key) {
 
 void Shard::put_raw(const store::RowKey& key, ByteSpan image) {
   if (batch_error_) return;
+  note_change(key);
   store::Version version = version_of(key.slot());
   databases_touched_ |= 1u << (key.slot().value % store::kDatabases);
   touched_[key.slot().value].push_back(key);
@@ -427,6 +358,7 @@ void Shard::put_raw(const store::RowKey& key, ByteSpan image) {
 
 void Shard::erase(const store::RowKey& key) {
   if (batch_error_) return;
+  note_change(key);
   version_of(key.slot());
   databases_touched_ |= 1u << (key.slot().value % store::kDatabases);
   touched_[key.slot().value].push_back(key);
@@ -576,7 +508,12 @@ bool Shard::is_space_short() {
 // ---- the batch
 
 bool Shard::has_work() const {
-  const bool any_answer = !answers_.empty() || !answers_committed_.empty();
+  const bool is_any_ready =
+      std::any_of(held_.begin(), held_.end(), [&](const Answer& answer) {
+        return std::none_of(answer.waits.begin(), answer.waits.end(),
+                            [&](NoticeId notice) { return tokens_.is_open(notice); });
+      });
+  const bool any_answer = !answers_.empty() || !answers_committed_.empty() || is_any_ready;
   if (failed()) return any_answer;
   return any_answer || !ready_.empty() || !ready_steps_.empty() || !touched_.empty() ||
          batch_error_.has_value() || operations_->has_messages() || metadata_.in_transaction();
@@ -591,18 +528,26 @@ void Shard::flush(UniqueFunction<void(Answer)>& send) {
     for (auto& step : steps) {
       // Of any slot.
       for (unsigned database = 0; database < store::kDatabases; ++database)
-        begin_step(ring::Slot(static_cast<std::uint16_t>(database)));
+        begin_step(ring::Slot(static_cast<std::uint16_t>(database)), SessionId());
       step();
     }
     auto requests = std::move(ready_);
     ready_.clear();
     for (auto& request : requests) dispatch(std::move(request));
+    finish_step();
     commit_batch();
     auto answers = std::move(answers_committed_);
     answers_committed_.clear();
     std::move(answers_.begin(), answers_.end(), std::back_inserter(answers));
     answers_.clear();
-    for (Answer& answer : answers) send(std::move(answer));
+    step_.first_answer = 0;
+    for (Answer& answer : answers) {
+      if (answer.waits.empty())
+        send(std::move(answer));
+      else
+        held_.push_back(std::move(answer));
+    }
+    if (!held_.empty()) send_held(send);
   }
 }
 
@@ -679,7 +624,7 @@ void Shard::fail_batch() {
 // ---- time
 
 Instant Shard::deadline() const {
-  Instant next = std::min(next_session_check_, next_sync_);
+  Instant next = std::min({next_session_check_, next_sync_, tokens_.deadline()});
   if (!delayed_.empty()) next = std::min(next, delayed_.begin()->first);
   return has_work() ? Instant{} : next;
 }
@@ -694,6 +639,8 @@ void Shard::run_delayed() {
 
 void Shard::on_timer() {
   now_ = clock_.now();
+  new_step(SessionId());
+  tokens_.on_timer(now_);
   run_delayed();
   if (now_ >= next_session_check_) {
     next_session_check_ = now_ + kSessionCheckEvery;

@@ -33,6 +33,7 @@
 #include "magmad/store/content_store.h"
 #include "magmad/store/metadata_store.h"
 #include "magmad/store/rows.h"
+#include "magmad/tokens.h"
 
 namespace magma {
 
@@ -49,6 +50,11 @@ struct Answer {
   Bytes body;           // encoded reply struct
   Bytes payload;        // bytes after it (read)
   std::optional<wire::NamesChanged> names_changed{};
+  SessionId session{};
+  std::uint16_t lane = wire::kNoLane;  // with the sequence: of a change
+  std::uint32_t sequence = 0;
+  std::vector<NoticeId> waits{};       // sent when none of these is open
+  bool is_believed = false;            // the session got tokens of all it tells of
 };
 
 struct ShardConfig {
@@ -98,6 +104,10 @@ class Shard {
   Instant deadline() const;
   void on_timer();
   Result<void> stop();
+  // Messages to sessions that hold tokens: after each flush(), by the connection of connection_of.
+  Tokens& tokens() { return tokens_; }
+  // What the session's last request came over; 0: none since the restart.
+  std::uint64_t connection_of(SessionId session) const;
   // For good: a sync failed, or the rows could not be read again after a failed batch.
   bool failed() const { return broken_ || metadata_.failed(); }
   ShardStats stats() const { return stats_; }
@@ -146,11 +156,21 @@ class Shard {
   WallTime time();
   Instant now() const { return now_; }
 
+  // ---- tokens: who believes what (tokens.h)
+  // The answer of this step tells of it.
+  void told(Ino ino, Tokens::Of what);
+  // Not by a row that is put now, but for the others as if it were: the answer waits until they
+  // know. `name`: of an entry of the directory `ino`.
+  void will_change(Ino ino, std::string_view name = {}) {
+    tokens_.changed(ino, name, step_.session, now_, step_.waits);
+  }
+  SessionId asker() const { return step_.session; }
+
   // ---- answers
   // A request or step begins whose answer, if it gives one, is of `slot`. If the batch wants that
   // slot's database committed before another one, it is committed now: the answer may want the
   // opposite.
-  void begin_step(ring::Slot slot);
+  void begin_step(ring::Slot slot, SessionId session);
   template <class Reply>
   void answer(RequestPtr request, const Reply& reply) {
     answer_raw(std::move(request), wire::encode(reply), {});
@@ -195,8 +215,10 @@ class Shard {
   // step of its own, in the next round of flush().
   template <class T>
   UniqueFunction<void(Result<T>)> as_step(UniqueFunction<void(Result<T>)> next) {
-    return [this, next = std::move(next)](Result<T> result) mutable {
-      ready_steps_.push_back([next = std::move(next), result = std::move(result)]() mutable {
+    return [this, session = step_.session, next = std::move(next)](Result<T> result) mutable {
+      ready_steps_.push_back([this, session, next = std::move(next),
+                              result = std::move(result)]() mutable {
+        step_.session = session;
         next(std::move(result));
       });
     };
@@ -286,6 +308,11 @@ class Shard {
   void push_answer(const Request& request, bool ok, Code code, Bytes body, Bytes payload);
   void commit_before_reply(ring::Slot reply);
   void commit_early();
+  void new_step(SessionId session);
+  void finish_step();
+  void note_change(const store::RowKey& key);
+  void note_reading(const store::RowKey& key);
+  void send_held(UniqueFunction<void(Answer)>& send);
   void write_oplog();
   bool commit_batch();
   void fail_batch();
@@ -319,6 +346,18 @@ class Shard {
   std::vector<Answer> answers_;
   std::vector<Answer> answers_committed_;  // of a part of the batch that had to be committed alone
   unsigned databases_touched_ = 0;  // bits: by the request being handled
+  // The request or step being handled: who asked, what its answers must wait for, and whether he
+  // may believe them.
+  struct Step {
+    SessionId session;
+    std::vector<NoticeId> waits{};
+    bool tells = false;
+    bool is_believed = true;
+    std::size_t first_answer = 0;
+  };
+  Step step_;
+  Tokens tokens_;
+  std::deque<Answer> held_;  // until their notices have ended
   // By database: those (bits) whose commit must come first, because a reply in this one says that
   // what they hold was done. A kill in between leaves a request that is asked, and done, again.
   // Never a circle: begin_step.

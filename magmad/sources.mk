@@ -14,6 +14,9 @@ magmad_sources = \
 	magmad/session.cc \
 	magmad/shard.cc \
 	magmad/shard.h \
+	magmad/shard_answers.cc \
+	magmad/tokens.cc \
+	magmad/tokens.h \
 	magmad/volcano.cc \
 	magmad/volcano.h
 magmad_main_sources = magmad/console_port.h magmad/console_port.cc

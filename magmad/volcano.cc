@@ -1,5 +1,8 @@
 #include "magmad/volcano.h"
 
+#include <map>
+#include <utility>
+
 #include "libmagma/base/log.h"
 #include "libmagma/wire/codec.h"
 #include "libmagma/wire/flare_messages.h"
@@ -29,7 +32,31 @@ struct Volcano::Parts {
   std::unique_ptr<HostRequests> host_requests;
   UniqueFunction<void(Answer)> send;
   std::uint64_t ranges_recovered = 0;
+  std::map<std::pair<std::uint64_t, std::uint64_t>, NoticeId> notices;  // by connection, request
+
+  void send_notices();
 };
+
+// Tells sessions that what they believe is so no longer.
+void Volcano::Parts::send_notices() {
+  for (Tokens::Message& message : shard->tokens().take_messages()) {
+    const rpc::ConnectionId connection(shard->connection_of(message.to));
+    if (!endpoint->is_connected(connection)) {
+      shard->tokens().undelivered(message.notice);
+      continue;
+    }
+    wire::RequestHead head;
+    head.op = static_cast<std::uint16_t>(wire::FlareOp::changed);
+    head.session = message.to;
+    Bytes bytes;
+    wire::encode_to(bytes, head);
+    wire::encode_to(bytes, wire::ChangedRequest{std::move(message.changes)});
+    const rpc::RequestId request =
+        endpoint->call(connection, {.head = std::move(bytes), .tail = {}}, rpc::Priority::lock,
+                       Instant::never());
+    notices[{connection.value, request.value}] = message.notice;
+  }
+}
 
 Volcano::Volcano(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 Volcano::~Volcano() = default;
@@ -40,6 +67,8 @@ void send_answer(rpc::Endpoint& endpoint, std::uint32_t map_version, Answer answ
   wire::ResponseHead head;
   head.code = answer.ok ? 0 : static_cast<std::uint16_t>(answer.code);
   head.map_version = map_version;
+  if (answer.is_believed)
+    head.believe_ms = static_cast<std::uint16_t>(wire::kTokenTerm.ns / 1'000'000);
   head.names_changed = std::move(answer.names_changed);
   rpc::Message message;
   message.head.reserve(16 + answer.body.size());
@@ -99,6 +128,7 @@ void Volcano::on_datagram(const sys::Address& from, MutableByteSpan datagram) {
 
 void Volcano::flush() {
   parts_->shard->flush(parts_->send);
+  if (parts_->shard->tokens().has_messages()) parts_->send_notices();
   parts_->endpoint->flush();
 }
 
@@ -189,8 +219,18 @@ void Volcano::on_cancel(rpc::ConnectionId, rpc::RequestId) {
   // What was asked is done all the same; nobody waits for the answer.
 }
 
-void Volcano::on_response(rpc::ConnectionId, rpc::RequestId, Result<ByteSpan>) {
-  // A volcano of a network of one asks nobody.
+void Volcano::on_response(rpc::ConnectionId connection, rpc::RequestId request,
+                          Result<ByteSpan> message) {
+  auto found = parts_->notices.find({connection.value, request.value});
+  if (found == parts_->notices.end()) return;
+  const NoticeId notice = found->second;
+  parts_->notices.erase(found);
+  auto head = message ? wire::decode_front<wire::ResponseHead>(*message)
+                      : fail(message.error());
+  if (head && head->first.code == 0)
+    parts_->shard->tokens().confirmed(notice);
+  else
+    parts_->shard->tokens().undelivered(notice);
 }
 
 }  // namespace magma

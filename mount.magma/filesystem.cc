@@ -33,12 +33,18 @@ fuse_req_t Reply::finish() {
   Filesystem& fs = filesystem();
   if (fs.starting == request_) fs.starting = nullptr;
   fs.interrupts.remove(request_);
+  fs.coherence.request_ends(request_);
   return std::exchange(request_, nullptr);
 }
 
 void Reply::dropped() {
   MAGMA_CHECK(filesystem().is_ending);
   fail(Code::shutting_down);
+}
+
+void Filesystem::note_under_way(fuse_req_t request) {
+  const Ino other = raw.other_node == 0 ? Ino() : ino_of(raw.other_node);
+  coherence.request_begins(request, {ino_of(raw.node), other, raw.victim, raw.other_victim});
 }
 
 void Filesystem::let_interrupt(fuse_req_t request, client::CallId call) {
@@ -126,18 +132,19 @@ struct stat Filesystem::stat_of(const wire::Attr& attr) const {
   return s;
 }
 
-fuse_entry_param Filesystem::entry_of(const wire::Attr& attr, Duration timeout) const {
+fuse_entry_param Filesystem::entry_of(const wire::Attr& attr, Duration name_timeout,
+                                      Duration attr_timeout) const {
   fuse_entry_param entry = {};
   entry.ino = node_of(attr.ino);
   entry.generation = 0;  // inode numbers are never used again
   entry.attr = stat_of(attr);
-  entry.attr_timeout = attr_timeout(attr, timeout).seconds();
-  entry.entry_timeout = timeout.seconds();
+  entry.attr_timeout = may_believe(attr, attr_timeout).seconds();
+  entry.entry_timeout = name_timeout.seconds();
   return entry;
 }
 
 fuse_entry_param Filesystem::remember(Ino parent, std::string_view name, const wire::Attr& attr,
-                                      Duration timeout) {
+                                      Instant until) {
   const bool is_directory = S_ISDIR(attr.mode);
   auto before = inodes.add(attr.ino, {.parent = parent,
                                       .name = name,
@@ -146,10 +153,10 @@ fuse_entry_param Filesystem::remember(Ino parent, std::string_view name, const w
   // Another mount has moved it.
   if (before && !is_directory && attr.nlink == 1) {
     inodes.renew(attr.ino);
-    forget_name(before->parent, before->name);
+    forget_names(before->parent, {before->name}, [] {});
   }
-  learn_attr(attr, timeout);
-  return entry_of(attr, timeout);
+  learn_attr(attr);
+  return entry_of(attr, left(until), left(attr.believed_until));
 }
 
 void Filesystem::forget(Ino ino, std::uint64_t count) {
@@ -214,28 +221,39 @@ wire::Attr* Filesystem::removed_directory(Ino ino) {
   return is_directory ? &found->second : nullptr;
 }
 
+std::vector<fuse_ino_t> Filesystem::nodes_of(Ino ino) const {
+  if (inodes.alias_of(ino) == 0) return {node_of(ino)};
+  std::vector<fuse_ino_t> nodes;
+  for (std::uint64_t alias = 0; alias <= InodeTable::kAliasMax; ++alias)
+    nodes.push_back(ino.value | alias << kAliasShift);
+  return nodes;
+}
+
 void Filesystem::invalidate(Ino ino, UniqueFunction<void()> done) {
   if (notifier == nullptr || channel == nullptr) return done();
-  fuse_session* session = channel->session();
-  std::vector<fuse_ino_t> nodes{node_of(ino)};
-  if (inodes.alias_of(ino) != 0) {
-    nodes.clear();
-    for (std::uint64_t alias = 0; alias <= InodeTable::kAliasMax; ++alias)
-      nodes.push_back(ino.value | alias << kAliasShift);
-  }
-  notifier->run([session, nodes = std::move(nodes)] {
+  notifier->run([session = channel->session(), nodes = nodes_of(ino)] {
     // ENOENT: the kernel does not have it. Anything else ends with the mount.
     for (fuse_ino_t node : nodes) fuse_lowlevel_notify_inval_inode(session, node, 0, 0);
   }, std::move(done));
 }
 
-void Filesystem::forget_name(Ino dir, std::string name) {
+void Filesystem::invalidate_attributes(Ino ino) {
+  constexpr off_t kNoPages = -1;
   if (notifier == nullptr || channel == nullptr) return;
-  fuse_session* session = channel->session();
-  notifier->run([session, node = node_of(dir), name = std::move(name)] {
-    // ENOENT: the kernel does not have it. Anything else ends with the mount.
-    fuse_lowlevel_notify_inval_entry(session, node, name.data(), name.size());
+  notifier->run([session = channel->session(), nodes = nodes_of(ino)] {
+    for (fuse_ino_t node : nodes) fuse_lowlevel_notify_inval_inode(session, node, kNoPages, 0);
   }, [] {});
+}
+
+void Filesystem::forget_names(Ino dir, std::vector<std::string> names,
+                              UniqueFunction<void()> done) {
+  if (name_notifier == nullptr || channel == nullptr) return done();
+  fuse_session* session = channel->session();
+  name_notifier->run([session, node = node_of(dir), names = std::move(names)] {
+    // ENOENT: the kernel does not have it. Anything else ends with the mount.
+    for (const std::string& name : names)
+      fuse_lowlevel_notify_inval_entry(session, node, name.data(), name.size());
+  }, std::move(done));
 }
 
 void answer_entry(Reply reply, Ino parent, std::string name, Result<wire::EntryReply> entry) {
@@ -248,7 +266,7 @@ void answer_entry(Reply reply, Ino parent, std::string name, Result<wire::EntryR
     wire::Attr& attr = *entry->attr;
     if (S_ISDIR(attr.mode) && !attr.placement.key) attr.placement.key = entry->key;
     const Ino ino = attr.ino;
-    if (!reply.entry(fs.remember(parent, name, attr))) fs.forget(ino, 1);
+    if (!reply.entry(fs.remember(parent, name, attr, entry->believed_until))) fs.forget(ino, 1);
     return;
   }
   const fuse_req_t request = reply.request();
@@ -257,14 +275,14 @@ void answer_entry(Reply reply, Ino parent, std::string name, Result<wire::EntryR
     return fs.client.getattr(
         entry->ino, who,
         [reply = std::move(reply), parent, name = std::move(name),
-         key = entry->key](Result<wire::Attr> attr) mutable {
+         key = entry->key, until = entry->believed_until](Result<wire::Attr> attr) mutable {
           if (!attr) {
             reply.fail(attr.error());
             return;
           }
           if (S_ISDIR(attr->mode) && !attr->placement.key) attr->placement.key = key;
           Filesystem& filesystem = reply.filesystem();
-          if (!reply.entry(filesystem.remember(parent, name, *attr)))
+          if (!reply.entry(filesystem.remember(parent, name, *attr, until)))
             filesystem.forget(attr->ino, 1);
         });
   });

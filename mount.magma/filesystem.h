@@ -5,10 +5,11 @@
 // Node ids: the root is 1 to the kernel, every other flare its inode number. st_ino is always the
 // inode number.
 //
-// Coherence until there are tokens: entries and attributes are the kernel's for kTimeout; absent
-// names are asked each time (files that appear are how programs on several machines meet), except
-// in a directory that only this mount changes (client::DirectoryCache); pages stay over an open
-// only if the content's version is the one they were read from.
+// Coherence: entries and attributes are the kernel's as long as the volcano lets us believe them
+// (believed_until), or until it says that somebody else has changed them (coherence.h). Absent
+// names are asked each time, except in a directory that only this mount changes
+// (client::DirectoryCache). Pages stay over an open only if the content's version is the one they
+// were read from.
 //
 // One thread, the loop's.
 #pragma once
@@ -39,19 +40,23 @@
 #include "libmagma/sys/clock.h"
 #include "libmagma/sys/executor.h"
 #include "libmagma/wire/flare_messages.h"
+#include "mount.magma/coherence.h"
 #include "mount.magma/inode_table.h"
 #include "mount.magma/interrupts.h"
 #include "mount.magma/seen_attrs.h"
 
 namespace magma::mount {
 
-inline constexpr Duration kTimeout = seconds(1);
+inline constexpr Duration kTimeout = seconds(1);  // of what is no volcano's to tell
 inline constexpr std::uint32_t kDirectoryBufferBytes = 65536;
 
 // What libfuse does not pass on of the request it is about to dispatch.
 struct RawRequest {
   std::uint32_t opcode = 0;
   std::uint64_t unique = 0;
+  std::uint64_t node = 0;         // the flare it is about, as the kernel numbers it
+  std::uint64_t other_node = 0;   // of a rename or link: the second one
+  Ino victim{}, other_victim{};   // what is removed, moved or replaced: the kernel has it locked
   bool kills_privileges = false;  // clear set-user-id and set-group-id (HANDLE_KILLPRIV_V2)
   bool kills_sgid = false;        // of an ACL that is set (SETXATTR_EXT)
   bool is_tmpfile = false;        // came as TMPFILE, which libfuse does not know; sent on as CREATE
@@ -69,7 +74,7 @@ struct OpenDirectory {
   bool end = false;                  // nothing follows the buffer
   bool with_attributes = false;
   Ino parent{};
-  Instant asked_at{};
+  Instant believed_until{};
   std::uint64_t changes = 0;         // Filesystem::changes when it was asked
 };
 
@@ -96,9 +101,13 @@ struct Filesystem {
   sys::Clock& clock;
   InodeTable& inodes;
   FuseChannel* channel = nullptr;
-  sys::Executor* notifier = nullptr;  // notifications to the kernel may wait for it, so not here
+  // Notifications to the kernel may wait for it, so not here: those about names for the locks of
+  // directories, those about inodes not.
+  sys::Executor* notifier = nullptr;
+  sys::Executor* name_notifier = nullptr;
   RawRequest raw{};
   Interrupts interrupts{};
+  Coherence coherence{*this};
   std::unordered_map<std::uint64_t, OpenDirectory> directories{};
   std::uint64_t next_directory = 1;
   client::Profiles profiles{};
@@ -149,6 +158,9 @@ struct Filesystem {
     return ino.value | std::uint64_t{inodes.alias_of(ino)} << kAliasShift;
   }
 
+  // All numbers the kernel may have for it.
+  std::vector<fuse_ino_t> nodes_of(Ino ino) const;
+
   // Makes a call for `request` (`start` returns its CallId) so that an interrupt ends it.
   template <class Start>
   void call(fuse_req_t request, Start start) {
@@ -156,8 +168,11 @@ struct Filesystem {
     const client::CallId id = start();
     const bool answered = starting != request;  // inside the call, or it went on to another call
     starting = nullptr;
+    if (!answered) note_under_way(request);
     if (!answered && id != 0) let_interrupt(request, id);
   }
+  // It waits for the ring: see Coherence.
+  void note_under_way(fuse_req_t request);
   void let_interrupt(fuse_req_t request, client::CallId call);
   void on_interrupt(fuse_req_t request, client::CallId call);
   Instant deadline() const {
@@ -169,15 +184,21 @@ struct Filesystem {
   // The kernel's view of a flare, and of an entry that names it (counts the look-up).
   struct stat stat_of(const wire::Attr& attr) const;
   static struct statvfs statvfs_of(const wire::StatfsReply& space);
-  fuse_entry_param entry_of(const wire::Attr& attr, Duration timeout) const;
+  fuse_entry_param entry_of(const wire::Attr& attr, Duration name_timeout,
+                            Duration attr_timeout) const;
+  // `until`: that the name leads there is believed.
   fuse_entry_param remember(Ino parent, std::string_view name, const wire::Attr& attr,
-                            Duration timeout = kTimeout);
+                            Instant until);
+  Duration left(Instant believed_until) const {
+    return std::max(believed_until - clock.now(), Duration{});
+  }
   void forget(Ino ino, std::uint64_t count);
   // The kernel drops pages and attributes of the inode, then `done` is called.
   void invalidate(Ino ino, UniqueFunction<void()> done);
-  // The kernel asks again for a name it has cached, soon. (Nobody may wait for it: the kernel holds
+  void invalidate_attributes(Ino ino);
+  // The kernel forgets names, then `done` is called. (No request may wait for it: the kernel holds
   // the directory while it waits for answers to look-ups.)
-  void forget_name(Ino dir, std::string name);
+  void forget_names(Ino dir, std::vector<std::string> names, UniqueFunction<void()> done);
   // A change of this mount has made the content of `ino` another one; 0: version not known.
   void content_changed(Ino ino, std::uint64_t version);
   static constexpr Duration kOpenedContentFresh = milliseconds(20);
@@ -187,8 +208,8 @@ struct Filesystem {
   void content_seen(Ino ino, std::uint64_t version);
   // What a read wants, if the bytes that came with the open are there and fresh.
   std::optional<ByteSpan> kept_content(Ino ino, std::uint64_t offset, std::size_t size);
-  void learn_attr(const wire::Attr& attr, Duration timeout) {
-    seen.learn(attr, clock.now() + timeout);
+  void learn_attr(const wire::Attr& attr) {
+    seen.learn(attr, attr.believed_until);
     content_seen(attr.ino, attr.data_version);
   }
   // A name that this mount has removed, or put something else under: what it led to may live on for
@@ -202,7 +223,7 @@ struct Filesystem {
 
 // How long the kernel may believe attributes. Not at all those of a file with set-id bits: a write
 // or truncating open clears them with the ring, without the kernel looking again.
-inline Duration attr_timeout(const wire::Attr& attr, Duration timeout) {
+inline Duration may_believe(const wire::Attr& attr, Duration timeout) {
   const bool may_be_cleared = S_ISREG(attr.mode) && (attr.mode & (S_ISUID | S_ISGID)) != 0;
   return may_be_cleared ? Duration{} : timeout;
 }

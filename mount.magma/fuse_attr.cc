@@ -15,13 +15,13 @@ void answer_attr(Reply reply, Ino ino, const Result<wire::Attr>& attr) {
   Filesystem& fs = reply.filesystem();
   if (!attr) {
     if (const wire::Attr* left = fs.removed_flare(ino, attr.error()))
-      reply.attr(fs.stat_of(*left), kTimeout.seconds());
+      reply.attr(fs.stat_of(*left), 0);
     else
       reply.fail(attr.error());
     return;
   }
-  fs.learn_attr(*attr, kTimeout);
-  reply.attr(fs.stat_of(*attr), attr_timeout(*attr, kTimeout).seconds());
+  fs.learn_attr(*attr);
+  reply.attr(fs.stat_of(*attr), may_believe(*attr, fs.left(attr->believed_until)).seconds());
 }
 
 // See Filesystem::root_waits.
@@ -65,7 +65,8 @@ StatxTime statx_time(const timespec& time) {
   return {time.tv_sec, static_cast<std::uint32_t>(time.tv_nsec), 0};
 }
 
-void answer_statx(Reply reply, Ino ino, Result<wire::Attr> attr, Duration timeout = kTimeout) {
+void answer_statx(Reply reply, Ino ino, Result<wire::Attr> attr,
+                  std::optional<Duration> timeout = {}) {
   Filesystem& fs = reply.filesystem();
   if (!attr)
     if (const wire::Attr* left = fs.removed_flare(ino, attr.error())) attr = *left;
@@ -75,7 +76,7 @@ void answer_statx(Reply reply, Ino ino, Result<wire::Attr> attr, Duration timeou
   }
   fs.content_seen(attr->ino, attr->data_version);
   const struct stat s = fs.stat_of(*attr);
-  const Duration valid = attr_timeout(*attr, timeout);
+  const Duration valid = may_believe(*attr, timeout.value_or(fs.left(attr->believed_until)));
   wire::Attr born = *attr;
   born.mtime = attr->btime;
   StatxAnswer answer = {};
@@ -106,7 +107,7 @@ void op_getattr(fuse_req_t request, fuse_ino_t node, fuse_file_info*) {
     return answer_known(Reply(request), *left, Duration{});
   }
   if (auto known = mount.client.known_directory(mount.ino_of(node))) {
-    mount.learn_attr(known->attr, known->left);
+    mount.learn_attr(known->attr);
     return answer_known(Reply(request), known->attr, known->left);
   }
   if (mount.raw.is_statx) {

@@ -55,6 +55,17 @@ std::optional<Struct> body_of(ByteSpan raw) {
   return body;
 }
 
+// Of requests about two flares: the one that is not in the header.
+std::uint64_t other_node(std::uint32_t opcode, ByteSpan raw) {
+  if (opcode == FUSE_RENAME || opcode == FUSE_RENAME2) {
+    auto in = body_of<fuse_rename_in>(raw);  // fuse_rename2_in begins as this does
+    return in ? in->newdir : 0;
+  }
+  if (opcode != FUSE_LINK) return 0;
+  auto in = body_of<fuse_link_in>(raw);
+  return in ? in->oldnodeid : 0;
+}
+
 bool kills_privileges(std::uint32_t opcode, ByteSpan raw) {
   switch (opcode) {
     case FUSE_WRITE: {
@@ -220,6 +231,8 @@ void FuseChannel::note_request(ByteSpan raw) {
   std::memcpy(&header, raw.data(), sizeof header);
   filesystem_.raw = {.opcode = header.opcode,
                      .unique = header.unique,
+                     .node = header.nodeid,
+                     .other_node = other_node(header.opcode, raw),
                      .kills_privileges = kills_privileges(header.opcode, raw)};
   if (header.opcode != FUSE_INIT) return;
   init_unique_ = header.unique;

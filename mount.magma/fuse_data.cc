@@ -39,6 +39,7 @@ struct CreateCall {
   fuse_file_info file;
   bool kills_privileges;
   int tries_left = kCreateTriesMax;
+  Instant believed_until{};  // that the name leads there
 
   bool for_write() const { return opens_for_write(file.flags); }
   bool is_exclusive() const { return (file.flags & O_EXCL) != 0; }
@@ -56,7 +57,7 @@ void answer_create(Reply reply, const CreateCall& create, Ino ino,
     reply.fail(attr.error());
     return;
   }
-  const fuse_entry_param entry = fs.remember(create.dir, create.name, *attr);
+  const fuse_entry_param entry = fs.remember(create.dir, create.name, *attr, create.believed_until);
   fuse_file_info file = create.file;
   set_cache_flags(fs, *attr, file);
   if (reply.created(entry, file)) return;
@@ -103,6 +104,7 @@ void look_up_existing(Reply reply, CreateCall create) {
         dir, name, who,
         [reply = std::move(reply),
          create = std::move(create)](Result<wire::EntryReply> entry) mutable {
+          if (entry) create.believed_until = entry->believed_until;
           if (entry && entry->type == DT_REG) {
             open_existing(std::move(reply), std::move(create), entry->ino);
           } else if (entry) {
@@ -126,6 +128,7 @@ void on_created(Reply reply, CreateCall create, Result<wire::EntryReply> entry) 
     return;
   }
   const Ino ino = entry->ino;
+  create.believed_until = entry->believed_until;
   if (entry->attr) {
     answer_create(std::move(reply), create, ino, std::move(*entry->attr));
     return;

@@ -5,9 +5,8 @@
 //
 // One reply of the ring (64 KiB) serves several of the kernel's. Names of a buffer stay good for
 // as long as POSIX lets readdir be late, but attributes do not: a change made through this mount
-// would be undone in the kernel's eyes. So readdirplus uses a buffer only while it is younger than
-// kTimeout and no change of this mount has ended since it was asked for, and gives the attributes
-// only the rest of kTimeout to live.
+// would be undone in the kernel's eyes. So readdirplus uses a buffer only while its names are
+// believed and no change, of this mount or told by the ring, has come since it was asked for.
 #include <array>
 #include <algorithm>
 
@@ -71,7 +70,7 @@ OpenDirectory* find(Filesystem& fs, std::uint64_t handle) {
 bool seek(Filesystem& fs, OpenDirectory& directory, const Listing& listing) {
   if (!directory.is_filled) return false;
   if (listing.plus && (!directory.with_attributes || directory.changes != fs.changes ||
-                       fs.clock.now() - directory.asked_at >= kTimeout))
+                       fs.clock.now() >= directory.believed_until))
     return false;
   if (listing.cookie >= kCookieFirst && listing.cookie == directory.cookie)
     return directory.next < directory.entries.size() || directory.end;
@@ -96,10 +95,10 @@ bool add_entry(Filesystem& fs, EntryBuffer& buffer, const OpenDirectory& directo
   // Without attributes (they are another volcano's): the kernel looks it up when it needs to.
   if (!listing.plus || !e.attr)
     return buffer.add_plain(e.name.c_str(), e.ino, type, e.cookie, listing.plus);
-  const Duration age = fs.clock.now() - directory.asked_at;
-  const Duration rest = std::max(Duration{}, kTimeout - age);
-  if (!buffer.add(e.name.c_str(), fs.entry_of(*e.attr, rest), e.cookie, true)) return false;
-  fs.remember(directory.ino, e.name, *e.attr);
+  const auto entry = fs.entry_of(*e.attr, fs.left(directory.believed_until),
+                                 fs.left(e.attr->believed_until));
+  if (!buffer.add(e.name.c_str(), entry, e.cookie, true)) return false;
+  fs.remember(directory.ino, e.name, *e.attr, directory.believed_until);
   given.looked_up.push_back(e.attr->ino);
   return true;
 }
@@ -126,7 +125,7 @@ void answer_listing(Reply reply, OpenDirectory& directory, const Listing& listin
   for (Ino ino : given.looked_up) fs.forget(ino, 1);
 }
 
-void on_entries(Reply reply, Listing listing, std::uint64_t changes, Instant asked_at,
+void on_entries(Reply reply, Listing listing, std::uint64_t changes,
                 Result<wire::ReaddirReply> entries) {
   Filesystem& fs = reply.filesystem();
   OpenDirectory* directory = find(fs, listing.handle);
@@ -145,7 +144,7 @@ void on_entries(Reply reply, Listing listing, std::uint64_t changes, Instant ask
   directory->end = entries->end || directory->entries.empty();
   directory->with_attributes = listing.plus;
   directory->parent = entries->parent;
-  directory->asked_at = asked_at;
+  directory->believed_until = entries->believed_until;
   directory->changes = changes;
   answer_listing(std::move(reply), *directory, listing);
 }
@@ -174,10 +173,9 @@ void list(fuse_req_t request, std::size_t size, off_t offset, const fuse_file_in
                              .bytes_max = kDirectoryBufferBytes,
                              .with_attributes = plus};
     return fs.client.readdir(std::move(ask), who,
-                             [reply = std::move(reply), listing, changes = fs.changes,
-                              asked_at = fs.clock.now()](
+                             [reply = std::move(reply), listing, changes = fs.changes](
                                  Result<wire::ReaddirReply> entries) mutable {
-                               on_entries(std::move(reply), listing, changes, asked_at,
+                               on_entries(std::move(reply), listing, changes,
                                           std::move(entries));
                              });
   });

@@ -172,6 +172,7 @@ auto answer_removal(Reply reply, Ino dir, std::string name) {
 void op_unlink(fuse_req_t request, fuse_ino_t node, const char* name) {
   Reply reply(request);
   Filesystem& fs = reply.filesystem();
+  fs.raw.victim = fs.inodes.child_of(fs.ino_of(node), name);
   fs.call(request, [&] {
     const auto who = reply.who();
     const Ino dir = fs.ino_of(node);
@@ -182,6 +183,7 @@ void op_unlink(fuse_req_t request, fuse_ino_t node, const char* name) {
 void op_rmdir(fuse_req_t request, fuse_ino_t node, const char* name) {
   Reply reply(request);
   Filesystem& fs = reply.filesystem();
+  fs.raw.victim = fs.inodes.child_of(fs.ino_of(node), name);
   fs.call(request, [&] {
     const auto who = reply.who();
     const Ino dir = fs.ino_of(node);
@@ -206,6 +208,8 @@ void op_rename(fuse_req_t request, fuse_ino_t from_node, const char* from_name,
                              .to_dir = fs.ino_of(to_node),
                              .to_name = to_name,
                              .flags = flags};
+  fs.raw.victim = fs.inodes.child_of(change.from_dir, change.from_name);
+  fs.raw.other_victim = fs.inodes.child_of(change.to_dir, change.to_name);
   fs.call(request, [&] {
     const auto who = reply.who();
     wire::RenameRequest names = change;

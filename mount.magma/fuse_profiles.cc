@@ -42,7 +42,7 @@ void op_lookup(fuse_req_t request, fuse_ino_t node, const char* name) {
   if (found == fs.inodes.root()) return ring.lookup(request, FUSE_ROOT_ID, ".");
   Reply reply(request);
   if (found)
-    reply.entry(fs.entry_of(fs.profiles.attr_of(*found), kTimeout));
+    reply.entry(fs.entry_of(fs.profiles.attr_of(*found), kTimeout, kTimeout));
   else
     reply.fail(Code::not_found);
 }

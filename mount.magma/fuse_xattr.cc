@@ -29,7 +29,7 @@ auto after_change(Reply reply) {
       reply.fail(attr.error());
       return;
     }
-    fs.learn_attr(*attr, kTimeout);
+    fs.learn_attr(*attr);
     reply.ok();
   };
 }

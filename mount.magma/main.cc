@@ -48,6 +48,7 @@ constexpr Duration kAttachPatience = seconds(4);  // until "no volcano answers"
 constexpr Duration kStopPatience = seconds(1);    // for the farewell to the ring
 constexpr Duration kDetachPatience = seconds(2);  // for users of the mount to finish, on a signal
 constexpr unsigned kNotifierThreads = 2;
+constexpr unsigned kNameNotifierThreads = 8;  // one for each directory whose lock is waited for
 constexpr Duration kSpin = microseconds(50);      // polling while an answer is due
 constexpr std::size_t kAddressesMax = 64;
 
@@ -167,6 +168,7 @@ class MountProcess {
   std::unique_ptr<client::Client> client_;
   std::unique_ptr<Filesystem> filesystem_;
   std::unique_ptr<FuseChannel> channel_;
+  std::unique_ptr<sys_real::ThreadPool> name_notifier_;
   std::unique_ptr<sys_real::ThreadPool> notifier_;  // before the channel goes, after it is closed
   sys_real::Loop::Watch socket_watch_, fuse_watch_;
   bool is_usable_ = false;
@@ -224,6 +226,7 @@ int MountProcess::run() {
   client_ =
       std::make_unique<client::Client>(client_config(), clock_, random_, *socket_, inodes_);
   filesystem_ = std::make_unique<Filesystem>(*client_, clock_, inodes_);
+  client_->set_listener(&filesystem_->coherence);
   watch_socket();
   loop_.set_deadline([this] { return deadline(); }, [this] { on_deadline(); });
   loop_.on_flush([this] { client_->flush(); });
@@ -310,7 +313,9 @@ void MountProcess::mount() {
   if (!channel) fail(channel.error().detail, kExitMount);
   channel_ = std::move(*channel);
   notifier_ = std::make_unique<sys_real::ThreadPool>(loop_, kNotifierThreads);
+  name_notifier_ = std::make_unique<sys_real::ThreadPool>(loop_, kNameNotifierThreads);
   filesystem_->notifier = notifier_.get();
+  filesystem_->name_notifier = name_notifier_.get();
   auto watch = loop_.watch(channel_->fd(), sys_real::kReadable, [this](unsigned) { on_fuse(); });
   if (!watch) fail(describe(watch.error()), kExitSystem);
   fuse_watch_ = std::move(*watch);

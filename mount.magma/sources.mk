@@ -1,5 +1,6 @@
 # Everything but main.cc, for the unit tests.
 mount_magma_sources = \
+	mount.magma/coherence.h mount.magma/coherence.cc \
 	mount.magma/filesystem.h mount.magma/filesystem.cc \
 	mount.magma/fuse_attr.cc \
 	mount.magma/fuse_channel.h mount.magma/fuse_channel.cc \

@@ -37,6 +37,7 @@ struct Finisher {
   }
   void operator()(Done<wire::EntryReply>& done) {
     auto reply = decode_answer<wire::EntryReply>(answer);
+    if (reply) reply->believed_until = learner.until_of(learner.dir);
     if (reply && reply->attr) learner.learn(*reply->attr);
     done(std::move(reply));
   }
@@ -47,8 +48,9 @@ struct Finisher {
   }
   void operator()(Done<wire::ReaddirReply>& done) {
     auto reply = decode_answer<wire::ReaddirReply>(answer);
+    if (reply) reply->believed_until = learner.until_of(learner.dir);
     if (reply)
-      for (const wire::DirectoryEntry& entry : reply->entries)
+      for (wire::DirectoryEntry& entry : reply->entries)
         if (entry.attr) learner.learn(*entry.attr);
     done(std::move(reply));
   }

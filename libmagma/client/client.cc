@@ -77,6 +77,13 @@ class ClientImpl final : public LinkEvents, public SessionEvents {
   }
   void on_link_down(LinkIndex link, const Error& reason) override;
   void on_answer(LinkIndex link, Token token, Result<ByteSpan> message) override;
+  void on_request(rpc::ConnectionId connection, rpc::RequestId request, ByteSpan message) override;
+  void set_listener(ChangeListener* listener) {
+    listener_ = listener;
+    requests_.set_on_read([this](Ino ino) {
+      if (listener_ != nullptr) listener_->on_read(ino);
+    });
+  }
   bool is_link_wanted(LinkIndex link) override {
     bool is_needed = !links_.is_any_up() && phase_ != Phase::stopped && phase_ != Phase::idle;
     return is_needed || requests_.is_link_wanted(link);
@@ -84,6 +91,7 @@ class ClientImpl final : public LinkEvents, public SessionEvents {
   void on_session_usable(bool is_new, const wire::AttachReply& reply) override;
   void on_session_lost(SessionId old) override { requests_.on_session_lost(old); }
   void on_routes_changed() override { requests_.on_routes_changed(); }
+  Instant believes_until() override { return requests_.believes_until(); }
   void on_attach_refused(const Error& error) override {
     if (phase_ == Phase::starting) fail_start(error);
   }
@@ -133,6 +141,7 @@ class ClientImpl final : public LinkEvents, public SessionEvents {
   Requests requests_;
   ContentIo content_;
   KeySource& keys_;
+  ChangeListener* listener_ = nullptr;
 
   Phase phase_ = Phase::idle;
   Done<wire::AttachReply> start_done_;
@@ -240,6 +249,26 @@ void ClientImpl::on_answer(LinkIndex link, Token token, Result<ByteSpan> message
   requests_.on_answer(link, token, std::move(message));
 }
 
+// What is believed of the flares is forgotten here and by who listens; then the volcano is told.
+void ClientImpl::on_request(rpc::ConnectionId connection, rpc::RequestId request,
+                            ByteSpan message) {
+  auto answer = [this, connection, request](Code code) {
+    wire::ResponseHead head;
+    head.code = static_cast<std::uint16_t>(code);
+    links_.endpoint().reply(connection, request, {.head = wire::encode(head), .tail = {}},
+                            rpc::Priority::lock);
+  };
+  auto front = wire::decode_front<wire::RequestHead>(message);
+  if (!front) return answer(Code::malformed);
+  if (front->first.op != static_cast<std::uint16_t>(wire::FlareOp::changed))
+    return answer(Code::unknown_op);
+  auto changed = wire::decode<wire::ChangedRequest>(front->second);
+  if (!changed) return answer(Code::malformed);
+  requests_.on_changed(changed->changes);
+  if (listener_ == nullptr) return answer(Code{});
+  listener_->on_changed(std::move(changed->changes), [answer] { answer(Code{}); });
+}
+
 void ClientImpl::on_session_usable(bool is_new, const wire::AttachReply& reply) {
   content_.set_small_file_bytes_max(reply.small_file_bytes_max);
   root_ = reply.root;
@@ -271,6 +300,7 @@ Client::Client(ClientConfig config, sys::Clock& clock, sys::Random& random,
     : impl_(std::make_unique<ClientImpl>(std::move(config), clock, random, datagrams, keys)) {}
 Client::~Client() = default;
 
+void Client::set_listener(ChangeListener* listener) { impl_->set_listener(listener); }
 void Client::start(Duration patience, Done<wire::AttachReply> done) {
   impl_->start(patience, std::move(done));
 }

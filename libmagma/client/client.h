@@ -60,6 +60,19 @@ class KeySource {
   virtual ring::Key key_of(Ino ino) = 0;
 };
 
+// Who keeps what a client was told: the mount, and with it the kernel.
+class ChangeListener {
+ public:
+  virtual ~ChangeListener() = default;
+  // These are others now. `done` must be called, on the client's thread and before its flush(),
+  // when nothing of them is believed any more, also what was told since the call by earlier
+  // requests; somebody's change waits for it.
+  virtual void on_changed(std::vector<wire::Change> changes, UniqueFunction<void()> done) = 0;
+  // An open of this client, through which the file was read, has ended: its access time may be
+  // another. (Of its own changes a client is not told.)
+  virtual void on_read(Ino) {}
+};
+
 using KnownDirectory = DirectoryCache::Known;
 
 struct Opened {
@@ -76,6 +89,8 @@ class Client {
          KeySource& keys);
   ~Client();
 
+  // Outlives the client; nullptr: nobody.
+  void set_listener(ChangeListener* listener);
   // Connects and attaches; once. Errors: unreachable (no volcano among the hosts answered within
   // `patience`, detail names them), wrong_key, wrong_version. After it has succeeded the client
   // reconnects by itself for ever.

@@ -41,13 +41,13 @@ DirectoryCache::Record& DirectoryCache::find_or_make(Ino dir, const wire::Attr& 
 
 std::optional<DirectoryCache::Known> DirectoryCache::attr_of(Ino dir, Instant now) const {
   const Record* record = find(dir);
-  if (record == nullptr || now - record->confirmed_at >= kFresh) return std::nullopt;
-  return Known{record->attr, kFresh - (now - record->confirmed_at)};
+  if (record == nullptr || record->attr.believed_until <= now) return std::nullopt;
+  return Known{record->attr, record->attr.believed_until - now};
 }
 
 bool DirectoryCache::is_absent(Ino dir, std::string_view name, Instant now) const {
   const Record* record = find(dir);
-  return record != nullptr && record->is_complete && now - record->changed_at < kFresh &&
+  return record != nullptr && record->is_complete && now < record->names_until &&
          !record->names.contains(name);
 }
 
@@ -67,7 +67,7 @@ void DirectoryCache::erase_name(Record& record, const std::string& name) {
 }
 
 void DirectoryCache::changed(const NameChange& change,
-                             const std::optional<wire::NamesChanged>& told, Instant made_at) {
+                             const std::optional<wire::NamesChanged>& told) {
   if (!told) return clear();
   for (Ino other : told->others) forget(other);
   if (change.from_dir != Ino() && change.from_dir != change.dir) forget(change.from_dir);
@@ -79,8 +79,7 @@ void DirectoryCache::changed(const NameChange& change,
   if (!is_next) lose_names(record);
   if (is_known && !is_newer(told->directory, record.attr)) return;
   record.attr = told->directory;
-  record.confirmed_at = std::max(record.confirmed_at, made_at);
-  record.changed_at = std::max(record.changed_at, made_at);
+  record.names_until = told->directory.believed_until;
   if (!record.is_complete || change.exchanges) return;
   if (change.removes)
     erase_name(record, change.name);
@@ -89,11 +88,11 @@ void DirectoryCache::changed(const NameChange& change,
   if (change.from_dir == change.dir && record.is_complete) erase_name(record, change.from_name);
 }
 
-void DirectoryCache::made(const wire::Attr& directory, Instant made_at) {
+void DirectoryCache::made(const wire::Attr& directory) {
   forget(directory.ino);  // never known: inode numbers are not used again
   Record& record = find_or_make(directory.ino, directory);
   record.is_complete = true;
-  record.confirmed_at = record.changed_at = made_at;
+  record.names_until = directory.believed_until;
 }
 
 void DirectoryCache::failed(const NameChange& change) {
@@ -101,13 +100,12 @@ void DirectoryCache::failed(const NameChange& change) {
   if (change.from_dir != Ino()) forget(change.from_dir);
 }
 
-void DirectoryCache::learn(const wire::Attr& attr, Instant made_at) {
+void DirectoryCache::learn(const wire::Attr& attr) {
   if (!S_ISDIR(attr.mode)) return;
   Record* record = find(attr.ino);
   if (record == nullptr || is_newer(record->attr, attr)) return;
   if (attr.data_version != record->attr.data_version) lose_names(*record);
   record->attr = attr;
-  record->confirmed_at = std::max(record->confirmed_at, made_at);
 }
 
 void DirectoryCache::forget(Ino dir) {

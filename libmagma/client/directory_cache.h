@@ -8,9 +8,9 @@
 // that brought the next number shows that nobody else came between: what is known stays whole. Any
 // other number: names are no longer known.
 //
-// Nothing is believed for longer than kFresh after the request that confirmed it was made, and
-// absent names only while this client itself changes the directory. A wrong belief (another client
-// made the name meanwhile) ends at the volcano, which alone decides what is made.
+// Attributes are believed as long as the volcano lets them (Attr::believed_until), and so are
+// absent names, from the last change of this client on. The volcano tells when somebody else
+// changes the directory: forget().
 //
 // Pure, one thread. Fed by Requests.
 #pragma once
@@ -41,7 +41,6 @@ struct NameChange {
 
 class DirectoryCache {
  public:
-  static constexpr Duration kFresh = seconds(1);
   static constexpr std::size_t kDirectoriesMax = 1024;
   static constexpr std::size_t kNamesMax = 1u << 17;  // of all directories together
 
@@ -54,16 +53,15 @@ class DirectoryCache {
   // Whether `name` is known not to be in `dir`.
   bool is_absent(Ino dir, std::string_view name, Instant now) const;
 
-  // A change was done; `told` came with the answer, `made_at` is when the request was made. Without
-  // `told` (an answer given again) nothing that is known is sure any more.
-  void changed(const NameChange& change, const std::optional<wire::NamesChanged>& told,
-               Instant made_at);
+  // A change was done; `told` came with the answer. Without it (an answer given again) nothing that
+  // is known is sure any more.
+  void changed(const NameChange& change, const std::optional<wire::NamesChanged>& told);
   // A directory was made: nothing is in it.
-  void made(const wire::Attr& directory, Instant made_at);
+  void made(const wire::Attr& directory);
   // A change was refused, or nobody knows whether it was done.
   void failed(const NameChange& change);
   // Attributes from any other answer.
-  void learn(const wire::Attr& attr, Instant made_at);
+  void learn(const wire::Attr& attr);
   void forget(Ino dir);
   void clear();
 
@@ -80,8 +78,7 @@ class DirectoryCache {
   using Names = std::unordered_set<std::string, Hash, std::equal_to<>>;
   struct Record {
     wire::Attr attr;
-    Instant confirmed_at;
-    Instant changed_at;        // by this client
+    Instant names_until;       // absent names are believed
     bool is_complete = false;  // every name that may be there is in `names`
     Names names{};
     std::list<Ino>::iterator order{};

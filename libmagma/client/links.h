@@ -38,6 +38,9 @@ class LinkEvents {
   virtual void on_link_up(LinkIndex link) = 0;
   virtual void on_link_down(LinkIndex link, const Error& reason) = 0;
   virtual void on_answer(LinkIndex link, Token token, Result<ByteSpan> message) = 0;
+  // The volcano asks this client: to be answered by Links::reply.
+  virtual void on_request(rpc::ConnectionId connection, rpc::RequestId request,
+                          ByteSpan message) = 0;
   // Whether a link that is down should be connected again.
   virtual bool is_link_wanted(LinkIndex link) = 0;
 };
@@ -91,7 +94,10 @@ class Links final : rpc::Handler {
   void on_connected(rpc::ConnectionId connection, const rpc::PeerInfo& peer) override;
   void on_closed(rpc::ConnectionId connection, const Error& reason) override;
   void on_hello(rpc::ConnectionId discovery, const crypto::Uuid& filesystem) override;
-  void on_request(rpc::ConnectionId, rpc::RequestId, ByteSpan) override {}
+  void on_request(rpc::ConnectionId connection, rpc::RequestId request,
+                  ByteSpan message) override {
+    events_.on_request(connection, request, message);
+  }
   void on_cancel(rpc::ConnectionId, rpc::RequestId) override {}
   void on_response(rpc::ConnectionId connection, rpc::RequestId request,
                    Result<ByteSpan> message) override;

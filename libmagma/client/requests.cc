@@ -65,7 +65,7 @@ Token Requests::admit(wire::FlareOp op, ring::Slot slot, Credentials who, AnyDon
     Answer answer;
     answer.code = is_ended_ ? end_error_.code : Code::overloaded;
     answer.detail = is_ended_ ? end_error_.detail : "too many calls under way";
-    finish(done, answer, {files_, directories_, clock_.now(), clock_.now()});
+    finish(done, answer, {files_, directories_, beliefs_, clock_.now(), clock_.now()});
     return 0;
   }
   Token id = slab_.take();
@@ -117,6 +117,7 @@ Token Requests::begin_made(const Message& message, Credentials who,
   request.for_write = message.for_write;
   if constexpr (std::is_same_v<Message, wire::CreateRequest>)
     request.names = NameChange{.dir = message.dir, .name = message.name};
+  request.dir = message.dir;
   put_head(request, who);
   wire::encode_to(request.head, message);
   dispatch(id);
@@ -209,6 +210,8 @@ void Requests::on_answer(LinkIndex link, Token id, Result<ByteSpan> message) {
   }
   auto& [head, body] = *front;
   answer.names_changed = std::move(head.names_changed);
+  if (head.believe_ms != 0)
+    answer.believe_until = request->made_at + milliseconds(head.believe_ms);
   if (head.map_version > router_.version()) session_.refresh_map(kNoLink);
   if (head.code == 0) {
     answer.body = body;
@@ -274,12 +277,26 @@ void Requests::note_success(Request& request, ByteSpan body) {
   if (request.is_given_up) release(request.ino, request.for_write, false);
 }
 
-void Requests::note_names(Request& request, const Answer& answer) {
+void Requests::note_names(Request& request, Answer& answer) {
   if (!answer.is_ok()) return directories_.failed(*request.names);
-  directories_.changed(*request.names, answer.names_changed, request.made_at);
+  Learner told = learner(request, answer);
+  if (answer.names_changed) {
+    wire::Attr& directory = answer.names_changed->directory;
+    directory.believed_until = told.until_of(directory.ino);
+  }
+  directories_.changed(*request.names, answer.names_changed);
   if (request.op != wire::FlareOp::mkdir || !answer.names_changed) return;
   auto reply = wire::decode<wire::EntryReply>(answer.body);
-  if (reply && reply->attr) directories_.made(*reply->attr, request.made_at);
+  if (!reply || !reply->attr) return;
+  reply->attr->believed_until = told.until_of(reply->attr->ino);
+  directories_.made(*reply->attr);
+}
+
+void Requests::on_changed(const std::vector<wire::Change>& changes) {
+  for (const wire::Change& change : changes) {
+    beliefs_.changed(change.ino, clock_.now());
+    directories_.forget(change.ino);
+  }
 }
 
 void Requests::complete(Token id, Answer& answer) {
@@ -289,14 +306,16 @@ void Requests::complete(Token id, Answer& answer) {
   bool is_release = request.role == Request::Role::release;
   if (request.role == Request::Role::reopen) --reopening_;
   if (is_release) --releasing_;
+  const Ino read = is_release && request.was_read && answer.is_ok() ? request.ino : Ino();
   answer.tail = std::move(request.tail);
   AnyDone done = std::move(request.done);
-  const Learner told = learner(request);
+  const Learner told = learner(request, answer);
   free_lane(request);
   slab_.give_back(id);
   pump_lanes();
   if (!releases_.empty()) pump_releases(false);
   finish(done, answer, told);
+  if (read != Ino() && on_read_) on_read_(read);
 }
 
 // ---- lanes and queues
@@ -353,6 +372,8 @@ void Requests::pump_releases(bool now) {
     Token id = admit(wire::FlareOp::release, ring::home_of(item.ino), who, none);
     Request& request = *slab_.find(id);
     request.role = Request::Role::release;
+    request.ino = item.ino;
+    request.was_read = item.was_read;
     put_head(request, who);
     wire::ReleaseRequest message;
     message.ino = item.ino;
@@ -384,7 +405,7 @@ void Requests::give_up(Token id, Error error, bool tell) {
   if (may_be_done) {
     request->is_given_up = true;
     AnyDone done = std::exchange(request->done, std::monostate{});
-    if (tell) finish(done, answer, learner(*request));
+    if (tell) finish(done, answer, learner(*request, answer));
     return;
   }
   unsend(*request);

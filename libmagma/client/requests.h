@@ -23,6 +23,7 @@
 #include "libmagma/base/bytes.h"
 #include "libmagma/base/result.h"
 #include "libmagma/base/time.h"
+#include "libmagma/client/beliefs.h"
 #include "libmagma/client/client.h"
 #include "libmagma/client/directory_cache.h"
 #include "libmagma/client/file_table.h"
@@ -54,6 +55,7 @@ struct Answer {
   std::string detail{};
   Bytes tail{};
   std::optional<wire::NamesChanged> names_changed{};
+  Instant believe_until{};  // zero: what it tells is so no longer, maybe
   bool is_ok() const { return code == Code{}; }
 };
 using RawDone = UniqueFunction<void(Answer&)>;
@@ -62,11 +64,16 @@ using RawDone = UniqueFunction<void(Answer&)>;
 struct Learner {
   FileTable& files;
   DirectoryCache& directories;
+  Beliefs& beliefs;
   Instant now;
   Instant made_at;
-  void learn(const wire::Attr& attr) {
+  Instant believe_until{};
+  Ino dir{};  // whose names the answer tells of
+  Instant until_of(Ino ino) { return beliefs.until(ino, made_at, believe_until); }
+  void learn(wire::Attr& attr) {
+    attr.believed_until = until_of(attr.ino);
     files.learn(attr, now);
-    directories.learn(attr, made_at);
+    directories.learn(attr);
   }
 };
 
@@ -93,6 +100,7 @@ struct Request {
   bool needs_map = false;
   bool is_given_up = false;
   bool for_write = false;  // of an open
+  bool was_read = false;   // of a release
   ring::Slot slot;
   LinkIndex link = kNoLink;
   std::uint16_t lane = wire::kNoLane;
@@ -101,6 +109,7 @@ struct Request {
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
   Ino ino;  // of an open, release
+  Ino dir;  // of a request about names in it
   std::optional<NameChange> names{};
   SessionId session{};
   rpc::RequestId rpc_id;
@@ -121,6 +130,10 @@ class Requests {
   Requests(Config config, Links& links, Router& router, Session& session, FileTable& files,
            sys::Clock& clock, sys::Random& random);
 
+  // Called when the volcano has ended an open of a file that was read: its access time may be
+  // another.
+  void set_on_read(UniqueFunction<void(Ino)> on_read) { on_read_ = std::move(on_read); }
+
   // Makes a request and sends it as soon as it can be. `done` may be called inside. 0 if it was
   // refused at once (too many, or the client has ended).
   template <class Message>
@@ -129,6 +142,7 @@ class Requests {
     Token id = admit(wire::OpOf<Message>::op, slot, who, done);
     if (id == 0) return 0;
     Request& request = *slab_.find(id);
+    if constexpr (requires { message.dir; }) request.dir = message.dir;
     put_head(request, who);
     wire::encode_to(request.head, message);
     request.tail = std::move(tail);
@@ -143,6 +157,7 @@ class Requests {
     if (id == 0) return 0;
     Request& request = *slab_.find(id);
     request.names = std::move(names);
+    request.dir = request.names->dir;
     put_head(request, who);
     wire::encode_to(request.head, message);
     dispatch(id);
@@ -171,6 +186,10 @@ class Requests {
   void end(Error error);
 
   void on_answer(LinkIndex link, Token id, Result<ByteSpan> message);
+  // A volcano says that these are others now.
+  void on_changed(const std::vector<wire::Change>& changes);
+  // Until when anything it was told may be believed.
+  Instant believes_until() const { return beliefs_.last(); }
   void on_link_up(LinkIndex link);
   bool is_link_wanted(LinkIndex link) const;
   void on_session_usable(bool is_new);
@@ -218,9 +237,10 @@ class Requests {
   void pump_releases(bool now);
   void complete(Token id, Answer& answer);
   void note_success(Request& request, ByteSpan body);
-  void note_names(Request& request, const Answer& answer);
-  Learner learner(const Request& request) {
-    return {files_, directories_, clock_.now(), request.made_at};
+  void note_names(Request& request, Answer& answer);
+  Learner learner(const Request& request, const Answer& answer) {
+    return {files_,          directories_,         beliefs_,    clock_.now(),
+            request.made_at, answer.believe_until, request.dir};
   }
   void give_up(Token id, Error error, bool tell);
   void sweep();
@@ -232,6 +252,8 @@ class Requests {
   Session& session_;
   FileTable& files_;
   DirectoryCache directories_;
+  Beliefs beliefs_;
+  UniqueFunction<void(Ino)> on_read_;
   sys::Clock& clock_;
   sys::Random& random_;
 

@@ -1,6 +1,7 @@
 #include "libmagma/client/session.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "libmagma/base/log.h"
 #include "libmagma/wire/codec.h"
@@ -115,6 +116,10 @@ void Session::send_attach(LinkIndex link) {
   request.session = id_;
   request.fresh = state_ == State::attaching;
   request.host = host_;
+  const Duration left = std::max(events_.believes_until() - clock_.now(), Duration{});
+  request.believes_ms = static_cast<std::uint16_t>(
+      std::min<std::int64_t>(left.ns / 1'000'000 + 1, std::numeric_limits<std::uint16_t>::max()));
+  if (left == Duration{}) request.believes_ms = 0;
   attach_link_ = link;
   attach_id_ = id_;
   attach_fresh_ = request.fresh;

@@ -35,6 +35,8 @@ class SessionEvents {
   virtual void on_routes_changed() = 0;
   // A volcano refused to attach in a way that trying again will not change.
   virtual void on_attach_refused(const Error& error) = 0;
+  // Until when anything that was told is believed.
+  virtual Instant believes_until() = 0;
 };
 
 class Session {

@@ -1,5 +1,6 @@
 libmagma_client_sources = \
 	libmagma/client/answers.cc \
+	libmagma/client/beliefs.h \
 	libmagma/client/client.h libmagma/client/client.cc \
 	libmagma/client/content_io.h libmagma/client/content_io.cc \
 	libmagma/client/directory_cache.h libmagma/client/directory_cache.cc \

@@ -31,6 +31,8 @@ inline constexpr std::size_t kLanes = 256;                 // of one session
 inline constexpr std::uint16_t kNoLane = 0xffff;           // requests of kind read
 inline constexpr std::uint64_t kFileBytesMax = std::uint64_t{1} << 44;  // 16 TiB
 inline constexpr Duration kSessionLease = seconds(10);
+// How long a client may believe what it was told (ResponseHead::believe_ms is this or 0).
+inline constexpr Duration kTokenTerm = seconds(5);
 
 struct RequestHead {
   std::uint16_t op = 0;
@@ -90,6 +92,7 @@ struct Attr {
   std::uint64_t data_version = 0;  // rises with every content change
   std::uint8_t xattr_kinds = 0;    // XattrKind: which extended attributes it has
   Placement placement;
+  Instant believed_until{};        // not on the wire: set by the client that was told
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("ino", s.ino);
@@ -126,11 +129,15 @@ struct NamesChanged {
 struct ResponseHead {
   std::uint16_t code = 0;        // 0: done; else a number of errors.def
   std::uint32_t map_version = 0; // of the answering volcano's lava map: higher than yours, fetch it
+  // For so long after it made the request the asker may believe what it is told here of flares: who
+  // changes one of them waits until the asker has confirmed `changed`, or the time is over.
+  std::uint16_t believe_ms = 0;
   std::optional<NamesChanged> names_changed{};  // not with an answer that is given again
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("code", s.code);
     v("map_version", s.map_version);
+    v("believe_ms", s.believe_ms);
     v("names_changed", s.names_changed);
   }
 };
@@ -154,6 +161,7 @@ struct EntryReply {
   std::uint8_t type = 0;  // DT_*
   std::optional<ring::Key> key{};
   std::optional<Attr> attr{};
+  Instant believed_until{};  // not on the wire: that the name leads there
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("ino", s.ino);
@@ -456,6 +464,7 @@ struct ReaddirReply {
   std::vector<DirectoryEntry> entries{};
   bool end = false;
   Ino parent;  // for ".."
+  Instant believed_until{};  // not on the wire: that the names lead there
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("entries", s.entries);
@@ -492,11 +501,36 @@ struct AttachRequest {
   SessionId session;
   bool fresh = false;      // refused (exists) if the ring knows the session already
   std::string host{};      // for people: who mounts
+  std::uint16_t believes_ms = 0;  // for so long it may still believe what it was told before
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("session", s.session);
     v("fresh", s.fresh);
     v("host", s.host);
+    v("believes_ms", s.believes_ms);
+  }
+};
+
+// A name of a directory now leads elsewhere, to nothing, or to something; without a name: the
+// attributes or the content of the flare are others.
+struct Change {
+  Ino ino;
+  std::string name{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("name", s.name);
+  }
+  friend bool operator==(const Change&, const Change&) = default;
+};
+
+// From a volcano to a client: what it believes of these is no longer so. Answered when it, and who
+// asks through it, believes it no more.
+struct ChangedRequest {
+  std::vector<Change> changes{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("changes", s.changes);
   }
 };
 
@@ -749,7 +783,7 @@ enum class FlareOp : std::uint16_t {
 #undef MAGMA_FLARE_OP
 };
 
-enum class OpKind : std::uint8_t { read, change, session, host };
+enum class OpKind : std::uint8_t { read, change, session, host, client };
 
 std::string_view name_of(FlareOp op);  // "?" for a number that is none
 bool is_known_op(std::uint16_t number);

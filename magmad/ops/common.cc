@@ -71,6 +71,7 @@ wire::Attr attr_of(Shard& shard, Ino ino, const store::InodeRow& stored) {
   store::InodeRow known;
   if (has_authority) known = with_authority(shard, ino, stored);
   const store::InodeRow& row = has_authority ? known : stored;
+  shard.told(ino, Tokens::Of::flare);
   wire::Attr attr;
   attr.ino = ino;
   attr.mode = row.mode;
@@ -139,6 +140,7 @@ void touch_directory(Shard& shard, Ino ino, store::InodeRow& row, WallTime when)
 
 void tell_directory(Shard& shard, Request& request, Ino dir, const store::InodeRow& row,
                     std::vector<Ino> others) {
+  shard.told(dir, Tokens::Of::names);
   request.names_changed = wire::NamesChanged{attr_of(shard, dir, row), std::move(others)};
 }
 

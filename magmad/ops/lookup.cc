@@ -24,6 +24,7 @@ void lookup(Shard& shard, RequestPtr request, wire::LookupRequest message) {
   if (S_ISDIR(row->mode))
     if (auto name = shard.locked_name(entry->ino))
       return shard.park(std::move(request), entry->ino, *name);
+  shard.told(message.dir, Tokens::Of::names);
   shard.answer(std::move(request), entry_reply(shard, entry->ino, *row));
 }
 

@@ -36,6 +36,7 @@ OpId Operations::begin(ring::Slot coordinator, OperationKind kind, RequestPtr re
   if (request) request->keep();
   Active& active = active_[op.value];
   active.kind = kind;
+  active.session = request ? request->head.session : shard_.asker();
   active.request = std::move(request);
   ++shard_.counters().operations;
   return op;
@@ -96,6 +97,7 @@ RequestPtr Operations::commit(OpId op, std::vector<PartSpec> more, ApplyWhen whe
   shard_.put(intent_key(op), row);
   Committed& committed = committed_[op.value];
   committed.kind = operation.kind;
+  committed.session = operation.session;
   committed.parts = std::move(intent.parts);
   committed.answered.resize(committed.parts.size());
   switch (when) {
@@ -126,8 +128,10 @@ void Operations::hold_links_until_applied(OpId op) {
   for (const PartSpec& part : found->second.parts)
     if (part.kind == PartKind::drop_link)
       if (auto body = wire::decode<DropLink>(part.body)) inodes.push_back(body->ino);
-  for (Ino ino : inodes)
+  for (Ino ino : inodes) {
+    shard_.will_change(ino);
     if (!shard_.is_locked(ino, kLinksLockName)) hold_until_applied(op, ino, kLinksLockName);
+  }
 }
 
 OpId Operations::commit_now(ring::Slot coordinator, OperationKind kind,
@@ -335,6 +339,11 @@ void Operations::send(Verb verb, OpId op, std::uint16_t index, ring::Slot from, 
   message.kind = kind;
   message.code = static_cast<std::uint16_t>(code);
   message.body = std::move(body);
+  // Of the operation, wherever the message goes.
+  if (auto found = active_.find(op.value); found != active_.end())
+    message.session = found->second.session;
+  else if (auto done = committed_.find(op.value); done != committed_.end())
+    message.session = done->second.session;
 }
 
 void Operations::deliver() {
@@ -347,7 +356,7 @@ void Operations::handle(SlotMessage message) {
   if (message.to_epoch != shard_.epoch_of(message.to) ||
       message.from_epoch != shard_.epoch_of(message.from))
     return;
-  shard_.begin_step(message.to);
+  shard_.begin_step(message.to, message.session);
   switch (message.verb) {
     case Verb::prepare: return on_prepare(std::move(message));
     case Verb::prepared: return on_prepared(std::move(message));

@@ -111,6 +111,7 @@ struct SlotMessage {
   PartKind kind{};
   std::uint16_t code = 0;   // prepared: 0 or an error
   Bytes body{};
+  SessionId session{};      // whose change it is; none after a restart
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("verb", s.verb);
@@ -123,6 +124,7 @@ struct SlotMessage {
     v("kind", s.kind);
     v("code", s.code);
     v("body", s.body);
+    v("session", s.session);
   }
 };
 
@@ -177,6 +179,7 @@ class Operations {
   };
   struct Active {
     OperationKind kind{};
+    SessionId session;
     RequestPtr request;
     std::vector<ActivePart> parts;
     std::vector<std::pair<Ino, std::string>> locks;
@@ -184,6 +187,7 @@ class Operations {
   enum class Stage : std::uint8_t { applying, applied, settling };
   struct Committed {
     OperationKind kind{};
+    SessionId session;
     std::vector<PartSpec> parts;
     std::vector<bool> answered;  // applied, then settled
     std::size_t answers = 0;

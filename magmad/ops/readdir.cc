@@ -63,6 +63,7 @@ void readdir(Shard& shard, RequestPtr request, wire::ReaddirRequest message) {
   for (const auto& item : reply.entries)
     if (shard.is_locked(message.dir, item.name))
       return shard.park(std::move(request), message.dir, item.name);
+  shard.told(message.dir, Tokens::Of::names);
   if (message.with_attributes)
     for (auto& item : reply.entries)
       if (auto row = shard.inode(item.ino); row && !is_link_count_open(shard, item.ino, *row))

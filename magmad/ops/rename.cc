@@ -293,6 +293,12 @@ struct Rename : std::enable_shared_from_this<Rename> {
         within && parts.empty() ? ApplyWhen::durable_lazily : ApplyWhen::durable;
     RequestPtr request = shard.operations().commit(op, std::move(parts), when_to_apply);
     shard.operations().hold_links_until_applied(op);
+    if (!within) {
+      shard.will_change(message.from_dir);
+      shard.will_change(message.from_dir, message.from_name);
+      shard.will_change(source.ino);
+      if (exchange) shard.will_change(target->ino);
+    }
     std::vector<Ino> others;
     if (!within) others.push_back(message.from_dir);
     add_directory(source, others);

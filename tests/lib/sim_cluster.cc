@@ -149,6 +149,7 @@ class SimClient final : public SimNode, public client::KeySource {
   void make(client::ClientConfig config) {
     silent_ = false;
     client_ = std::make_unique<client::Client>(std::move(config), *this, random_, *this, *this);
+    client_->set_listener(listener_);
   }
   void vanish() {
     silent_ = true;
@@ -156,6 +157,7 @@ class SimClient final : public SimNode, public client::KeySource {
   }
 
   std::unique_ptr<client::Client> client_;
+  client::ChangeListener* listener_ = nullptr;
 
  private:
   bool silent_ = false;
@@ -251,6 +253,14 @@ bool SimCluster::start_client(unsigned index, const crypto::Keyring* other_keys)
   if (!answered) last_error_ = "start of the client was never answered";
   if (!connected) node.vanish();
   return connected;
+}
+
+Instant SimCluster::client_now(unsigned index) { return clients_[index]->now(); }
+
+void SimCluster::set_listener(unsigned index, client::ChangeListener* listener) {
+  SimClient& node = *clients_[index];
+  node.listener_ = listener;
+  if (node.client_) node.client_->set_listener(listener);
 }
 
 void SimCluster::stop_client(unsigned index) {

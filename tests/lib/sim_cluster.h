@@ -73,11 +73,15 @@ class SimCluster {
 
   // Connects client `index` (made anew if it was gone) and waits for it.
   bool start_client(unsigned index, const crypto::Keyring* other_keys = nullptr);
+  // Who is told of changes that come to client `index`, now and when it is made anew; it outlives
+  // the cluster, or is taken away with nullptr.
+  void set_listener(unsigned index, client::ChangeListener* listener);
   void stop_client(unsigned index);    // cleanly
   void vanish_client(unsigned index);  // dies without a word
   // Lets the client send what a call has queued; after each call from outside a callback.
   void touch_client(unsigned index);
   client::Client& client(unsigned index);
+  Instant client_now(unsigned index);  // by its own clock
   bool client_exists(unsigned index) const;
   unsigned clients() const { return static_cast<unsigned>(clients_.size()); }
 

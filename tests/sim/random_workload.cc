@@ -28,14 +28,20 @@ std::string_view said(Code code) { return code == Code{} ? "done" : name_of(code
 }  // namespace
 
 RandomWorkload::RandomWorkload(SimCluster& cluster, WorkloadOptions options)
-    : cluster_(cluster), options_(options), random_(cluster.random().next()) {
+    : cluster_(cluster),
+      options_(options),
+      random_(cluster.random().next()),
+      beliefs_(cluster.clients()) {
   for (unsigned i = 0; i < cluster.clients(); ++i) {
+    cluster.set_listener(i, &beliefs_[i]);
     workers_.push_back(std::make_unique<Worker>());
     workers_.back()->client = i;
   }
 }
 
-RandomWorkload::~RandomWorkload() = default;
+RandomWorkload::~RandomWorkload() {
+  for (unsigned i = 0; i < cluster_.clients(); ++i) cluster_.set_listener(i, nullptr);
+}
 
 Ino RandomWorkload::ino_of(NodeId node) const {
   auto found = inos_.find(node);
@@ -54,10 +60,13 @@ std::string RandomWorkload::report() const {
 }
 
 std::size_t RandomWorkload::note(const Worker& worker, std::string what) {
+  beliefs_[worker.client].clear();  // what it does itself it knows
   log_.push_back(fmt::format("{} t={:.6f} client{} {}", log_base_ + log_.size(),
                              static_cast<double>(cluster_.now().ns) / 1e9, worker.client, what));
+  log_clients_.push_back(worker.client);
   if (log_.size() > kLogLines) {
     log_.pop_front();
+    log_clients_.pop_front();
     ++log_base_;
   }
   return log_base_ + log_.size() - 1;
@@ -97,6 +106,11 @@ bool RandomWorkload::is_excused(std::size_t line, const Result<void>& answer) {
 }
 
 bool RandomWorkload::check_attr(std::size_t line, NodeId id, const wire::Attr& attr) {
+  believe(line, attr);
+  return compare_attr(line, id, attr);
+}
+
+bool RandomWorkload::compare_attr(std::size_t line, NodeId id, const wire::Attr& attr) {
   const ModelNode* node = model_.find(id);
   if (failed()) return false;
   if (node == nullptr) return true;
@@ -149,7 +163,7 @@ void RandomWorkload::gone_after_lag(NodeId node) {
 
 // What a client believes of directories that nobody else changes is so.
 void RandomWorkload::check_known(const Worker& worker) {
-  if (failed() || halted_ || (options_.shared_tree && cluster_.clients() > 1)) return;
+  if (failed() || halted_) return;
   const client::Client& client = cluster_.client(worker.client);
   for (NodeId id : nodes_of(worker)) {
     const ModelNode& node = *model_.find(id);
@@ -161,8 +175,9 @@ void RandomWorkload::check_known(const Worker& worker) {
     auto known = client.known_directory(ino_of(id));
     if (!known) continue;
     sometimes("client: attributes of a changed directory known");
-    check_attr(log_base_ + log_.size() - 1, id, known->attr);
+    compare_attr(log_base_ + log_.size() - 1, id, known->attr);
   }
+  check_beliefs();
 }
 
 // ---- choosing
@@ -327,6 +342,7 @@ void RandomWorkload::do_lookup(Worker& worker) {
         auto expected = model_.lookup(dir, name);
         if (judge(line, expected.verdict, outcome(answer))) {
           if (answer->ino != ino_of(expected.node)) fail_with("lookup: another inode");
+          believe(line, ino_of(dir), name, answer->ino, answer->believed_until);
           if (answer->attr) check_attr(line, expected.node, *answer->attr);
         }
         finish(worker);
@@ -706,6 +722,7 @@ void RandomWorkload::readdir_more(Worker& worker, std::size_t line, NodeId dir,
       last = entry.cookie;
       if (!seen->emplace(entry.name, entry.ino).second)
         fail_with("readdir: name twice: " + entry.name);
+      believe(line, ino_of(dir), entry.name, entry.ino, answer->believed_until);
       if (auto found = node->names.find(entry.name); found != node->names.end() && entry.attr)
         check_attr(line, found->second, *entry.attr);
     }

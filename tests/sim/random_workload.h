@@ -15,6 +15,7 @@
 
 #include "tests/lib/model_filesystem.h"
 #include "tests/lib/sim_cluster.h"
+#include "tests/sim/beliefs.h"
 #include "tests/sim/tree_walk.h"
 
 namespace magma::test {
@@ -95,6 +96,10 @@ class RandomWorkload {
   bool is_excused(std::size_t line, const Result<void>& answer);
   bool check_attr(std::size_t line, NodeId node, const wire::Attr& attr);
   void check_known(const Worker& worker);
+  void check_beliefs();
+  bool compare_attr(std::size_t line, NodeId node, const wire::Attr& attr);
+  void believe(std::size_t line, const wire::Attr& attr);
+  void believe(std::size_t line, Ino dir, const std::string& name, Ino ino, Instant until);
   void changed(NodeId node) { synced_.erase(node); }
   void xattrs_changed(NodeId node);
   void path_changed(NodeId node);
@@ -167,6 +172,8 @@ class RandomWorkload {
   unsigned under_way_ = 0;
   std::uint64_t operations_ = 0;
   std::deque<std::string> log_;
+  std::deque<unsigned> log_clients_;  // of each line
+  std::vector<Beliefs> beliefs_;      // by client
   std::uint64_t log_base_ = 0;
   std::string failure_;
 };

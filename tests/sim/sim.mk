@@ -10,6 +10,7 @@ sim_test_sources = \
 	tests/sim/random_test.cc \
 	tests/sim/random_workload.cc \
 	tests/sim/random_workload.h \
+	tests/sim/beliefs.h \
 	tests/sim/scenario.cc \
 	tests/sim/scenario.h \
 	tests/sim/scenario_test.cc \

@@ -176,7 +176,7 @@ bool RandomWorkload::verify() {
     }
     Worker nobody;
     std::size_t line = note(nobody, "verify " + model_.path_of(id));
-    if (!check_attr(line, id, *attr)) return false;
+    if (!compare_attr(line, id, *attr)) return false;
     if (node->is_directory() && !verify_directory(id)) return false;
     if (node->is_file() && !verify_content(id)) return false;
     if (!verify_xattrs(id)) return false;
@@ -209,6 +209,7 @@ void RandomWorkload::check_synced(NodeId node, const std::string& path,
 // Of the old tree: files fsynced and not touched since, whose path is old enough, must be as they
 // were, by all their names. What else there is must be readable and is taken over as it is.
 bool RandomWorkload::verify_after_power_cut(Instant cut_at) {
+  for (Beliefs& beliefs : beliefs_) beliefs.clear();  // of what the power cut took back
   if (failed()) return false;
   MAGMA_CHECK(is_idle());
   halted_ = false;
@@ -267,6 +268,55 @@ void RandomWorkload::take_over(ModelFilesystem fresh, std::map<NodeId, Ino> inos
   lost_name_at_.clear();
   ++generation_;
   cluster_.run_for(seconds(3));  // releases arrive, what nobody has open is reaped
+}
+
+// ---- what clients believe
+
+void RandomWorkload::believe(std::size_t line, const wire::Attr& attr) {
+  if (line < log_base_) return;
+  const unsigned client = log_clients_[line - log_base_];
+  if (attr.believed_until <= cluster_.client_now(client)) return;
+  beliefs_[client].attrs[attr.ino] = attr;
+}
+
+void RandomWorkload::believe(std::size_t line, Ino dir, const std::string& name, Ino ino,
+                             Instant until) {
+  if (line < log_base_) return;
+  const unsigned client = log_clients_[line - log_base_];
+  if (until <= cluster_.client_now(client)) return;
+  beliefs_[client].names[{dir, name}] = {ino, until};
+}
+
+// Nobody believes what is no longer so. (Only if one operation ends before the next begins.)
+void RandomWorkload::check_beliefs() {
+  if (!options_.shared_tree) return;
+  std::map<Ino, NodeId> nodes;
+  for (const auto& [node, ino] : inos_)
+    if (model_.find(node) != nullptr) nodes[ino] = node;
+  const std::size_t line = log_base_ + log_.size() - 1;
+  for (unsigned client = 0; client < beliefs_.size(); ++client) {
+    const Beliefs& beliefs = beliefs_[client];
+    const Instant now = cluster_.client_now(client);
+    for (const auto& [ino, attr] : beliefs.attrs) {
+      auto node = nodes.find(ino);
+      if (node == nodes.end() || attr.believed_until <= now) continue;
+      sometimes("client: another client's change left attributes believed");
+      if (!compare_attr(line, node->second, attr)) {
+        failure_ += fmt::format(" (believed by client{})", client);
+        return;
+      }
+    }
+    for (const auto& [place, name] : beliefs.names) {
+      auto dir = nodes.find(place.first);
+      if (dir == nodes.end() || name.until <= now) continue;
+      auto found = model_.find(dir->second)->names.find(place.second);
+      const bool is_so = found != model_.find(dir->second)->names.end() &&
+                         ino_of(found->second) == name.ino;
+      if (!is_so)
+        return fail_with(fmt::format("believed: {} in {}", place.second,
+                                     model_.path_of(dir->second)));
+    }
+  }
 }
 
 }  // namespace magma::test

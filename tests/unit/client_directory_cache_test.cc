@@ -30,6 +30,16 @@ wire::NamesChanged told(std::uint64_t version, std::vector<Ino> others = {}) {
   return {attr_of(kDir, version), std::move(others)};
 }
 
+// Told now, to be believed for a second.
+wire::Attr at(wire::Attr attr, Instant now) {
+  attr.believed_until = now + seconds(1);
+  return attr;
+}
+wire::NamesChanged at(wire::NamesChanged told, Instant now) {
+  told.directory = at(std::move(told.directory), now);
+  return told;
+}
+
 NameChange entered(const std::string& name) { return {.dir = kDir, .name = name}; }
 NameChange removed(const std::string& name) {
   return {.dir = kDir, .name = name, .removes = true};
@@ -53,68 +63,68 @@ struct Fixture {
 TEST_CASE_FIXTURE(Fixture, "directory cache: of a directory made here every name is known") {
   CHECK_FALSE(absent("a"));
   CHECK(version() == std::nullopt);
-  cache.made(attr_of(kDir, 5), now);
+  cache.made(at(attr_of(kDir, 5), now));
   CHECK(absent("a"));
   CHECK(version() == 5);
-  cache.changed(entered("a"), told(6), now);
+  cache.changed(entered("a"), at(told(6), now));
   CHECK_FALSE(absent("a"));
   CHECK(absent("b"));
   CHECK(version() == 6);
-  cache.changed(removed("a"), told(7), now);
+  cache.changed(removed("a"), at(told(7), now));
   CHECK(absent("a"));
-  cache.changed(entered("a"), told(8), now);
-  cache.changed(renamed("a", "b"), told(9), now);
+  cache.changed(entered("a"), at(told(8), now));
+  cache.changed(renamed("a", "b"), at(told(9), now));
   CHECK(absent("a"));
   CHECK_FALSE(absent("b"));
   cache.changed({.dir = kDir, .name = "b", .from_dir = kDir, .from_name = "c", .exchanges = true},
-                told(10), now);
+                at(told(10), now));
   CHECK_FALSE(absent("b"));
   CHECK(cache.names() == 1);
 }
 
 TEST_CASE_FIXTURE(Fixture, "directory cache: of another directory the attributes only") {
-  cache.changed(entered("a"), told(6), now);
+  cache.changed(entered("a"), at(told(6), now));
   CHECK(version() == 6);
   CHECK_FALSE(absent("b"));
 }
 
-TEST_CASE_FIXTURE(Fixture, "directory cache: nothing is believed for longer than kFresh") {
-  cache.made(attr_of(kDir, 5), now);
-  now = kStart + DirectoryCache::kFresh - nanoseconds(1);
+TEST_CASE_FIXTURE(Fixture, "directory cache: nothing is believed for longer than it may be") {
+  cache.made(at(attr_of(kDir, 5), now));
+  now = kStart + seconds(1) - nanoseconds(1);
   CHECK(absent("a"));
   CHECK(cache.attr_of(kDir, now)->left == nanoseconds(1));
-  now = kStart + DirectoryCache::kFresh;
+  now = kStart + seconds(1);
   CHECK_FALSE(absent("a"));
   CHECK(version() == std::nullopt);
   // The next number: nobody came between, however long it was.
   now = kStart + seconds(60);
-  cache.changed(entered("a"), told(6), now);
+  cache.changed(entered("a"), at(told(6), now));
   CHECK(absent("b"));
   CHECK_FALSE(absent("a"));
   // Seen unchanged: the attributes are good again, absent names are asked for.
   now = kStart + seconds(120);
-  cache.learn(attr_of(kDir, 6), now);
+  cache.learn(at(attr_of(kDir, 6), now));
   CHECK(version() == 6);
   CHECK_FALSE(absent("b"));
 }
 
 TEST_CASE_FIXTURE(Fixture, "directory cache: an answer counts from when its request was made") {
-  cache.made(attr_of(kDir, 5), now);
+  cache.made(at(attr_of(kDir, 5), now));
   const Instant made_at = now;
   now = kStart + milliseconds(900);
-  cache.changed(entered("a"), told(6), made_at);
+  cache.changed(entered("a"), at(told(6), made_at));
   now = kStart + milliseconds(1100);
   CHECK(version() == std::nullopt);
   CHECK_FALSE(absent("b"));
 }
 
 TEST_CASE_FIXTURE(Fixture, "directory cache: somebody else's change ends what is known of names") {
-  cache.made(attr_of(kDir, 5), now);
-  SUBCASE("seen by the next change") { cache.changed(entered("a"), told(7), now); }
-  SUBCASE("seen by attributes") { cache.learn(attr_of(kDir, 7), now); }
+  cache.made(at(attr_of(kDir, 5), now));
+  SUBCASE("seen by the next change") { cache.changed(entered("a"), at(told(7), now)); }
+  SUBCASE("seen by attributes") { cache.learn(at(attr_of(kDir, 7), now)); }
   SUBCASE("an answer that overtook another") {
-    cache.changed(entered("b"), told(7), now);
-    cache.changed(entered("a"), told(6), now);
+    cache.changed(entered("b"), at(told(7), now));
+    cache.changed(entered("a"), at(told(6), now));
   }
   CHECK_FALSE(absent("x"));
   CHECK(version() == 7);
@@ -122,35 +132,35 @@ TEST_CASE_FIXTURE(Fixture, "directory cache: somebody else's change ends what is
 }
 
 TEST_CASE_FIXTURE(Fixture, "directory cache: older attributes are not taken") {
-  cache.changed(entered("a"), told(6), now);
-  cache.learn(attr_of(kDir, 5), now + milliseconds(1));
+  cache.changed(entered("a"), at(told(6), now));
+  cache.learn(at(attr_of(kDir, 5), now + milliseconds(1)));
   CHECK(version() == 6);
   wire::Attr mode = attr_of(kDir, 6);
   mode.mode = S_IFDIR | 0700;
   mode.ctime.ns += 1;
-  cache.learn(mode, now);
+  cache.learn(at(mode, now));
   CHECK(cache.attr_of(kDir, now)->attr.mode == (S_IFDIR | 0700));
-  cache.learn(attr_of(kDir, 6), now);
+  cache.learn(at(attr_of(kDir, 6), now));
   CHECK(cache.attr_of(kDir, now)->attr.mode == (S_IFDIR | 0700));
 }
 
 TEST_CASE_FIXTURE(Fixture, "directory cache: what is not sure is forgotten") {
-  cache.made(attr_of(kDir, 5), now);
-  cache.made(attr_of(kOther, 5), now);
+  cache.made(at(attr_of(kDir, 5), now));
+  cache.made(at(attr_of(kOther, 5), now));
   SUBCASE("a refused change: of its directory") { cache.failed(entered("a")); }
   SUBCASE("an answer given again: everything") {
-    cache.changed(entered("a"), std::nullopt, now);
+    cache.changed(entered("a"), std::nullopt);
     CHECK(cache.directories() == 0);
   }
   SUBCASE("the ring began anew") { cache.clear(); }
   SUBCASE("named as changed by another change") {
-    cache.changed({.dir = kOther, .name = "x"}, wire::NamesChanged{attr_of(kOther, 6), {kDir}},
-                  now);
+    cache.changed({.dir = kOther, .name = "x"},
+                  at(wire::NamesChanged{attr_of(kOther, 6), {kDir}}, now));
     CHECK(cache.is_absent(kOther, "y", now));
   }
   SUBCASE("the directory a rename took a name from") {
     cache.changed({.dir = kOther, .name = "x", .from_dir = kDir, .from_name = "y"},
-                  wire::NamesChanged{attr_of(kOther, 6), {}}, now);
+                  at(wire::NamesChanged{attr_of(kOther, 6), {}}, now));
     CHECK_FALSE(cache.is_absent(kOther, "x", now));
   }
   CHECK_FALSE(absent("a"));
@@ -158,18 +168,18 @@ TEST_CASE_FIXTURE(Fixture, "directory cache: what is not sure is forgotten") {
 }
 
 TEST_CASE_FIXTURE(Fixture, "directory cache: memory is bounded") {
-  cache.made(attr_of(kDir, 0), now);
+  cache.made(at(attr_of(kDir, 0), now));
   std::uint64_t version = 0;
   for (std::size_t i = 0; i < DirectoryCache::kNamesMax; ++i)
-    cache.changed(entered(std::to_string(i)), told(++version), now);
+    cache.changed(entered(std::to_string(i)), at(told(++version), now));
   CHECK(cache.names() == DirectoryCache::kNamesMax);
   CHECK(absent("x"));
-  cache.changed(entered("one more"), told(++version), now);
+  cache.changed(entered("one more"), at(told(++version), now));
   CHECK(cache.names() == 0);
   CHECK_FALSE(absent("x"));
   // Of many directories the ones changed last.
   for (std::size_t i = 0; i < DirectoryCache::kDirectoriesMax; ++i)
-    cache.made(attr_of(Ino(1000 + i), 1), now);
+    cache.made(at(attr_of(Ino(1000 + i), 1), now));
   CHECK(cache.directories() == DirectoryCache::kDirectoriesMax);
   CHECK_FALSE(this->version());
   CHECK(cache.attr_of(Ino(1000), now));

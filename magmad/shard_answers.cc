@@ -1,0 +1,177 @@
+// Answers of the shard: when they may go. They are committed after what they tell of in other
+// databases, and wait until nobody believes what they have made untrue (tokens.h).
+#include <algorithm>
+#include <array>
+#include <iterator>
+#include <utility>
+
+#include "libmagma/base/log.h"
+#include "magmad/shard.h"
+
+namespace magma {
+
+ReplyTarget Shard::finish_lane(const Request& request) {
+  if (wire::kind_of(request.op()) != wire::OpKind::change) return request.target;
+  auto session = sessions_.find(request.head.session);
+  if (session == sessions_.end() || request.head.lane >= wire::kLanes) return request.target;
+  Lane& lane = session->second.lanes[request.head.lane];
+  if (lane.sequence != request.head.sequence || !lane.under_way) return request.target;
+  lane.under_way = false;
+  return lane.target;
+}
+
+void Shard::push_answer(const Request& request, bool ok, Code code, Bytes body, Bytes payload) {
+  Answer& answer = answers_.emplace_back();
+  answer.target = request.target;
+  answer.op = request.op();
+  answer.ok = ok;
+  answer.code = code;
+  answer.body = std::move(body);
+  answer.payload = std::move(payload);
+  answer.session = request.head.session;
+  answer.lane = request.head.lane;
+  answer.sequence = request.head.sequence;
+}
+
+void Shard::answer_raw(RequestPtr request, Bytes body, Bytes payload) {
+  request->target = finish_lane(*request);
+  if (wire::kind_of(request->op()) == wire::OpKind::change &&
+      sessions_.contains(request->head.session)) {
+    store::ReplyRow row{request->head.sequence, 0, body};
+    put({store::Table::reply, ring::with_counter(request->head.slot, request->head.lane),
+         request->head.session.value, {}},
+        row);
+    commit_before_reply(request->head.slot);
+  }
+  push_answer(*request, true, Code{}, std::move(body), std::move(payload));
+  // While an entry is still on its way out of the directory its attributes are not told (getattr).
+  if (request->names_changed && !has_name_locks(request->names_changed->directory.ino))
+    answers_.back().names_changed = std::move(request->names_changed);
+}
+
+void Shard::new_step(SessionId session) {
+  finish_step();
+  step_.session = session;
+}
+
+// Gives the answers of the step what they must wait for. One of another session tells what that one
+// may not believe.
+void Shard::finish_step() {
+  for (std::size_t i = step_.first_answer; i < answers_.size(); ++i) {
+    Answer& answer = answers_[i];
+    answer.waits.insert(answer.waits.end(), step_.waits.begin(), step_.waits.end());
+    answer.is_believed = answer.ok && step_.tells && step_.is_believed &&
+                         answer.session == step_.session;
+  }
+  step_ = Step{};
+  step_.first_answer = answers_.size();
+}
+
+void Shard::begin_step(ring::Slot slot, SessionId session) {
+  new_step(session);
+  databases_touched_ = 0;
+  const unsigned mine = 1u << (slot.value % store::kDatabases);
+  for (unsigned first : committed_first_)
+    if ((first & mine) != 0) return commit_early();
+}
+
+void Shard::commit_early() {
+  if (!commit_batch()) return;
+  std::move(answers_.begin(), answers_.end(), std::back_inserter(answers_committed_));
+  answers_.clear();
+  step_.first_answer = 0;
+}
+
+// Orders the next commit: what the request has changed in other databases before its reply.
+void Shard::commit_before_reply(ring::Slot reply) {
+  const unsigned mine = reply.value % store::kDatabases;
+  const unsigned others = databases_touched_ & ~(1u << mine);
+  if (others == 0) return;
+  committed_first_[mine] |= others;
+  std::array<unsigned, store::kDatabases> order{};
+  unsigned placed = 0;
+  for (unsigned& next : order) {
+    auto is_next = [&](unsigned database) {
+      return (placed >> database & 1) == 0 && (committed_first_[database] & ~placed) == 0;
+    };
+    next = 0;
+    while (next < store::kDatabases && !is_next(next)) ++next;
+    if (next == store::kDatabases) return poison(Error{Code::io, "commits that want each other"});
+    placed |= 1u << next;
+  }
+  metadata_.set_commit_order(order);
+}
+
+// Errors are not recorded: nothing was done, and asking again may be answered anew.
+void Shard::refuse(RequestPtr request, Code code) {
+  ++stats_.refused;
+  request->target = finish_lane(*request);
+  push_answer(*request, false, code, {}, {});
+}
+
+void Shard::refuse(RequestPtr request, const Error& error) {
+  if (error.code == Code::io || error.code == Code::checksum) {
+    ++stats_.io_errors;
+    log_error("request_failed op={} slot={} error={} detail={}", wire::name_of(request->op()),
+              request->head.slot.value, name_of(error.code), error.detail);
+  }
+  refuse(std::move(request), error.code);
+}
+
+void Shard::refuse_moved(RequestPtr request, Code code, const wire::MovedReply& moved) {
+  request->target = finish_lane(*request);
+  push_answer(*request, false, code, wire::encode(moved), {});
+}
+
+// ---- tokens
+
+namespace {
+
+// Whose change it is when a row becomes another one; nobody's for rows that nobody is told of.
+Ino subject_of(const store::RowKey& key) {
+  switch (key.table) {
+    case store::Table::inode:
+    case store::Table::entry: return Ino(key.a);
+    case store::Table::authority: return Ino(key.b);
+    default: return Ino();
+  }
+}
+
+}  // namespace
+
+void Shard::note_reading(const store::RowKey& key) {
+  if (Ino subject = subject_of(key); subject != Ino())
+    tokens_.add_unconfirmed(subject, step_.waits);
+}
+
+void Shard::note_change(const store::RowKey& key) {
+  Ino subject = subject_of(key);
+  if (subject == Ino()) return;
+  tokens_.changed(subject, key.table == store::Table::entry ? std::string_view(key.c) : "",
+                  step_.session, now_, step_.waits);
+}
+
+void Shard::told(Ino ino, Tokens::Of what) {
+  step_.tells = true;
+  if (step_.session == SessionId() || !tokens_.grant(step_.session, ino, what, now_))
+    step_.is_believed = false;
+}
+
+void Shard::send_held(UniqueFunction<void(Answer)>& send) {
+  std::deque<Answer> waiting;
+  for (Answer& answer : std::exchange(held_, {})) {
+    std::erase_if(answer.waits, [&](NoticeId notice) { return !tokens_.is_open(notice); });
+    if (answer.waits.empty())
+      send(std::move(answer));
+    else
+      waiting.push_back(std::move(answer));
+  }
+  held_ = std::move(waiting);
+}
+
+std::uint64_t Shard::connection_of(SessionId session) const {
+  auto found = sessions_.find(session);
+  return found == sessions_.end() ? 0 : found->second.connection;
+}
+
+}  // namespace magma

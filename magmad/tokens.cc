@@ -1,0 +1,190 @@
+#include "magmad/tokens.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace magma {
+
+bool Tokens::grant(SessionId session, Ino ino, Of what, Instant now) {
+  const Instant until = now + wire::kTokenTerm + kSlack;
+  auto [place, is_new] = held_.try_emplace(ino);
+  Held& held = place->second;
+  for (Holder& holder : held.holders)
+    if (holder.session == session && holder.what == what) {
+      holder.until = until;
+      return true;
+    }
+  if (size_ >= kTokensMax) {
+    if (is_new) held_.erase(place);
+    return false;
+  }
+  held.holders.push_back({session, what, until});
+  ++size_;
+  let_end(ino, held, until);
+  return true;
+}
+
+void Tokens::add_grace(SessionId by, std::vector<NoticeId>& wait_for) const {
+  for (const auto& [session, notice] : grace_)
+    if (session != by) wait_for.push_back(notice);
+}
+
+// Looked at once more when the first of its tokens has ended, later while some are alive.
+void Tokens::let_end(Ino ino, Held& held, Instant at) {
+  if (std::exchange(held.is_due, true)) return;
+  endings_.push_back({at, ino});
+}
+
+void Tokens::changed(Ino ino, std::string_view name, SessionId by, Instant now,
+                     std::vector<NoticeId>& wait_for) {
+  add_grace(by, wait_for);
+  auto found = held_.find(ino);
+  if (found == held_.end()) return;
+  const Of what = name.empty() ? Of::flare : Of::names;
+  std::vector<Holder>& holders = found->second.holders;
+  for (std::size_t i = 0; i < holders.size();) {
+    Holder& holder = holders[i];
+    if (holder.what != what || holder.session == by || holder.until <= now) {
+      ++i;
+      continue;
+    }
+    tell(holder, ino, name, wait_for);
+    // Who was told that a flare is another one believes nothing of it; of names the others stay.
+    if (what == Of::names) {
+      ++i;
+      continue;
+    }
+    holder = holders.back();
+    holders.pop_back();
+    --size_;
+  }
+}
+
+void Tokens::tell(const Holder& holder, Ino ino, std::string_view name,
+                  std::vector<NoticeId>& wait_for) {
+  const NoticeId id = notice_for(holder, ino);
+  Notice& notice = notices_[id];
+  notice.until = std::max(notice.until, holder.until);
+  wire::Change change{ino, std::string(name)};
+  if (std::find(notice.changes.begin(), notice.changes.end(), change) == notice.changes.end())
+    notice.changes.push_back(std::move(change));
+  if (wait_for.empty() || wait_for.back() != id) wait_for.push_back(id);
+  std::vector<NoticeId>& open = unconfirmed_[ino];
+  if (std::find(open.begin(), open.end(), id) == open.end()) open.push_back(id);
+}
+
+NoticeId Tokens::notice_for(const Holder& holder, Ino ino) {
+  auto [place, is_new] = collecting_.try_emplace({holder.session, ino}, 0);
+  if (!is_new && notices_[place->second].changes.size() < kChangesPerNotice) return place->second;
+  place->second = ++last_;
+  Notice& notice = notices_[last_];
+  notice.to = holder.session;
+  unsent_.push_back(last_);
+  return last_;
+}
+
+void Tokens::add_unconfirmed(Ino ino, std::vector<NoticeId>& wait_for) const {
+  auto found = unconfirmed_.find(ino);
+  if (found == unconfirmed_.end()) return;
+  wait_for.insert(wait_for.end(), found->second.begin(), found->second.end());
+}
+
+std::vector<Tokens::Message> Tokens::take_messages() {
+  std::vector<Message> messages;
+  for (NoticeId id : std::exchange(unsent_, {})) {
+    auto found = notices_.find(id);
+    if (found == notices_.end() || found->second.is_sent) continue;
+    found->second.is_sent = true;
+    messages.push_back({id, found->second.to, found->second.changes});
+  }
+  collecting_.clear();
+  return messages;
+}
+
+void Tokens::undelivered(NoticeId id) {
+  if (auto found = notices_.find(id); found != notices_.end()) found->second.is_lost = true;
+}
+
+void Tokens::heard_from(SessionId session) {
+  for (auto& [id, notice] : notices_) {
+    if (!notice.is_lost || notice.to != session) continue;
+    notice.is_lost = notice.is_sent = false;
+    unsent_.push_back(id);
+  }
+}
+
+void Tokens::end(std::map<NoticeId, Notice>::iterator notice) {
+  for (const wire::Change& change : notice->second.changes) {
+    auto found = unconfirmed_.find(change.ino);
+    if (found == unconfirmed_.end()) continue;
+    std::erase(found->second, notice->first);
+    if (found->second.empty()) unconfirmed_.erase(found);
+  }
+  if (!notice->second.is_sent)
+    std::erase_if(collecting_, [&](const auto& entry) { return entry.second == notice->first; });
+  if (auto grace = grace_.find(notice->second.to);
+      grace != grace_.end() && grace->second == notice->first)
+    grace_.erase(grace);
+  notices_.erase(notice);
+}
+
+void Tokens::confirmed(NoticeId id) {
+  if (auto found = notices_.find(id); found != notices_.end()) end(found);
+}
+
+void Tokens::forget(SessionId session) {
+  for (auto next = notices_.begin(); next != notices_.end();) {
+    auto notice = next++;
+    if (notice->second.to == session) end(notice);
+  }
+  for (auto& [ino, held] : held_)
+    size_ -= std::erase_if(held.holders,
+                           [&](const Holder& holder) { return holder.session == session; });
+}
+
+// Drops tokens of `ino` that have ended; one that was granted again meanwhile ends later.
+void Tokens::sweep(Ino ino, Instant now) {
+  auto found = held_.find(ino);
+  if (found == held_.end()) return;
+  Held& held = found->second;
+  held.is_due = false;
+  size_ -= std::erase_if(held.holders, [&](const Holder& holder) { return holder.until <= now; });
+  if (held.holders.empty())
+    held_.erase(found);
+  else
+    let_end(ino, held, now + wire::kTokenTerm + kSlack);
+}
+
+void Tokens::on_timer(Instant now) {
+  while (!endings_.empty() && endings_.front().at <= now) {
+    const Ino ino = endings_.front().ino;
+    endings_.pop_front();
+    sweep(ino, now);
+  }
+  for (auto next = notices_.begin(); next != notices_.end();) {
+    auto notice = next++;
+    if (notice->second.until <= now) end(notice);
+  }
+}
+
+Instant Tokens::deadline() const {
+  Instant next = Instant::never();
+  for (const auto& [id, notice] : notices_) next = std::min(next, notice.until);
+  return next;
+}
+
+void Tokens::begin_grace(const std::vector<SessionId>& sessions, Instant until) {
+  for (SessionId session : sessions) {
+    grace_[session] = ++last_;
+    notices_[last_] = {.to = session, .until = until, .changes = {}, .is_sent = true};
+  }
+}
+
+void Tokens::shorten_grace(SessionId session, Instant until) {
+  auto grace = grace_.find(session);
+  if (grace == grace_.end()) return;
+  Notice& notice = notices_[grace->second];
+  notice.until = std::min(notice.until, until);
+}
+
+}  // namespace magma

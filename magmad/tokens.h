@@ -1,0 +1,127 @@
+// Tokens: who may believe what it was told. A session that is told of an inode (its attributes and
+// content, or the names in it) holds a token of it for wire::kTokenTerm from the making of its
+// request; so a mount can answer from memory, and the kernel above it. Whoever changes the inode
+// meanwhile has its answer held back until every other holder has confirmed a `changed` message, or
+// its token has ended: nobody reads what is older than a change that was answered.
+//
+// Who reads a changed inode before all holders have confirmed is held back as well: else he could
+// tell a holder of what the holder does not see.
+//
+// Tokens are in memory only. After a restart of the volcano the sessions of before may hold any:
+// changes of others wait until those have ended (begin_grace).
+//
+// Pure: fed by the shard, which holds the answers back; the volcano carries the messages. One
+// thread. Bounded: kTokensMax; who gets none may not believe what it was told.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "libmagma/base/strong.h"
+#include "libmagma/base/time.h"
+#include "libmagma/wire/flare_messages.h"
+
+namespace magma {
+
+using NoticeId = std::uint64_t;  // one `changed` message about one flare to one session; never 0
+
+class Tokens {
+ public:
+  static constexpr std::size_t kTokensMax = 1u << 18;
+  static constexpr std::size_t kChangesPerNotice = 512;
+  // The holder's clock may run slower than ours.
+  static constexpr Duration kSlack = milliseconds(250);
+
+  enum class Of : std::uint8_t {
+    flare = 1,  // its attributes and content
+    names = 2,  // the entries of a directory
+  };
+
+  // `session` is being told of it, by an answer to a request that it made before `now`. False: not
+  // to be believed.
+  bool grant(SessionId session, Ino ino, Of what, Instant now);
+  // `by` (no session: nobody) changes the flare, or if `name` is given what the name leads to.
+  // Adds to `wait_for` what the answer to `by` must wait for.
+  void changed(Ino ino, std::string_view name, SessionId by, Instant now,
+               std::vector<NoticeId>& wait_for);
+  // Adds what an answer that tells of `ino` must wait for.
+  void add_unconfirmed(Ino ino, std::vector<NoticeId>& wait_for) const;
+  bool has_unconfirmed() const { return !unconfirmed_.empty(); }
+  bool is_open(NoticeId notice) const { return notices_.contains(notice); }
+
+  // What is to be sent now. A message that could not be delivered comes again after heard_from().
+  struct Message {
+    NoticeId notice = 0;
+    SessionId to;
+    std::vector<wire::Change> changes;
+  };
+  bool has_messages() const { return !unsent_.empty(); }
+  std::vector<Message> take_messages();
+  void undelivered(NoticeId notice);
+  void heard_from(SessionId session);
+  // These three end notices: answers may be ready (is_open).
+  void confirmed(NoticeId notice);
+  void forget(SessionId session);  // it has ended
+  void on_timer(Instant now);
+  Instant deadline() const;  // of notices; tokens that have ended are dropped at any on_timer
+
+  // Sessions of before a restart. `believes_until`: none of them believes anything after that.
+  void begin_grace(const std::vector<SessionId>& sessions, Instant until);
+  // What an answer to `by` must wait for, if it tells of a change made before the restart.
+  void add_grace(SessionId by, std::vector<NoticeId>& wait_for) const;
+  // Such a session says how long it may still believe anything.
+  void shorten_grace(SessionId session, Instant until);
+
+  std::size_t size() const { return size_; }
+  std::size_t notices() const { return notices_.size(); }
+
+ private:
+  struct Holder {
+    SessionId session;
+    Of what{};
+    Instant until;
+  };
+  struct Notice {
+    SessionId to;
+    Instant until;
+    std::vector<wire::Change> changes;
+    bool is_sent = false;
+    bool is_lost = false;  // waits for heard_from
+  };
+  struct Held {
+    std::vector<Holder> holders;
+    bool is_due = false;  // in endings_, once
+  };
+  struct Ending {
+    Instant at;
+    Ino ino;
+  };
+
+  NoticeId notice_for(const Holder& holder, Ino ino);
+  void tell(const Holder& holder, Ino ino, std::string_view name,
+            std::vector<NoticeId>& wait_for);
+  void end(std::map<NoticeId, Notice>::iterator notice);
+  void sweep(Ino ino, Instant now);
+  void let_end(Ino ino, Held& held, Instant at);
+
+  std::unordered_map<Ino, Held> held_;
+  std::deque<Ending> endings_;  // in the order of time
+  std::size_t size_ = 0;
+  std::map<NoticeId, Notice> notices_;
+  // Not yet sent: take more changes. One for each flare, since a session may be able to confirm one
+  // only after what it waits for at another (mount.magma/coherence.h).
+  std::map<std::pair<SessionId, Ino>, NoticeId> collecting_;
+  std::vector<NoticeId> unsent_;
+  std::unordered_map<Ino, std::vector<NoticeId>> unconfirmed_;
+  std::unordered_map<SessionId, NoticeId> grace_;  // a notice that is never sent
+  NoticeId last_ = 0;
+};
+
+}  // namespace magma

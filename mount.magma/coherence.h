@@ -1,0 +1,74 @@
+// What the kernel believes of flares that other mounts change. The volcano tells this mount before
+// it answers the one who changed (client::ChangeListener); the kernel's attributes, pages and names
+// go before the volcano is answered.
+//
+// The kernel holds the lock of a directory, or of pages, while it waits for an answer of ours, and
+// taking back what it believes waits for that lock. So if a request about the flare is under way,
+// or comes before the kernel is done, the volcano is answered at once: else our own request, which
+// may wait behind the other's change, and the other's would wait for each other. The kernel then
+// lets go as soon as our request is answered.
+//
+// The loop's thread only.
+#pragma once
+
+#ifndef FUSE_USE_VERSION
+#define FUSE_USE_VERSION 314
+#endif
+#include <fuse_lowlevel.h>
+
+#include <array>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "libmagma/base/strong.h"
+#include "libmagma/base/unique_function.h"
+#include "libmagma/client/client.h"
+
+namespace magma::mount {
+
+struct Filesystem;
+
+class Coherence final : public client::ChangeListener {
+ public:
+  explicit Coherence(Filesystem& filesystem) : filesystem_(filesystem) {}
+
+  void on_changed(std::vector<wire::Change> changes, UniqueFunction<void()> done) override;
+  void on_read(Ino ino) override;
+
+  // A request about these flares (no inode: none) waits for the ring, until it is answered.
+  using Involved = std::array<Ino, 4>;
+  void request_begins(fuse_req_t request, const Involved& flares);
+  void request_ends(fuse_req_t request);
+
+ private:
+  // One `changed` message: for each flare, how many things the kernel is still to let go.
+  struct Pending {
+    std::unordered_map<Ino, unsigned> left;
+    UniqueFunction<void()> done;
+  };
+  using PendingPtr = std::shared_ptr<Pending>;
+
+  // Names of one directory that the kernel is to forget: one call to the kernel at a time, which
+  // may have to wait for the directory's lock, and then all that have come meanwhile.
+  struct Names {
+    std::vector<std::string> names;
+    std::vector<UniqueFunction<void()>> done;
+    bool is_running = false;
+  };
+
+  void let_go(const PendingPtr& pending, const wire::Change& change);
+  void forget_names(Ino dir);
+  void settle(const PendingPtr& pending);
+  void begin(Ino ino);
+  void end(Ino ino);
+
+  Filesystem& filesystem_;
+  std::vector<PendingPtr> pending_;
+  std::unordered_map<Ino, Names> names_;  // by directory
+  std::unordered_map<fuse_req_t, Involved> under_way_;
+  std::unordered_map<Ino, unsigned> busy_;
+};
+
+}  // namespace magma::mount

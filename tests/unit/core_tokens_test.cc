@@ -1,0 +1,175 @@
+// Tokens: who is told of which change, and how long the one who changed waits.
+#include <doctest/doctest.h>
+
+#include "magmad/tokens.h"
+
+using namespace magma;
+using Of = Tokens::Of;
+
+namespace {
+
+constexpr SessionId kA(1), kB(2), kC(3);
+constexpr Ino kFile(100), kDir(200);
+constexpr Instant kStart{1'000'000'000'000};
+constexpr Duration kTerm = wire::kTokenTerm + Tokens::kSlack;
+
+struct Fixture {
+  Tokens tokens;
+  Instant now = kStart;
+  std::vector<NoticeId> change(Ino ino, std::string_view name, SessionId by) {
+    std::vector<NoticeId> wait_for;
+    tokens.changed(ino, name, by, now, wait_for);
+    return wait_for;
+  }
+  bool waits(const std::vector<NoticeId>& notices) const {
+    for (NoticeId notice : notices)
+      if (tokens.is_open(notice)) return true;
+    return false;
+  }
+};
+
+}  // namespace
+
+TEST_CASE_FIXTURE(Fixture, "tokens: who changes waits for every other holder, who is told what") {
+  CHECK(tokens.grant(kA, kFile, Of::flare, now));
+  CHECK(tokens.grant(kB, kFile, Of::flare, now));
+  CHECK(tokens.grant(kC, kDir, Of::flare, now));
+  const auto waiting = change(kFile, "", kA);
+  auto messages = tokens.take_messages();
+  REQUIRE(messages.size() == 1);
+  CHECK(messages[0].to == kB);
+  CHECK(messages[0].changes == std::vector<wire::Change>{{kFile, ""}});
+  CHECK(waits(waiting));
+  CHECK(tokens.take_messages().empty());
+  tokens.confirmed(messages[0].notice);
+  CHECK_FALSE(waits(waiting));
+  // It believes nothing of it now; A does still.
+  CHECK(change(kFile, "", kA).empty());
+  CHECK(change(kFile, "", kC).size() == 1);
+}
+
+TEST_CASE_FIXTURE(Fixture, "tokens: of a directory's names only the changed one is no longer so") {
+  tokens.grant(kA, kDir, Of::names, now);
+  CHECK(change(kDir, "", kB).empty());
+  CHECK(change(kDir, "x", kB).size() == 1);
+  CHECK(change(kDir, "y", kB).size() == 1);
+  auto messages = tokens.take_messages();
+  REQUIRE(messages.size() == 1);
+  CHECK(messages[0].changes == std::vector<wire::Change>{{kDir, "x"}, {kDir, "y"}});
+  CHECK(change(kDir, "x", kB).size() == 1);
+  CHECK(tokens.take_messages().size() == 1);
+}
+
+TEST_CASE_FIXTURE(Fixture, "tokens: each flare is confirmed by itself") {
+  tokens.grant(kA, kDir, Of::names, now);
+  tokens.grant(kA, kFile, Of::flare, now);
+  const auto name = change(kDir, "x", kB), file = change(kFile, "", kB);
+  auto messages = tokens.take_messages();
+  REQUIRE(messages.size() == 2);
+  tokens.confirmed(file[0]);
+  CHECK(waits(name));
+  CHECK_FALSE(waits(file));
+}
+
+TEST_CASE_FIXTURE(Fixture, "tokens: who reads what is not confirmed yet waits as well") {
+  tokens.grant(kA, kFile, Of::flare, now);
+  const auto waiting = change(kFile, "", kB);
+  CHECK(tokens.has_unconfirmed());
+  std::vector<NoticeId> reader;
+  tokens.add_unconfirmed(kFile, reader);
+  CHECK(reader == waiting);
+  tokens.add_unconfirmed(kDir, reader);
+  CHECK(reader.size() == 1);
+  tokens.confirmed(waiting[0]);
+  CHECK_FALSE(tokens.has_unconfirmed());
+}
+
+TEST_CASE_FIXTURE(Fixture, "tokens: end with their term, and with them the waiting") {
+  tokens.grant(kA, kFile, Of::flare, now);
+  now = kStart + kTerm - nanoseconds(1);
+  const auto waiting = change(kFile, "", kB);
+  CHECK(tokens.deadline() == kStart + kTerm);
+  tokens.on_timer(now);
+  CHECK(waits(waiting));
+  now = kStart + kTerm;
+  tokens.on_timer(now);
+  CHECK_FALSE(waits(waiting));
+  tokens.grant(kA, kFile, Of::flare, now);
+  now = now + kTerm;
+  CHECK(change(kFile, "", kB).empty());
+}
+
+TEST_CASE_FIXTURE(Fixture, "tokens: granted again they last longer, and memory is given back") {
+  for (int i = 0; i < 100; ++i) {
+    CHECK(tokens.grant(kA, kFile, Of::flare, now));
+    now = now + seconds(1);
+    tokens.on_timer(now);
+  }
+  CHECK(tokens.size() == 1);
+  CHECK(change(kFile, "", kB).size() == 1);
+  CHECK(tokens.size() == 0);
+  for (std::uint64_t i = 0; i < 1000; ++i) tokens.grant(kA, Ino(i + 1), Of::flare, now);
+  CHECK(tokens.size() == 1000);
+  tokens.on_timer(now + kTerm);
+  tokens.on_timer(now + kTerm * 3);
+  CHECK(tokens.size() == 0);
+}
+
+TEST_CASE_FIXTURE(Fixture, "tokens: bounded; who gets none may not believe") {
+  for (std::uint64_t i = 0; i < Tokens::kTokensMax; ++i)
+    REQUIRE(tokens.grant(kA, Ino(i + 1), Of::flare, now));
+  CHECK_FALSE(tokens.grant(kB, kFile, Of::flare, now));
+  CHECK(tokens.grant(kA, kFile, Of::flare, now));  // has it
+  CHECK(tokens.size() == Tokens::kTokensMax);
+}
+
+TEST_CASE_FIXTURE(Fixture, "tokens: a lost message comes again when its session is heard from") {
+  tokens.grant(kA, kFile, Of::flare, now);
+  const auto waiting = change(kFile, "", kB);
+  auto messages = tokens.take_messages();
+  REQUIRE(messages.size() == 1);
+  tokens.undelivered(messages[0].notice);
+  CHECK(tokens.take_messages().empty());
+  tokens.heard_from(kB);
+  CHECK(tokens.take_messages().empty());
+  tokens.heard_from(kA);
+  messages = tokens.take_messages();
+  REQUIRE(messages.size() == 1);
+  CHECK(messages[0].notice == waiting[0]);
+  CHECK(waits(waiting));
+}
+
+TEST_CASE_FIXTURE(Fixture, "tokens: a session that ends holds nobody up") {
+  tokens.grant(kA, kFile, Of::flare, now);
+  tokens.grant(kA, kDir, Of::names, now);
+  const auto waiting = change(kFile, "", kB);
+  tokens.forget(kA);
+  CHECK_FALSE(waits(waiting));
+  CHECK(change(kDir, "x", kB).empty());
+  CHECK(tokens.take_messages().empty());
+}
+
+TEST_CASE_FIXTURE(Fixture, "tokens: after a restart the sessions of before may hold any") {
+  tokens.begin_grace({kA, kB}, kStart + kTerm);
+  const auto of_a = change(kFile, "", kA);
+  CHECK(of_a.size() == 1);  // B
+  std::vector<NoticeId> again;
+  tokens.add_grace(kA, again);
+  CHECK(again == of_a);
+  CHECK(change(kFile, "", kC).size() == 2);
+  CHECK(tokens.take_messages().empty());
+  SUBCASE("as long as one may") {
+    tokens.on_timer(kStart + kTerm - nanoseconds(1));
+    CHECK(waits(of_a));
+    tokens.on_timer(kStart + kTerm);
+  }
+  SUBCASE("or as it says itself") {
+    tokens.shorten_grace(kB, kStart + milliseconds(10));
+    CHECK(tokens.deadline() == kStart + milliseconds(10));
+    tokens.shorten_grace(kB, kStart + seconds(4));
+    tokens.on_timer(kStart + milliseconds(10));
+  }
+  SUBCASE("or until it ends") { tokens.forget(kB); }
+  CHECK_FALSE(waits(of_a));
+  CHECK(change(kFile, "", kA).empty());
+}
