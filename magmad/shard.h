@@ -191,6 +191,16 @@ class Shard {
     request->keep();
     ready_.push_back(std::move(request));
   }
+  // What goes on when a store has answered, which several operations may wait for: each runs as a
+  // step of its own, in the next round of flush().
+  template <class T>
+  UniqueFunction<void(Result<T>)> as_step(UniqueFunction<void(Result<T>)> next) {
+    return [this, next = std::move(next)](Result<T> result) mutable {
+      ready_steps_.push_back([next = std::move(next), result = std::move(result)]() mutable {
+        next(std::move(result));
+      });
+    };
+  }
   // Handles the request anew after `wait`.
   void retry_later(RequestPtr request, Duration wait);
   void later(Duration wait, UniqueFunction<void()> action);
@@ -220,7 +230,6 @@ class Shard {
   static std::uint64_t reserve_bytes(std::uint64_t total_bytes);
   Result<sys::DiskSpace> space() { return disk_.space(); }
 
-  // A step that came back from the executor: runs it now, its rows join the open batch.
   store::MetadataStore& metadata() { return metadata_; }
   store::ContentStore& content() { return content_; }
   ops::Operations& operations() { return *operations_; }

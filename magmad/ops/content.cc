@@ -79,9 +79,9 @@ void sync_taken(Shard& shard, OpId op, Ino ino, const ring::Key& key) {
   auto content_synced = [&shard, op, key, finish](Result<void> synced) {
     if (!shard.operations().is_active(op)) return;
     if (!synced) return finish(std::move(synced));
-    shard.metadata().sync(key.slot().value % store::kDatabases, finish);
+    shard.metadata().sync(key.slot().value % store::kDatabases, shard.as_step<void>(finish));
   };
-  shard.content().sync({key.slot(), ino, 0}, std::move(content_synced));
+  shard.content().sync({key.slot(), ino, 0}, shard.as_step<void>(std::move(content_synced)));
 }
 
 void send_content(Shard& shard, OpId op, Ino ino, const ring::Key& key, Result<Bytes> data) {
@@ -125,7 +125,8 @@ void spill(Shard& shard, RequestPtr request, Ino ino, const ring::Key& key) {
     case store::ContentPlace::in_row:
       return read(shard.get_raw(Shard::inline_key(ino)).value_or(Bytes{}));
     case store::ContentPlace::home_file:
-      return shard.content().read({home, ino, 0}, 0, row->size, std::move(read));
+      return shard.content().read({home, ino, 0}, 0, row->size,
+                                  shard.as_step<Bytes>(std::move(read)));
     default:
       return read(Bytes{});
   }

@@ -15,10 +15,8 @@ namespace magma::ops {
 namespace {
 
 // The bytes are there: the rest is a write.
-void put(Shard& shard, RequestPtr request, wire::WriteRequest target, Result<Bytes> bytes) {
-  if (!bytes) return shard.refuse(std::move(request), bytes.error());
-  if (bytes->empty()) return shard.answer(std::move(request), wire::CopyReply{});
-  request->copied = std::move(*bytes);
+void put(Shard& shard, RequestPtr request, wire::WriteRequest target) {
+  if (request->copied.empty()) return shard.answer(std::move(request), wire::CopyReply{});
   request->payload = request->copied;
   target.page_sums.clear();
   write(shard, std::move(request), std::move(target));
@@ -30,15 +28,19 @@ void read_and_put(Shard& shard, RequestPtr request, wire::CopyRequest message,
   std::uint64_t length = message.source.length;
   std::uint64_t begin = std::min(start, there);
   std::uint64_t have = std::min(length, there - begin);
+  if (have == 0) {
+    request->copied.resize(length);
+    return put(shard, std::move(request), std::move(message.target));
+  }
   request->keep();
   auto shared = std::make_shared<RequestPtr>(std::move(request));
-  auto done = [&shard, shared, length, target = std::move(message.target)](
-                  Result<Bytes> bytes) mutable {
-    if (bytes) bytes->resize(length);
-    put(shard, std::move(*shared), std::move(target), std::move(bytes));
-  };
-  if (have == 0) return done(Bytes{});
-  shard.content().read(id, begin, have, std::move(done));
+  shard.content().read(id, begin, have, [&shard, shared, length](Result<Bytes> bytes) {
+    RequestPtr back = std::move(*shared);
+    if (!bytes) return shard.refuse(std::move(back), bytes.error());
+    bytes->resize(length);
+    back->copied = std::move(*bytes);
+    shard.rerun(std::move(back));
+  });
 }
 
 void copy_from_home(Shard& shard, RequestPtr request, wire::CopyRequest message) {
@@ -60,9 +62,10 @@ void copy_from_home(Shard& shard, RequestPtr request, wire::CopyRequest message)
   if (row->place == store::ContentPlace::in_row)
     data = shard.get_raw(Shard::inline_key(ino)).value_or(Bytes{});
   data.resize(row->size);
-  Bytes part(data.begin() + static_cast<std::ptrdiff_t>(start),
-             data.begin() + static_cast<std::ptrdiff_t>(start + message.source.length));
-  put(shard, std::move(request), std::move(message.target), std::move(part));
+  request->copied.assign(
+      data.begin() + static_cast<std::ptrdiff_t>(start),
+      data.begin() + static_cast<std::ptrdiff_t>(start + message.source.length));
+  put(shard, std::move(request), std::move(message.target));
 }
 
 void copy_from_chunk(Shard& shard, RequestPtr request, wire::CopyRequest message) {
@@ -92,6 +95,7 @@ void copy(Shard& shard, RequestPtr request, wire::CopyRequest message) {
   if (message.source.length > wire::kIoBytesMax || message.source.offset > wire::kFileBytesMax ||
       message.target.append)
     return shard.refuse(std::move(request), Code::invalid);
+  if (!request->copied.empty()) return put(shard, std::move(request), std::move(message.target));
   if (message.source.key) return copy_from_chunk(shard, std::move(request), std::move(message));
   copy_from_home(shard, std::move(request), std::move(message));
 }

@@ -77,7 +77,7 @@ void link(Shard& shard, RequestPtr request, wire::LinkRequest message) {
       enter(shard, op, message, std::move(part));
     };
     shard.metadata().sync(ring::home_of(message.ino).value % store::kDatabases,
-                          std::move(synced));
+                          shard.as_step<void>(std::move(synced)));
   };
   shard.operations().prepare(op, ring::home_of(message.ino), PartKind::add_link,
                              wire::encode(part), std::move(prepared));

@@ -475,8 +475,11 @@ Result<void> Operations::reload() {
       if (Ino ino = truncated_inode(operation.parts); ino != Ino{})
         if (!shard_.is_locked(ino, kContentLockName))
           hold_until_applied(OpId(id), ino, kContentLockName);
-    send_applies(OpId(id), operation);
   }
+  // Renames first: what was moved out of a directory that is removed must not go with it.
+  for (const bool renames : {true, false})
+    for (auto& [id, operation] : committed_)
+      if ((operation.kind == OperationKind::rename) == renames) send_applies(OpId(id), operation);
   for (SlotMessage& message : outbox_) inbox_.push_back(std::move(message));
   outbox_.clear();
   return {};

@@ -60,11 +60,13 @@ void prepare_make_directory(Shard& shard, PartPlace place, MakeDirectory body, D
 
 // ---- remove_directory
 
-bool has_entries(Shard& shard, Ino dir) {
+// An entry that another operation holds is on its way in or out: it does not count.
+bool has_entries(Shard& shard, Ino dir, OpId asker) {
   bool found = false;
-  auto visit = [&](const store::MetadataStore::ScanRow&) {
-    found = true;
-    return false;
+  auto visit = [&](const store::MetadataStore::ScanRow& row) {
+    const Shard::Lock* held = shard.find_lock(dir, row.c);
+    found = held == nullptr || held->op == asker;
+    return !found;
   };
   store::RowKey from{store::Table::entry, dir.value, 0, {}};
   store::RowKey to{store::Table::entry, dir.value, ~std::uint64_t{0} >> 1,
@@ -83,8 +85,8 @@ void prepare_remove_directory(Shard& shard, PartPlace place, RemoveDirectory bod
     };
     return wait_or_die(shard, place, body.ino, {}, std::move(done), again);
   }
-  if (has_entries(shard, body.ino)) return done(fail(Code::not_empty));
-  // An entry being made by an operation under way: it holds a lock on its name.
+  if (has_entries(shard, body.ino, place.op)) return done(fail(Code::not_empty));
+  // Some entry is being made or taken away by an operation under way: asked again when it ended.
   if (shard.has_name_locks(body.ino)) return done(fail(Code::locked));
   shard.lock(body.ino, {}, place.op);
   done(Prepared{wire::encode(body), {}});
@@ -156,7 +158,7 @@ void drop_directory(Shard& shard, Ino dir) {
 
 // A directory that a power cut has undone (its entry was lost, its object was not) may have got
 // entries in the meantime: they were never synced, for that would have synced the directory's own
-// entry, and they go with it.
+// entry, and they go with it. So do those of a directory whose removal was durable and theirs not.
 void drop_tree(Shard& shard, ring::Slot slot, Ino dir) {
   struct Found {
     std::string name;
@@ -374,7 +376,11 @@ void apply_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record, b
     }
     case PartKind::remove_directory:
       if (auto body = record_as<RemoveDirectory>(shard, record)) {
-        drop_directory(shard, body->ino);
+        // A power cut that took the part may have brought entries back: they had been removed.
+        if (is_redo)
+          drop_tree(shard, place.slot, body->ino);
+        else
+          drop_directory(shard, body->ino);
         shard.unlock(body->ino, {}, place.op);
       }
       return;

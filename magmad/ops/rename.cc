@@ -59,7 +59,7 @@ void sync_content(Shard& shard, Ino ino, UniqueFunction<void(Result<void>)> then
   auto row = shard.inode(ino);
   if (!row || !S_ISREG(row->mode)) return then({});
   if (row->place == store::ContentPlace::home_file)
-    return shard.content().sync({ring::home_of(ino), ino, 0}, std::move(then));
+    return shard.content().sync({ring::home_of(ino), ino, 0}, shard.as_step(std::move(then)));
   if (row->place != store::ContentPlace::chunks || !row->key) return then({});
   auto authority = authority_of(shard, ino, *row->key);
   if (!authority) return then({});
@@ -69,7 +69,8 @@ void sync_content(Shard& shard, Ino ino, UniqueFunction<void(Result<void>)> then
     UniqueFunction<void(Result<void>)> then;
   };
   auto chunks = chunks_from(authority->chunks, 0);
-  auto pending = std::make_shared<Pending>(Pending{chunks.size() + 1, {}, std::move(then)});
+  auto pending = std::make_shared<Pending>(
+      Pending{chunks.size() + 1, {}, shard.as_step(std::move(then))});
   auto one = [pending](Result<void> synced) {
     if (!synced) pending->error = synced.error();
     if (--pending->left > 0) return;
@@ -249,7 +250,7 @@ struct Rename : std::enable_shared_from_this<Rename> {
         self->commit();
     };
     if (within) return next({});
-    shard.metadata().sync_all(std::move(next));
+    shard.metadata().sync_all(shard.as_step<void>(std::move(next)));
   }
 
   void prepare_target() {

@@ -99,6 +99,50 @@ TEST_CASE("scenario: a directory that is losing an entry does not tell its old l
   CHECK(s.getattr(from).value().nlink == 2);
 }
 
+TEST_CASE("scenario: a directory whose last entry was moved away a moment ago can be removed") {
+  Scenario s(17);
+  const Ino from = s.mkdir(kRoot, "from").value().ino;
+  const Ino to = s.mkdir(kRoot, "to").value().ino;
+  s.make_file(from, "file", pattern(10));
+  REQUIRE(s.mkdir(from, "moved").has_value());
+  REQUIRE(s.rename(from, "file", to, "file").has_value());
+  CHECK(code_of(s.rmdir(kRoot, "from")) == Code::not_empty);
+  CHECK(code_of(s.rename(from, "moved", kRoot, "from")) == Code::not_empty);
+  REQUIRE(s.rename(from, "moved", to, "moved").has_value());
+  CHECK(s.rmdir(kRoot, "from").has_value());
+}
+
+// The entry of the directory and what was in it lie in two databases: the power cut may take back
+// the removal of one and keep that of the other.
+TEST_CASE("scenario: power cut after a directory was emptied and removed") {
+  for (std::uint64_t seed = 1; seed <= 40; ++seed) {
+    CAPTURE(seed);
+    Scenario s(seed);
+    const Ino dir = s.mkdir(kRoot, "dir").value().ino;
+    s.make_file(dir, "file", pattern(10));
+    const Ino below = s.mkdir(dir, "below").value().ino;
+    s.make_file(below, "moved", pattern(20));
+    s.cluster().run_for(seconds(8));
+    REQUIRE(s.unlink(dir, "file").has_value());
+    REQUIRE(s.rename(below, "moved", kRoot, "moved").has_value());
+    REQUIRE(s.rmdir(dir, "below").has_value());
+    REQUIRE(s.rmdir(kRoot, "dir").has_value());
+    s.crash(Crash::power_cut);
+    s.restart();
+    s.cluster().run_for(seconds(3));
+    // Moved, or back with the directories that it was in.
+    if (auto moved = s.lookup(kRoot, "moved")) {
+      CHECK(s.getattr(moved->ino).value().nlink == 1);
+      CHECK(s.read(moved->ino, 0, 100).value() == pattern(20));
+    } else {
+      CHECK(s.lookup(kRoot, "dir").has_value());
+    }
+    s.crash(Crash::kill);
+    const auto problem = fsck_problem(s.cluster());
+    CHECK_MESSAGE(!problem.has_value(), problem.value_or(""));
+  }
+}
+
 TEST_CASE("scenario: an open file that was unlinked lives through a restart until it is closed") {
   Scenario s(12);
   auto file = s.create(kRoot, "file");
