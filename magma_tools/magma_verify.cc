@@ -281,7 +281,8 @@ std::optional<Reads> reads_of(const Target& target) {
     auto status = (*host)->ask(wire::StatusRequest{}, kAnswerPatience);
     if (!status) return std::nullopt;
     for (const wire::StatusCounter& counter : status->counters) {
-      if (counter.name == "content.reads_disk") reads.disk += counter.value;
+      if (counter.name == "content.reads_disk" || counter.name == "content.reads_ahead")
+        reads.disk += counter.value;
       if (counter.name == "content.reads_cached") reads.cached += counter.value;
     }
   }

@@ -31,10 +31,14 @@ void list_counters(CounterList& list, const store::ContentStore::Stats& stats) {
   list.insert(list.end(), {
                               {"content.reads_cached", stats.reads_cached},
                               {"content.reads_disk", stats.reads_disk},
+                              {"content.reads_ahead", stats.reads_ahead},
+                              {"content.pieces_ahead", stats.pieces_ahead},
+                              {"content.pieces_dropped", stats.pieces_dropped},
                               {"content.writes", stats.writes},
                               {"content.hot_syncs", stats.hot_syncs},
                               {"content.checksum_errors", stats.checksum_errors},
                               {"content.files_open", stats.files_open},
+                              {"content.pieces_kept", stats.pieces_kept},
                           });
 }
 

@@ -1,25 +1,14 @@
-// Writes, reads and cuts of content. State: content_store_impl.h.
+// Writes and cuts of content. State: content_store_impl.h.
 #include "magmad/store/content_store.h"
 
 #include <algorithm>
 #include <cstring>
 
-#include <fmt/format.h>
-
 #include "libmagma/base/check.h"
-#include "libmagma/base/log.h"
 #include "libmagma/crypto/checksum.h"
 #include "magmad/store/content_store_impl.h"
 
 namespace magma::store {
-namespace {
-
-Error mismatch(const ContentId& id, std::uint64_t page) {
-  return {Code::checksum, fmt::format("{} page {}", content_path(id), page)};
-}
-
-}  // namespace
-
 HotRange* Content::find_hot(std::uint32_t index) {
   for (HotRange& range : hot)
     if (range.index == index) return &range;
@@ -97,6 +86,7 @@ void ContentStoreImpl::file_changed(Content& c) {
   if (!c.dirty()) c.dirty_since = now_;
   ++c.changes;
   c.last_change = now_;
+  drop_kept(c.id);
 }
 
 // Whether no row knows of this content. Its first rows then come in one commit with its hot rows or
@@ -317,94 +307,6 @@ bool ContentStoreImpl::is_suspect(const ContentId& id, std::uint64_t page) const
   });
 }
 
-void ContentStoreImpl::read(const ContentId& id, std::uint64_t offset, std::uint64_t length,
-                            UniqueFunction<void(Result<Bytes>)> done) {
-  if (offset > kChunkBytes || length > kChunkBytes - offset) return done(fail(Code::invalid));
-  Content& c = content(id);
-  auto file = open_file(c, false);
-  if (!file || *file == nullptr) {
-    forget_if_idle(id);
-    if (!file) return done(fail(std::move(file.error())));
-    return done(Bytes(length));
-  }
-  std::uint64_t wanted = length;
-  if (c.cut) {
-    std::uint64_t size = c.cut->remove ? 0 : c.cut->size;
-    wanted = std::min(length, size > offset ? size - offset : 0);
-  }
-  Bytes bytes(length);
-  auto got = (*file)->read_at_nowait(MutableByteSpan(bytes).first(wanted), offset);
-  if (got) {
-    ++stats_.reads_cached;
-    return done(std::move(bytes));
-  }
-  if (got.error().code != Code::would_block) return done(fail(std::move(got.error())));
-  auto job = std::make_shared<DiskRead>();
-  job->offset = offset;
-  job->length = length;
-  read_from_disk(c, std::move(job), std::move(done));
-}
-
-// Reads the whole pages around the range, so that they can be verified.
-void ContentStoreImpl::read_from_disk(Content& c, std::shared_ptr<DiskRead> job,
-                                      UniqueFunction<void(Result<Bytes>)> done) {
-  ++stats_.reads_disk;
-  ++c.users;
-  ContentId id = c.id;
-  PageRange pages = pages_of(job->offset, job->length);
-  job->changes = c.changes;
-  job->file = c.file;
-  job->sums.clear();
-  job->bytes.assign(pages.count * kPageBytes, 0);
-  std::weak_ptr<int> alive = alive_;
-  auto work = [job, first = pages.first] {
-    auto got = job->file->read_at(job->bytes, first * kPageBytes);
-    job->result = got ? Result<void>{} : Result<void>(fail(got.error()));
-    for (std::size_t at = 0; at < job->bytes.size(); at += kPageBytes)
-      job->sums.push_back(crypto::crc32c(ByteSpan(job->bytes).subspan(at, kPageBytes)));
-  };
-  executor_.run(std::move(work), [this, alive, id, job = std::move(job),
-                                  done = std::move(done)]() mutable {
-    if (alive.expired()) return;
-    disk_read_done(id, std::move(job), std::move(done));
-  });
-}
-
-void ContentStoreImpl::disk_read_done(const ContentId& id, std::shared_ptr<DiskRead> job,
-                                      UniqueFunction<void(Result<Bytes>)> done) {
-  Content& c = content(id);
-  --c.users;
-  if (!job->result) return done(fail(std::move(job->result.error())));
-  if (c.changes != job->changes || c.cut) {
-    // A write overtook it, so that bytes and sums may be of different times. The pages are in
-    // memory now; a read that is overtaken again and again is done here, where nothing overtakes.
-    if (job->attempt++ < kReadRetriesMax && !c.cut) {
-      auto file = open_file(c, false);
-      if (!file || *file == nullptr) return read(id, job->offset, job->length, std::move(done));
-      return read_from_disk(c, std::move(job), std::move(done));
-    }
-    return read(id, job->offset, job->length, std::move(done));
-  }
-  PageRange pages = pages_of(job->offset, job->length);
-  auto sums = get_sums(metadata_, id, pages);
-  if (!sums) return done(fail(std::move(sums.error())));
-  for (std::size_t i = 0; i < sums->size(); ++i) {
-    if (job->sums[i] == (*sums)[i] || is_suspect(id, pages.first + i)) continue;
-    ++stats_.checksum_errors;
-    Error error = mismatch(id, pages.first + i);
-    // Else the next read would find them in memory, where nothing is compared.
-    job->file->drop_cache(pages.first * kPageBytes, pages.count * kPageBytes);
-    if (now_ >= next_warning_) {
-      next_warning_ = now_ + seconds(1);
-      log_warning("content_damaged path={} page={} slot={} ino={:016x}", content_path(id),
-                  pages.first + i, id.slot.value, id.ino.value);
-    }
-    return done(fail(std::move(error)));
-  }
-  auto begin = job->bytes.begin() + static_cast<std::ptrdiff_t>(job->offset % kPageBytes);
-  done(Bytes(begin, begin + static_cast<std::ptrdiff_t>(job->length)));
-}
-
 Result<void> ContentStoreImpl::truncate(const ContentId& id, const Version& version,
                                         std::uint64_t size) {
   if (size > kChunkBytes) return fail(Code::invalid);
@@ -522,6 +424,7 @@ Result<void> ContentStoreImpl::remove(const ContentId& id) {
 ContentStore::Stats ContentStoreImpl::stats() const {
   Stats stats = stats_;
   stats.files_open = open_.size();
+  stats.pieces_kept = kept_.size();
   return stats;
 }
 

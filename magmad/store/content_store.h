@@ -74,7 +74,8 @@ class ContentStore {
                              ByteSpan bytes, const std::vector<std::uint32_t>& page_sums) = 0;
   // Reads `length` bytes, zeros where there is no data (holes, past the end of the file). Bytes
   // that came from disk (not the page cache) are verified: Code::checksum if they do not match.
-  // `done` may be called inside this call.
+  // `done` may be called inside this call. Of a content read in sequence the store threads bring
+  // what follows into the page cache, verified.
   virtual void read(const ContentId& id, std::uint64_t offset, std::uint64_t length,
                     UniqueFunction<void(Result<Bytes>)> done) = 0;
   // Cuts or extends (sparse) the file; checksums follow. Fine if there is no file. A cut reaches
@@ -110,7 +111,8 @@ class ContentStore {
 
   struct Stats {
     std::uint64_t reads_cached = 0, reads_disk = 0, writes = 0, hot_syncs = 0, checksum_errors = 0;
-    std::size_t files_open = 0;
+    std::uint64_t reads_ahead = 0, pieces_ahead = 0, pieces_dropped = 0;
+    std::size_t files_open = 0, pieces_kept = 0;
   };
   virtual Stats stats() const = 0;
   // Content files held open, at most `count` of them, the least recently used first.

@@ -1,11 +1,12 @@
-// The state behind ContentStore, for its .cc files only: content_store.cc (writes, reads,
-// cuts), content_sync.cc (syncs, ticks, commits), content_recovery.cc and content_sweep.cc (after
-// a crash).
+// The state behind ContentStore, for its .cc files only: content_store.cc (writes, cuts),
+// content_read.cc (reads, read-ahead), content_sync.cc (syncs, ticks, commits), content_recovery.cc
+// and content_sweep.cc (after a crash).
 //
 // A Content is the state of one content file that something is known or going on about: open,
 // dirty, hot, to be cut. One of which nothing is known has no Content.
 #pragma once
 
+#include <deque>
 #include <list>
 #include <map>
 #include <optional>
@@ -14,6 +15,7 @@
 #include "magmad/store/content_files.h"
 #include "magmad/store/content_store.h"
 #include "magmad/store/page_sums.h"
+#include "magmad/store/read_ahead.h"
 
 namespace magma::store {
 
@@ -27,6 +29,13 @@ inline constexpr std::size_t kRemovalsPerTickMax = 1024;
 inline constexpr std::size_t kFollowedMax = 65536;
 inline constexpr unsigned kSweepStepsPerTick = 8;
 inline constexpr unsigned kReadRetriesMax = 3;  // of a read that a write overtook
+// Pieces being read ahead, of all contents, and reads from the disk beside which none begins: half
+// of the store threads stay free for who waits.
+inline constexpr std::size_t kPiecesUnderWayMax = 4;
+inline constexpr std::size_t kDiskReadsBesidesMax = 4;
+// Pieces read ahead whose bytes are kept beside the page cache, for the reads that come at once.
+inline constexpr std::size_t kKeptPiecesMax = 16;
+inline constexpr Duration kKeptTimeMax = seconds(2);
 inline constexpr Duration kDirtyMax = seconds(5);
 inline constexpr Duration kHotIdle = seconds(10);  // before a range cools
 
@@ -44,6 +53,18 @@ struct PendingCut {
   bool committed = false;
   bool sync_asked = false;
   std::uint64_t serial = 0;  // tells it from a later one of the same content
+};
+
+// Pages that a store thread is bringing into the page cache. Until they are compared with their
+// checksums a read must not take them from there.
+struct PagesUnderWay {
+  std::uint64_t number = 0;
+  PageRange pages{};
+  bool ahead = false;  // of readers; one that comes for them waits for the end
+  std::vector<UniqueFunction<void()>> waiting{};
+  bool overlaps(PageRange other) const {
+    return pages.first < other.first + other.count && other.first < pages.first + pages.count;
+  }
 };
 
 struct Content {
@@ -64,6 +85,7 @@ struct Content {
   std::vector<UniqueFunction<void(Result<void>)>> waiting;  // by the next
   bool sync_runs = false;
   unsigned users = 0;               // reads and preparations under way
+  std::vector<PagesUnderWay> under_way;
   std::optional<Error> sync_error;  // final
 
   bool dirty() const { return changes != synced; }
@@ -72,6 +94,8 @@ struct Content {
   }
   HotRange* find_hot(std::uint32_t index);
 };
+
+Error mismatch(const ContentId& id, std::uint64_t page);
 
 class ContentStoreImpl final : public ContentStore {
  public:
@@ -121,10 +145,25 @@ class ContentStoreImpl final : public ContentStore {
   struct DiskRead {  // shared by the work and its end
     std::uint64_t offset = 0, length = 0, changes = 0;
     unsigned attempt = 0;
+    std::uint64_t number = 0;  // of its PagesUnderWay
     std::shared_ptr<sys::File> file{};
     Bytes bytes{};  // whole pages
     std::vector<std::uint32_t> sums{};
     Result<void> result{};
+  };
+  struct PieceRead {  // shared by the work and its end
+    PageRange pages{};
+    std::uint64_t number = 0, changes = 0;
+    std::shared_ptr<sys::File> file{};
+    Bytes bytes{};
+    std::vector<std::uint32_t> sums{};
+    Result<void> result{};
+  };
+  struct KeptPiece {  // verified, and nothing has changed its content since
+    ContentId id;
+    std::uint64_t offset = 0;
+    Bytes bytes{};
+    Instant since{};
   };
 
   static unsigned database_of(const ContentId& id) { return id.slot.value % kDatabases; }
@@ -146,11 +185,39 @@ class ContentStoreImpl final : public ContentStore {
                                                 ByteSpan bytes,
                                                 const std::vector<std::uint32_t>& told);
   Result<void> recompute(const ContentId& id, const Version& version, PageRange pages);
-  void read_from_disk(Content& c, std::shared_ptr<DiskRead> job,
-                      UniqueFunction<void(Result<Bytes>)> done);
-  void disk_read_done(const ContentId& id, std::shared_ptr<DiskRead> job,
-                      UniqueFunction<void(Result<Bytes>)> done);
   bool is_suspect(const ContentId& id, std::uint64_t page) const;
+  // content_read.cc
+  using ReadDone = UniqueFunction<void(Result<Bytes>)>;
+  struct Wanted {
+    std::uint64_t offset = 0, length = 0;
+    bool ahead = false;  // was read ahead, or is being
+  };
+  enum class Served : std::uint8_t {
+    nothing,  // an error, or there is no file
+    from_memory,
+    from_disk,
+    later,  // waits for what is read ahead
+  };
+  Served serve(const ContentId& id, const Wanted& wanted, ReadDone done);
+  void read_from_disk(Content& c, std::shared_ptr<DiskRead> job, ReadDone done);
+  void disk_read_done(const ContentId& id, std::shared_ptr<DiskRead> job, ReadDone done);
+  Result<Bytes> read_here(Content& c, sys::File& file, std::uint64_t offset,
+                          std::uint64_t length);
+  Result<std::optional<std::uint64_t>> first_mismatch(const ContentId& id, sys::File& file,
+                                                      PageRange pages,
+                                                      std::span<const std::uint32_t> sums);
+  Result<void> verify(Content& c, sys::File& file, PageRange pages,
+                      std::span<const std::uint32_t> sums);
+  static void drop_pages(sys::File& file, PageRange pages);
+  std::uint64_t begin_pages(Content& c, PageRange pages, bool ahead);
+  std::vector<UniqueFunction<void()>> end_pages(Content& c, std::uint64_t number);
+  void read_ahead(const ContentId& id);
+  bool read_piece_ahead(Content& c);
+  void piece_done(const ContentId& id, PieceRead& job);
+  void keep(KeptPiece piece);
+  std::optional<Bytes> take_kept(const ContentId& id, const Wanted& wanted);
+  void drop_kept(const ContentId& id);
+  void drop_old_kept();
   // content_sync.cc
   void start_sync(Content& c);
   void sync_done(const ContentId& id, std::uint64_t changes,
@@ -199,6 +266,11 @@ class ContentStoreImpl final : public ContentStore {
   ContentId tick_from_{};                 // where the next tick goes on
   Instant now_{};
   Instant next_warning_{};
+  ReadAhead read_ahead_;
+  std::deque<KeptPiece> kept_;            // the oldest first
+  std::uint64_t pages_number_ = 0;        // of the last PagesUnderWay
+  std::size_t pieces_under_way_ = 0;
+  std::size_t disk_reads_under_way_ = 0;
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);  // shared with callbacks, as weak_ptr
   Stats stats_;
 };

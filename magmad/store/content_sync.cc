@@ -132,6 +132,7 @@ void ContentStoreImpl::committed() {
 }
 
 void ContentStoreImpl::set_cut(Content& c, PendingCut cut) {
+  drop_kept(c.id);
   cut.serial = ++cut_serial_;
   c.cut = cut;
   cuts_uncommitted_.push_back(c.id);
@@ -173,7 +174,7 @@ Result<void> ContentStoreImpl::follow_cut(Content& c) {
     close_file(c);
     TRY(files_.remove(c.id));
     c.hot.clear();
-    c.synced = c.changes;
+    c.synced = ++c.changes;  // a read under way sees that it was overtaken
     c.last_end = 0;
     c.cut.reset();
     follow_later(c.id, {.remove = true});
@@ -196,6 +197,7 @@ void ContentStoreImpl::follow_later(const ContentId& id, Followed followed) {
 }
 
 void ContentStoreImpl::rolled_back() {
+  kept_.clear();  // compared with rows that are gone
   auto heated = std::exchange(hot_uncommitted_, {});
   for (const ContentId& id : heated)
     if (Content* c = find(id))
@@ -229,6 +231,7 @@ void ContentStoreImpl::repair_suspects() {
 
 void ContentStoreImpl::on_tick(Instant now) {
   now_ = now;
+  drop_old_kept();
   if (metadata_.failed()) return;
   repair_suspects();
   for (const ContentId& id : std::exchange(cuts_to_sync_, {})) sync_cut(id);

@@ -1,6 +1,7 @@
 test_lib_sources = \
 	tests/lib/faulty_disk.cc \
 	tests/lib/faulty_disk.h \
+	tests/lib/content_rig.h \
 	tests/lib/fake_console.cc \
 	tests/lib/fake_console.h \
 	tests/lib/golden_file.h \

@@ -100,6 +100,22 @@ std::uint64_t Image::pages_missing(std::uint64_t offset, std::uint64_t length) c
   return missing;
 }
 
+bool Node::in_memory(std::uint64_t offset, std::uint64_t length) const {
+  const std::uint64_t end = std::min<std::uint64_t>(seen.size(), offset + length);
+  const std::size_t pages = std::min<std::size_t>(not_in_memory.size(), (end + kPage - 1) / kPage);
+  for (std::size_t page = offset / kPage; page < pages; ++page)
+    if (not_in_memory[page]) return false;
+  return true;
+}
+
+void Node::set_in_memory(std::uint64_t offset, std::uint64_t length, bool in_memory) {
+  const std::uint64_t end = std::min<std::uint64_t>(seen.size(), offset + length);
+  const auto pages = static_cast<std::size_t>((end + kPage - 1) / kPage);
+  if (not_in_memory.size() < pages) not_in_memory.resize(pages);
+  for (auto page = static_cast<std::size_t>(offset / kPage); page < pages; ++page)
+    not_in_memory[page] = !in_memory;
+}
+
 Image Image::copy() const {
   Image other;
   other.size_ = size_;
@@ -137,15 +153,17 @@ class SimFile final : public sys::File {
 
   Result<std::size_t> read_at(MutableByteSpan out, std::uint64_t offset) override {
     TRY(call());
-    node_->in_memory = true;
+    node_->set_in_memory(offset, out.size(), true);
     return node_->seen.read(out, offset);
   }
   Result<std::size_t> read_at_nowait(MutableByteSpan out, std::uint64_t offset) override {
     TRY(call());
-    if (!node_->in_memory) return fail(Code::would_block);
+    if (!node_->in_memory(offset, out.size())) return fail(Code::would_block);
     return node_->seen.read(out, offset);
   }
-  void drop_cache(std::uint64_t, std::uint64_t) override { node_->in_memory = false; }
+  void drop_cache(std::uint64_t offset, std::uint64_t length) override {
+    node_->set_in_memory(offset, length, false);
+  }
   Result<void> write_at(ByteSpan bytes, std::uint64_t offset) override {
     auto may = change();
     if (may) may = disk_.take_space(node_->seen.pages_missing(offset, bytes.size()) * sim::kPage);
@@ -225,6 +243,7 @@ class SimFile final : public sys::File {
   void write(ByteSpan bytes, std::uint64_t offset) {
     std::uint64_t before = node_->seen.allocated();
     node_->seen.write(bytes, offset);
+    node_->set_in_memory(offset, bytes.size(), true);
     if (node_->linked) disk_.used_bytes_ += node_->seen.allocated() - before;
     disk_.note(*node_, {.kind = sim::Change::Kind::write,
                         .offset = offset,
@@ -430,7 +449,7 @@ void SimDisk::crash_node(sim::Node& node, sys::Random& random) {
   node.unsynced.clear();
   node.unsynced_bytes = 0;
   node.seen = node.durable.copy();
-  node.in_memory = false;
+  node.set_in_memory(0, node.seen.size(), false);
 }
 
 void SimDisk::power_cut(sys::Random& random) {
@@ -460,7 +479,7 @@ void SimDisk::power_cut(sys::Random& random) {
 }
 
 void SimDisk::drop_caches() {
-  for (auto& [path, node] : seen_) node->in_memory = false;
+  for (auto& [path, node] : seen_) node->set_in_memory(0, node->seen.size(), false);
 }
 
 bool SimDisk::flip_bit(std::string_view path, std::uint64_t offset, unsigned bit) {

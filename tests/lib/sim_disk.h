@@ -69,7 +69,9 @@ struct Node {
   std::vector<Change> unsynced;
   std::uint64_t unsynced_bytes = 0;
   bool linked = true;     // has a name: counts as used space
-  bool in_memory = true;  // else a read that must not wait would block
+  std::vector<bool> not_in_memory;  // pages whose reads block; those beyond are in memory
+  bool in_memory(std::uint64_t offset, std::uint64_t length) const;
+  void set_in_memory(std::uint64_t offset, std::uint64_t length, bool in_memory);
 };
 
 }  // namespace sim
@@ -105,7 +107,7 @@ class SimDisk final : public sys::Disk {
   // lost to stable storage though still seen, as after fsync(2) returned EIO.
   void fail_syncs(std::string part, unsigned count);
   void limit_space(std::optional<std::uint64_t> bytes) { space_limit_ = bytes; }
-  // Reads with read_at_nowait block until the file was read with read_at.
+  // Reads with read_at_nowait block until the pages were read with read_at.
   void drop_caches();
   // Rot: changes a bit of what is stored and seen. False if there is no such byte.
   bool flip_bit(std::string_view path, std::uint64_t offset, unsigned bit);

@@ -287,6 +287,47 @@ TEST_CASE("scenario: a rotten byte of content is an error, never another byte") 
   CHECK(s.mkdir(kRoot, "alive").has_value());
 }
 
+TEST_CASE("scenario: a rotten byte is found by every reader of a big file that is read ahead") {
+  Scenario s(23, 2);
+  const Bytes all = pattern(7u << 20, 5);
+  Ino big = s.make_file(kRoot, "big", all);
+  REQUIRE(s.lookup(kRoot, "big", 1).has_value());
+  s.cluster().run_for(seconds(12));
+  constexpr std::uint32_t kPart = 128u << 10;
+  constexpr std::uint64_t kBad = (5u << 20) + 4321;
+  REQUIRE(s.cluster().stop_volcano());
+  unsigned flipped = 0;
+  for (const auto& path : s.cluster().disk().files())
+    if (path.starts_with("flares/") && s.cluster().disk().flip_bit(path, kBad, 2)) ++flipped;
+  REQUIRE(flipped == 1);
+  for (Crash how : {Crash::kill, Crash::power_cut}) {
+    s.cluster().disk().drop_caches();
+    s.restart();
+    std::vector<std::optional<Result<Bytes>>> answers(2 * all.size() / kPart);
+    std::size_t answered = 0;
+    for (std::size_t i = 0; i < answers.size(); ++i) {
+      const std::uint64_t offset = i / 2 * kPart;
+      auto done = [&, i](Result<Bytes> read) {
+        answers[i] = std::move(read);
+        ++answered;
+      };
+      s.cluster().client(i % 2).read(big, offset, kPart, kRootUser, std::move(done));
+      s.cluster().run_for(microseconds(static_cast<std::int64_t>(i % 11) * 20));
+    }
+    REQUIRE(s.cluster().run_until([&] { return answered == answers.size(); }, seconds(20)));
+    for (std::size_t i = 0; i < answers.size(); ++i) {
+      CAPTURE(i);
+      const std::uint64_t offset = i / 2 * kPart;
+      const bool hit = kBad >= offset && kBad < offset + kPart;
+      CHECK(answers[i]->has_value() != hit);
+      if (*answers[i])
+        CHECK(std::equal((*answers[i])->begin(), (*answers[i])->end(),
+                         all.begin() + static_cast<std::ptrdiff_t>(offset)));
+    }
+    s.crash(how);
+  }
+}
+
 TEST_CASE("scenario: a disk call that fails is answered with an error and harms nothing else") {
   unsigned struck = 0;
   for (std::uint64_t n = 1; n <= 12; ++n) {
