@@ -49,11 +49,32 @@ Node::Node(NodeConfig config, raft::Stored stored, raft::Store& store, sys::Cloc
   MAGMA_CHECK(config_.self != ring::kNoVolcano);
   facts_.version = config_.version;
   if (watcher_ != nullptr) watcher_->started(raft_);
+  learn_addresses();
   give(raft::Tick{});
   pump();
 }
 
 Node::~Node() = default;
+
+// Where the others are, as far as the log says, committed or not: after a restart nothing of it is
+// known to be committed before there is a leader, and for that the others must be found.
+void Node::learn_addresses() {
+  const raft::Log& log = raft_.log();
+  auto map = wire::decode_map(log.snapshot().state);
+  if (!map) return;  // a newcomer's; or Restore will tell
+  for (raft::Index i = log.snapshot().last.index + 1; i <= log.last(); i = i + 1) {
+    if (log.at(i).kind != raft::EntryKind::command) continue;
+    auto command = wire::decode_command(log.at(i).data);
+    if (!command) continue;
+    // By hand: without the changes of voters in between the membership would not fit.
+    if (auto* add = std::get_if<ring::AddVolcano>(&*command)) add->membership = map->membership;
+    if (auto* moved = std::get_if<ring::VolcanoMoved>(&*command))
+      moved->membership = map->membership;
+    (void)ring::apply_command(*map, *command);  // what is refused is no news
+  }
+  for (const ring::Volcano& volcano : map->volcanoes)
+    if (volcano.id != config_.self) links_.set_address(volcano.id, volcano.profile.node);
+}
 
 // ---- events and actions
 
@@ -325,8 +346,9 @@ void Node::report() {
     if (watcher_ != nullptr) watcher_->has_lease(raft_, *lease_until_);
     return;
   }
-  const VolcanoId leader = volcano_of(standing_.leader);
-  if (leader == ring::kNoVolcano || leader == config_.self) return;
+  // Without a leader another one in turn hears of us: it may not know where we are.
+  const VolcanoId leader = whom_to_ask();
+  if (leader == ring::kNoVolcano) return;
   wire::HeartbeatRequest heartbeat{
       .boot = boot_, .map_version = map_->version, .wants_table = false, .facts = facts_};
   if (now >= table_wanted_at_) {
@@ -391,8 +413,7 @@ void Node::on_announce_answered(Result<ByteSpan> body) {
   if (!reply) return;
   if (reply->outcome == wire::NodeOutcome::accepted) {
     is_announced_ = true;
-    log_info("announced volcano={} starts={}", config_.self.value,
-             map_->find(config_.self) != nullptr ? map_->find(config_.self)->starts : 0);
+    log_info("announced volcano={} to={}", config_.self.value, standing_.leader.value);
     report_at_ = {};
   } else if (reply->outcome == wire::NodeOutcome::refused) {
     log_error("announce_refused volcano={} reason={}", config_.self.value, reply->reason);

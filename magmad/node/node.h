@@ -123,6 +123,7 @@ class Node {
   };
 
   // node.cc
+  void learn_addresses();
   void give(raft::Event event) { events_.push_back(std::move(event)); }
   void pump();
   void step(raft::Event event);

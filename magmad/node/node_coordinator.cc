@@ -95,10 +95,10 @@ void Node::on_decided(std::string_view what, const Result<ring::Applied>& result
 void Node::serve_heartbeat(const wire::NodeRequestHead& head, ByteSpan body, const ReplyTo& to) {
   auto request = decode_node<wire::HeartbeatRequest>(body);
   if (!request) return links_.refuse(to, Code::malformed);
+  links_.trust(to, head.from);
   if (!is_coordinator()) return links_.refuse(to, Code::not_primary);
   if (map_->find(head.from) == nullptr) return links_.refuse(to, Code::not_found);
   const Instant now = clock_.now();
-  links_.trust(to, head.from);
   // Who is away as far as the map knows, or is about to be, has no lease until the map says
   // otherwise.
   std::optional<Instant> lease = raft_.lease_until(now);
@@ -129,6 +129,7 @@ NodeOutcome Node::who_decides(std::string& address) const {
 void Node::serve_announce(const wire::NodeRequestHead& head, ByteSpan body, const ReplyTo& to) {
   auto request = decode_node<wire::AnnounceRequest>(body);
   if (!request) return links_.refuse(to, Code::malformed);
+  links_.trust(to, head.from);
   wire::AnnounceReply reply;
   reply.outcome = who_decides(reply.address);
   if (reply.outcome != NodeOutcome::accepted) {
@@ -136,7 +137,6 @@ void Node::serve_announce(const wire::NodeRequestHead& head, ByteSpan body, cons
     return links_.answer(to, reply);
   }
   if (map_->find(head.from) == nullptr) return links_.refuse(to, Code::not_found);
-  links_.trust(to, head.from);
   if (!coming_up_.insert(head.from).second) {
     reply.outcome = NodeOutcome::wait;
     return links_.answer(to, reply);
