@@ -51,6 +51,7 @@ void add_lava(CLI::App& app, Chosen& chosen) {
   auto arguments = std::make_shared<Arguments>();  // shared by the parsers and `chosen`
   add_target_options(*command, arguments->target);
   command->add_flag("--json", arguments->json, "As JSON");
+  command->add_flag("-y,--yes", arguments->yes, "With stop: do not ask");
   command->footer(
       "\nWithout a subcommand: the ring, as a volcano of it knows it.\n"
       "Exit codes: 0 done, 1 wrong usage, 2 failed.");
@@ -58,7 +59,7 @@ void add_lava(CLI::App& app, Chosen& chosen) {
   CLI::App* stop_command =
       command->add_subcommand("stop", "Ends the volcano NODE (nick, full name or address) cleanly");
   stop_command->add_option("NODE", arguments->node, "Which")->required();
-  stop_command->add_flag("-y,--yes", arguments->yes, "Do not ask");
+  stop_command->fallthrough();  // options of `lava` may follow
   stop_command->footer(
       "\nNeeds the network key. The volcano stays in the ring: its slots wait until it is back.\n"
       "Exit codes: 0 it answers no more, 1 wrong usage, 2 failed or not confirmed.");

@@ -155,6 +155,8 @@ void HostRequests::status(RequestPtr request) {
   reply.sessions_total = static_cast<std::uint32_t>(shard_.session_count());
   reply.sessions = sessions();
   for (auto& source : counter_sources_) source(reply.counters);
+  if (ring_)
+    reply.counters.insert(reply.counters.end(), ring_->counters.begin(), ring_->counters.end());
   answer(*request, reply);
 }
 

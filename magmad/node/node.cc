@@ -461,10 +461,26 @@ RingView Node::view() const {
   view.table_at = table_at_;
   view.table = table_;
   view.own = facts_;
+  view.counters = status_counters();
   if (!coordinator_.is_active()) return view;
   view.table_at = view.made;
   view.table = coordinator_.table(*map_, followers(), facts_, view.made);
   return view;
+}
+
+std::vector<wire::StatusCounter> Node::status_counters() const {
+  const Counters c = counters();
+  return {{"node.raft_messages", c.raft_messages},
+          {"node.heartbeats", c.heartbeats},
+          {"node.announces", c.announces},
+          {"node.joins", c.joins},
+          {"node.joins_refused", c.joins_refused},
+          {"node.commands", c.commands},
+          {"node.commands_refused", c.commands_refused},
+          {"node.snapshots", c.snapshots},
+          {"node.misdirected", c.misdirected},
+          {"node.store_writes", c.store_writes},
+          {"node.messages_dropped", c.messages_dropped}};
 }
 
 void Node::publish(bool is_due) {

@@ -107,7 +107,7 @@ class Node {
   // Whether it leads, is ready, and has its lease.
   bool is_coordinator() const;
   RingView view() const;
-  struct Counters {
+  struct Counters {  // documented in doc/metrics.md
     std::uint64_t raft_messages = 0, heartbeats = 0, joins = 0, joins_refused = 0, announces = 0;
     std::uint64_t commands = 0, commands_refused = 0, snapshots = 0, misdirected = 0;
     std::uint64_t store_writes = 0, messages_dropped = 0;
@@ -167,6 +167,7 @@ class Node {
   void announce_self();
   void on_heartbeat_answered(Instant sent, Result<ByteSpan> body);
   void on_announce_answered(Result<ByteSpan> body);
+  std::vector<wire::StatusCounter> status_counters() const;
   void publish(bool is_due);
   ring::VolcanoId whom_to_ask();
 

@@ -31,6 +31,7 @@ struct RingView {
   std::optional<Instant> table_at{};     // when `table` was true
   std::vector<wire::VolcanoNews> table{};
   wire::VolcanoFacts own{};
+  std::vector<wire::StatusCounter> counters{};  // of the node: doc/metrics.md
 };
 using RingViewPtr = std::shared_ptr<const RingView>;
 
