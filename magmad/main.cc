@@ -100,7 +100,10 @@ class Daemon {
     TRY_VALUE(socket_,
               sys_real::UdpSocket::bind(options_.make_only ? sys::Address::v4(127, 0, 0, 1, 0)
                                                            : options_.address));
-    if (!options_.make_only) TRY(take_console_port());
+    if (!options_.make_only) {
+      TRY(take_console_port());
+      TRY(take_node_port());
+    }
     pool_.emplace(loop_, kStoreThreads);
     VolcanoConfig config;
     config.nick = opened.papers.nick;
@@ -177,6 +180,17 @@ class Daemon {
     return {};
   }
 
+  Result<void> take_node_port() {
+    sys::Address address = options_.address;
+    address.port = options_.node_port;
+    auto socket = sys_real::UdpSocket::bind(address);
+    if (!socket)
+      return fail(socket.error().code, "node protocol: " + socket.error().detail +
+                                           "; choose another port with --node-port");
+    node_socket_ = std::move(*socket);
+    return {};
+  }
+
   // The ring's part of the volcano, on its own thread. What a single volcano serves does not wait
   // for it (doc/adr/0005-raft-nodes-are-volcanoes.md).
   Result<void> start_node(const Opened& opened) {
@@ -189,8 +203,7 @@ class Daemon {
     config.node.version = PACKAGE_VERSION;
     config.node.small_files = opened.papers.small_files;
     config.node.is_first_start = opened.is_first_start;
-    config.address = options_.address;
-    config.address.port = options_.node_port;
+    config.socket = std::move(node_socket_);
     config.directory = options_.directory;
     NodeThread::Callbacks callbacks;
     callbacks.on_view = [this](node::RingViewPtr view) { volcano_->set_ring(std::move(view)); };
@@ -299,6 +312,7 @@ class Daemon {
   sys_real::UdpSocket::OnDatagram on_datagram_;
   sys_real::Loop::Watch watch_;
   Instant last_datagram_{};
+  std::unique_ptr<sys_real::UdpSocket> node_socket_;  // until the node has it
   std::unique_ptr<NodeThread> node_;
   std::uint64_t number_ = 0;  // of the volcano
   bool node_failed_ = false;

@@ -12,7 +12,6 @@
 #include "libmagma/sys_real/disk_posix.h"
 #include "libmagma/sys_real/executor.h"
 #include "libmagma/sys_real/random.h"
-#include "libmagma/sys_real/udp.h"
 #include "magmad/store/raft_store.h"
 
 namespace magma {
@@ -56,11 +55,6 @@ struct NodeThread::Inside {
 Result<void> NodeThread::Inside::open(const Config& config) {
   TRY_VALUE(disk, sys_real::PosixDisk::open_directory(config.directory, false));
   TRY_VALUE(store, store::open_raft_store(*disk));
-  auto bound = sys_real::UdpSocket::bind(config.address);
-  if (!bound)
-    return fail(bound.error().code, "node protocol: " + bound.error().detail +
-                                        "; choose another port with --node-port");
-  socket = std::move(*bound);
   return {};
 }
 
@@ -114,6 +108,7 @@ Result<std::unique_ptr<NodeThread>> NodeThread::start(Config config, sys_real::L
   auto inside = std::make_unique<Inside>(main);
   inside->outside->callbacks = std::move(callbacks);
   TRY(inside->open(config));
+  inside->socket = std::move(config.socket);
   TRY_VALUE(raft::Stored stored, inside->store->load());
   TRY(inside->wire_up());
   inside->begin(std::move(config), std::move(stored));

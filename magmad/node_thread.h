@@ -11,6 +11,7 @@
 
 #include "libmagma/base/unique_function.h"
 #include "libmagma/sys_real/loop.h"
+#include "libmagma/sys_real/udp.h"
 #include "magmad/node/node.h"
 
 namespace magma {
@@ -19,15 +20,15 @@ class NodeThread {
  public:
   struct Config {
     node::NodeConfig node;
-    sys::Address address;   // node port
-    std::string directory;  // the storage directory, which has raft.db
+    std::unique_ptr<sys_real::UdpSocket> socket;  // bound to the node port
+    std::string directory;                        // the storage directory, which has raft.db
   };
   struct Callbacks {  // called on the loop `main`
     UniqueFunction<void(node::RingViewPtr)> on_view;
     UniqueFunction<void(const Error&)> on_failed;
   };
-  // Opens socket and store, then runs the node. `main` outlives this. Errors: what socket and store
-  // say; nothing has been started then.
+  // Opens the store, then runs the node. `main` outlives this. Errors: what the store says; nothing
+  // has been started then.
   static Result<std::unique_ptr<NodeThread>> start(Config config, sys_real::Loop& main,
                                                    Callbacks callbacks);
   // Ends the node and its thread. What it posted to `main` before may still come: `callbacks` are

@@ -169,4 +169,26 @@ for node in wallace gromit; do
   pid[$node]=
   expect "its storage is clean" "$MAGMA" fsck --deep "${dir[$node]}"
 done
+
+# --- a directory of the time before rings ---------------------------------------------------------
+python3 - "${dir[wallace]}/volcano.json" <<'PY'
+import json, sys
+papers = json.load(open(sys.argv[1]))
+for member in ("volcano", "storage"):
+    del papers[member]
+papers["format"] = 1
+json.dump(papers, open(sys.argv[1], "w"))
+PY
+rm -f "${dir[wallace]}"/raft.db*
+run wallace
+becomes "a directory of format 1 is brought to format 2: a ring of one" wallace \
+  '[x["nick"] for x in r["volcanoes"]]' "['wallace']"
+expect "and says so" grep -q "storage_upgraded .*format=2" "${out[wallace]}"
+expect_failure "the node port is somebody's" 64 "choose another port with --node-port" timeout 20 \
+  "$MAGMAD" -b -n x -s x.y -i "${address[wallace]}" -p 12100 --node-port 12001 --console none \
+  -d "$work/storage.port" --key-file "$key"
+expect "which leaves no volcano behind" [ ! -e "$work/storage.port/volcano.json" ]
+kill_node wallace
+run wallace
+becomes "killed, it is there again" wallace 'r["coordinator"]' wallace
 exit 0
