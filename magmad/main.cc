@@ -41,6 +41,7 @@ constexpr Duration kSpinAfter = microseconds(300);  // the last one
 // After the console's `shutdown`: whoever typed it gets the answer, over the flare protocol too.
 constexpr Duration kLastWords = milliseconds(200);
 constexpr Duration kTickEvery = milliseconds(400);  // well below node::kTickFresh
+constexpr Duration kNodeAgain = seconds(10);        // after its store failed
 constexpr int kExitUsage = 1;
 constexpr int kExitSetUp = 64;
 constexpr int kExitStorage = 70;
@@ -155,7 +156,7 @@ class Daemon {
   int end() {
     sys_real::notify("STOPPING=1\nSTATUS=stopping: everything is being synced");
     node_.reset();
-    if (volcano_->failed() || node_failed_) {
+    if (volcano_->failed()) {
       log_error("storage_failed directory={} action={}", options_.directory,
                 "check the disk, then start again");
       return kExitStorage;
@@ -195,24 +196,44 @@ class Daemon {
   // for it (doc/adr/0005-raft-nodes-are-volcanoes.md).
   Result<void> start_node(const Opened& opened) {
     number_ = opened.papers.volcano;
+    node_config_.self = ring::VolcanoId(static_cast<std::uint16_t>(number_));
+    node_config_.profile = profile_of(opened.papers, options_);
+    node_config_.filesystem = opened.filesystem;
+    node_config_.keys = opened.keys;
+    node_config_.version = PACKAGE_VERSION;
+    node_config_.small_files = opened.papers.small_files;
+    node_config_.is_first_start = opened.is_first_start;
+    return run_node();
+  }
+
+  Result<void> run_node() {
     NodeThread::Config config;
-    config.node.self = ring::VolcanoId(static_cast<std::uint16_t>(number_));
-    config.node.profile = profile_of(opened.papers, options_);
-    config.node.filesystem = opened.filesystem;
-    config.node.keys = opened.keys;
-    config.node.version = PACKAGE_VERSION;
-    config.node.small_files = opened.papers.small_files;
-    config.node.is_first_start = opened.is_first_start;
+    config.node = node_config_;
     config.socket = std::move(node_socket_);
     config.directory = options_.directory;
     NodeThread::Callbacks callbacks;
     callbacks.on_view = [this](node::RingViewPtr view) { volcano_->set_ring(std::move(view)); };
-    callbacks.on_failed = [this](const Error&) {
-      node_failed_ = true;
-      loop_.stop();
+    callbacks.on_failed = [this](const Error& error) {
+      log_error("node_ended error={} again_in_s={}", describe(error),
+                kNodeAgain.ns / seconds(1).ns);
+      node_again_ = clock_.now() + kNodeAgain;
     };
     TRY_VALUE(node_, NodeThread::start(std::move(config), loop_, std::move(callbacks)));
     return {};
+  }
+
+  // A node whose store failed (a full disk) begins anew from what is on the disk, as after a kill;
+  // what the volcano serves goes on meanwhile.
+  void restart_node() {
+    if (clock_.now() < node_again_) return;
+    node_again_ = Instant::never();
+    node_.reset();
+    node_config_.is_first_start = false;
+    auto started = take_node_port();
+    if (started) started = run_node();
+    if (started) return;
+    log_error("node_not_started error={}", describe(started.error()));
+    node_again_ = clock_.now() + kNodeAgain;
   }
 
   // The loop turns: the node may say so, and what the volcano holds.
@@ -243,7 +264,7 @@ class Daemon {
 
   Instant deadline() const {
     return std::min({volcano_->deadline(), console_->deadline(), next_watchdog_, stop_at_,
-                     node_ ? next_tick_ : Instant::never(),
+                     node_ ? next_tick_ : Instant::never(), node_again_,
                      port_ ? port_->deadline() : Instant::never()});
   }
   void on_deadline() {
@@ -252,6 +273,7 @@ class Daemon {
     if (port_) port_->on_timer();
     tell_watchdog();
     tick_node();
+    restart_node();
     if (clock_.now() < stop_at_) return;
     stop_at_ = Instant::never();
     if (!is_stopping_) begin_stop();
@@ -315,7 +337,8 @@ class Daemon {
   std::unique_ptr<sys_real::UdpSocket> node_socket_;  // until the node has it
   std::unique_ptr<NodeThread> node_;
   std::uint64_t number_ = 0;  // of the volcano
-  bool node_failed_ = false;
+  node::NodeConfig node_config_;
+  Instant node_again_ = Instant::never();  // to be started anew
   Instant next_tick_{};
   const std::optional<Duration> watchdog_ = sys_real::watchdog_interval();
   Instant next_watchdog_ = watchdog_ ? Instant{} : Instant::never();

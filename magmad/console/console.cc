@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "libmagma/crypto/path_hash.h"
 #include "libmagma/ring/progress.h"
 #include "libmagma/ring/slice.h"
 #include "magmad/node/ring_view.h"
@@ -133,6 +134,18 @@ void Console::on_timer() {
 }
 
 // ---- Backend
+
+// A volcano without slots reaches the files at who has the root's.
+PendingPtr Console::open_files(Done<Files*> done) {
+  const node::RingViewPtr view = volcano_.ring();
+  if (!volcano_.config().serves && view) {
+    const ring::LavaMap& map = *view->map;
+    const ring::Volcano* root = map.find(map.at(crypto::key_of_path("/").slot()).primary());
+    auto address = sys::Address::parse(root != nullptr ? root->profile.flare : "", 0);
+    if (address && address->port != 0) files_.set_volcano(*address);
+  }
+  return files_.open(std::move(done));
+}
 
 void Console::warn(std::string_view line) {
   if (!warnings_.allow(clock_.now())) return;

@@ -108,6 +108,8 @@ void Node::fail_with(Error error) {
   if (failed_) return;
   log_error("node_failed volcano={} error={}", config_.self.value, describe(error));
   failed_ = std::move(error);
+  coordinator_.end();
+  publish(true);
 }
 
 void Node::on(raft::Persist& action) {

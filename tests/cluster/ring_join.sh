@@ -87,6 +87,9 @@ host=${address[wallace]}
 mount_magma "$mnt"
 expect "a file is written" sh -c "echo lava >'$mnt/file' && sync '$mnt/file'"
 
+expect "the console of another volcano reads it" sh -c \
+  "printf 'cat /file\n' | '$MAGMA' console --host ${address[penguin]} --key-file '$key' | grep -q lava"
+
 # --- kill each in turn ----------------------------------------------------------------------------
 for victim in "${nodes[@]}"; do
   witness=penguin

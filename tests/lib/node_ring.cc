@@ -30,9 +30,11 @@ class NodeRing::Store final : public raft::Store {
   explicit Store(raft::Stored& durable) : durable_(durable) {}
   Result<raft::Stored> load() override { return durable_; }
   Result<void> write(std::span<const raft::Persist> writes) override {
+    if (fails) return fail(Code::no_space, "raft.db");
     for (const raft::Persist& persist : writes) write_to(durable_, persist);
     return {};
   }
+  bool fails = false;
 
  private:
   raft::Stored& durable_;
@@ -335,6 +337,7 @@ void NodeRing::lose_disk(std::size_t index, std::string nick) {
   member.nick = std::move(nick);
 }
 
+void NodeRing::fail_disk(std::size_t member, bool fails) { at(member).store->fails = fails; }
 void NodeRing::hang_shard(std::size_t member, bool hangs) { at(member).hangs = hangs; }
 
 void NodeRing::cut(std::size_t from, std::size_t to) { network_.cut(address(from), address(to)); }

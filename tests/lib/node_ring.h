@@ -55,6 +55,7 @@ class NodeRing {
   void start(std::size_t member);  // nothing if it runs
   // The disk is replaced by an empty one: what comes up is a newcomer with `nick`.
   void lose_disk(std::size_t member, std::string nick);
+  void fail_disk(std::size_t member, bool fails);  // each write of its store, from now on
   void hang_shard(std::size_t member, bool hangs);
   // Nothing gets from one to the other any more.
   void cut(std::size_t from, std::size_t to);

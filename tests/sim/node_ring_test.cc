@@ -261,6 +261,26 @@ TEST_CASE("ring: a volcano whose shard hangs loses its lease, and gets it back")
   check_sound(ring);
 }
 
+TEST_CASE("ring: a node whose store fails says nothing more, and is right again after a restart") {
+  NodeRing ring({.seed = 16});
+  grow(ring, 3);
+  REQUIRE(ring.run_until([&] { return ring.voters() == 3; }, seconds(20)));
+  const std::size_t leader = *ring.coordinator();
+  ring.fail_disk(leader, true);
+  const std::size_t next = ring.add();
+  ring.join(next, leader);
+  REQUIRE(ring.run_until([&] { return ring.node(leader).failed(); }, seconds(10)));
+  CHECK(node::coordinator_of(*ring.view(leader), ring.view(leader)->made) == ring::kNoVolcano);
+  CHECK(ring.run_until([&] { return ring.coordinator() && *ring.coordinator() != leader; },
+                       seconds(15)));
+  ring.crash(leader);
+  ring.start(leader);
+  ring.crash(next);
+  ring.join(next, leader);
+  CHECK(ring.run_until([&] { return ring.is_node(next) && ring.is_at_peace(); }, seconds(40)));
+  check_sound(ring);
+}
+
 TEST_CASE("ring: a coordinator that is cut off steps down before another one leads") {
   NodeRing ring({.seed = 9, .drift_ppm_max = 15'000});
   grow(ring, 3);
