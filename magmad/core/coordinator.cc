@@ -12,8 +12,10 @@ std::uint64_t as_ns(Duration d) {
 
 }  // namespace
 
-void Coordinator::begin(Instant now, const std::vector<raft::Deadline>& rights) {
+void Coordinator::begin(Instant now, const std::vector<raft::Deadline>& rights,
+                        ring::VolcanoId former) {
   since_ = now;
+  former_ = former;
   handed_at_ = now;
   even_since_.reset();
   heard_.clear();
@@ -69,7 +71,8 @@ std::optional<ring::Command> Coordinator::who_came_or_went(const ring::LavaMap& 
     const bool was_heard = found != heard_.end() && found->second.at.has_value();
     const bool has_lease = found != heard_.end() && now < found->second.lease_ends;
     if (has_lease && !planted_.calls_down_within_lease) continue;
-    if (!was_heard && now < silent_since(volcano.id) + kGrace) continue;
+    const Duration grace = volcano.id == former_ ? kFormerGrace : kGrace;
+    if (!was_heard && now < silent_since(volcano.id) + grace) continue;
     return ring::VolcanoDown{.volcano = volcano.id, .starts = volcano.starts};
   }
   return std::nullopt;

@@ -10,7 +10,8 @@
 // was elected after the leader's lease, so after all of these; one elected by transfer is told of
 // them (begin()).
 //
-// Who was never heard of by this coordinator is away when it has not come within kGrace.
+// Who was never heard of by this coordinator is away when it has not come within kGrace; the leader
+// before, whose silence made the election, within kFormerGrace.
 #pragma once
 
 #include <cstdint>
@@ -31,11 +32,13 @@ inline constexpr Duration kHeartbeatEvery = milliseconds(500);
 inline constexpr Duration kLease = seconds(2);
 inline constexpr Duration kLeaseSlack = milliseconds(100);  // of two clocks' rates, and more
 inline constexpr Duration kGrace = seconds(3);
-inline constexpr Duration kThere = milliseconds(1500);  // heard of so lately: it is there
+inline constexpr Duration kFormerGrace = milliseconds(700);  // a heartbeat, and more
+inline constexpr Duration kThere = milliseconds(1500);       // heard of so lately: it is there
 inline constexpr Duration kTransferEvery = seconds(10);
 inline constexpr Duration kSettled = seconds(5);  // led for so long before leadership is handed on
 static_assert(kLease + kLeaseSlack < kGrace);
 static_assert(kHeartbeatEvery * 3 <= kThere);
+static_assert(kHeartbeatEvery < kFormerGrace);
 
 // Leadership is to be handed to who holds the key of /.dht.
 struct HandOver {
@@ -54,7 +57,8 @@ class Coordinator {
   Coordinator(ring::VolcanoId self, Planted planted) : self_(self), planted_(planted) {}
 
   // This node leads, ready; `rights` are those that the leader before had granted and handed over.
-  void begin(Instant now, const std::vector<raft::Deadline>& rights);
+  // `former` is that leader; kNoVolcano: not known.
+  void begin(Instant now, const std::vector<raft::Deadline>& rights, ring::VolcanoId former);
   void end();
   bool is_active() const { return since_.has_value(); }
 
@@ -100,6 +104,7 @@ class Coordinator {
   ring::VolcanoId self_;
   Planted planted_{};
   std::optional<Instant> since_{};
+  ring::VolcanoId former_{};
   std::map<ring::VolcanoId, Heard> heard_{};
   std::optional<Instant> even_since_{};
   Instant handed_at_{};

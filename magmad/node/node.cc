@@ -231,12 +231,14 @@ void Node::on(raft::Answered& action) {
 void Node::on(raft::Standing& action) {
   const bool led = coordinator_.is_active();
   standing_ = action;
+  if (action.leader != raft::kNobody && action.leader != node_of(config_.self))
+    former_leader_ = volcano_of(action.leader);
   has_news_ = true;
   act_at_ = {};
   if (led && action.role == raft::Role::leader) return;
   if (action.role == raft::Role::leader && action.is_ready) {
     log_info("coordinator volcano={} term={}", config_.self.value, action.term.value);
-    coordinator_.begin(clock_.now(), action.deadlines);
+    coordinator_.begin(clock_.now(), action.deadlines, former_leader_);
     if (watcher_ != nullptr) watcher_->coordinates(raft_, action.deadlines);
     is_deciding_ = false;
   } else if (led) {

@@ -199,6 +199,7 @@ class Node {
   std::uint64_t last_cookie_ = 0;
 
   raft::Standing standing_;
+  ring::VolcanoId former_leader_;  // the last one that was not this volcano
   core::Coordinator coordinator_;
   bool is_deciding_ = false;                        // something decided is under way
   ring::VolcanoId called_down_;                     // by that

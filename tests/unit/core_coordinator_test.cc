@@ -37,8 +37,8 @@ struct Members : LavaRing {
   void take(const MemberStep& step) {
     std::erase(configuration.voters, step.node);
     std::erase(configuration.learners, step.node);
-    auto& list = step.change == raft::MemberChange::promote ? configuration.voters
-                                                            : configuration.learners;
+    auto& list =
+        step.change == raft::MemberChange::promote ? configuration.voters : configuration.learners;
     if (step.change != raft::MemberChange::remove)
       list.insert(std::ranges::lower_bound(list, step.node), step.node);
   }
@@ -155,7 +155,7 @@ struct Watch {
   explicit Watch(unsigned volcanoes) {
     ring.start(volcanoes);
     ring.settle();
-    coordinator.begin(now, {});
+    coordinator.begin(now, {}, kNoVolcano);
   }
   Duration beat(unsigned number, Duration own_lease = seconds(3)) {
     return coordinator.heard(VolcanoId(static_cast<std::uint16_t>(number)), {}, now,
@@ -213,9 +213,18 @@ TEST_CASE("coordinator: who was never heard of has three seconds") {
   CHECK(watch.called_down() == 2);
 }
 
+TEST_CASE("coordinator: the leader before, which fell silent, has less") {
+  Watch watch(3);
+  watch.coordinator.begin(watch.now, {}, VolcanoId(2));
+  watch.now = watch.now + kFormerGrace - milliseconds(1);
+  CHECK(watch.called_down() == 0);
+  watch.now = watch.now + milliseconds(1);
+  CHECK(watch.called_down() == 2);
+}
+
 TEST_CASE("coordinator: rights that were handed over are waited for") {
   Watch watch(2);
-  watch.coordinator.begin(watch.now, {{2, watch.now + seconds(9)}});
+  watch.coordinator.begin(watch.now, {{2, watch.now + seconds(9)}}, VolcanoId(2));
   watch.now = watch.now + seconds(8);
   CHECK(watch.called_down() == 0);
   CHECK(watch.coordinator.rights(watch.now).size() == 1);
