@@ -1,1 +1,1 @@
-wire_fuzzers = lava_map wire
+wire_fuzzers = lava_map node_messages wire

@@ -40,6 +40,9 @@ struct Opened {
 Opened open_network(std::string_view command, const TargetOptions& options,
                     std::optional<std::string_view> path = std::nullopt);
 
+// Ends the volcano at `host` cleanly, after asking unless `yes`. The exit code.
+int shut_down(const Target& target, const std::string& host, std::string_view command, bool yes);
+
 // Why a client key will not do for `what`, and where the network key is.
 std::string needs_network_key(const Target& target, std::string_view what);
 

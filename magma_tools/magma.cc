@@ -30,6 +30,7 @@ int main(int argc, char** argv) {
 
   Chosen chosen;
   add_status(app, chosen);
+  add_lava(app, chosen);
   add_ls(app, chosen);
   add_cat(app, chosen);
   add_inspect(app, chosen);

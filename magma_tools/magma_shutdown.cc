@@ -25,10 +25,10 @@ std::string user_text() {
 }
 
 // On a terminal somebody is asked; without one --yes must be given.
-bool is_confirmed(const Arguments& arguments, const std::string& who) {
-  if (arguments.yes) return true;
+bool is_confirmed(std::string_view command, bool yes, const std::string& who) {
+  if (yes) return true;
   if (::isatty(STDIN_FILENO) != 1) {
-    failed("shutdown", "nobody can be asked here: give --yes");
+    failed(command, "nobody can be asked here: give --yes");
     return false;
   }
   std::fprintf(stderr, "Shut down the volcano %s? Its clients wait until it is back. [y/N] ",
@@ -36,7 +36,7 @@ bool is_confirmed(const Arguments& arguments, const std::string& who) {
   char answer[16] = {};
   const bool is_yes =
       std::fgets(answer, sizeof answer, stdin) != nullptr && (answer[0] == 'y' || answer[0] == 'Y');
-  if (!is_yes) failed("shutdown", "not confirmed: nothing was done");
+  if (!is_yes) failed(command, "not confirmed: nothing was done");
   return is_yes;
 }
 
@@ -69,35 +69,38 @@ int shutdown(const Arguments& arguments) {
   }
   if (target->hosts.size() != 1)
     return failed("shutdown", "name one volcano, not " + target->hosts_text()), kUsage;
-  const std::string name = target->hosts.front();
-  if (!target->keys.ring) return failed("shutdown", needs_network_key(*target, "shutting down"));
-  std::string who;
-  {
-    auto host = Host::connect(*target, name, crypto::Role::ring);
-    if (!host) return failed("shutdown", host.error().detail);
-    auto status = (*host)->ask(wire::StatusRequest{}, kAnswerPatience);
-    if (!status) return failed("shutdown", name + ": " + describe(status.error()));
-    who = status->nick + " at " + status->address;
-  }
-  if (!is_confirmed(arguments, who)) return kFailed;
-  {
-    auto host = Host::connect(*target, name, crypto::Role::ring);
-    if (!host) return failed("shutdown", host.error().detail);
-    auto done = (*host)->ask(wire::ShutdownRequest{user_text()}, kAnswerPatience);
-    // It may end before its answer has come through.
-    if (!done && done.error().code != Code::connection_closed)
-      return failed("shutdown", name + ": " + describe(done.error()));
-  }
-  auto ended = has_ended(*target, name);
-  if (!ended) return failed("shutdown", name + ": " + describe(ended.error()));
-  if (!*ended)
-    return failed("shutdown", name + " was told to end, but still answers after " +
-                                  duration_text(kEndPatience) + ": look at its log");
-  std::printf("%s has shut down: it answers no more\n", client::printable(who).c_str());
-  return kDone;
+  return shut_down(*target, target->hosts.front(), "shutdown", arguments.yes);
 }
 
 }  // namespace
+
+int shut_down(const Target& target, const std::string& name, std::string_view command, bool yes) {
+  if (!target.keys.ring) return failed(command, needs_network_key(target, "shutting down"));
+  std::string who;
+  {
+    auto host = Host::connect(target, name, crypto::Role::ring);
+    if (!host) return failed(command, host.error().detail);
+    auto status = (*host)->ask(wire::StatusRequest{}, kAnswerPatience);
+    if (!status) return failed(command, name + ": " + describe(status.error()));
+    who = status->nick + " at " + status->address;
+  }
+  if (!is_confirmed(command, yes, who)) return kFailed;
+  {
+    auto host = Host::connect(target, name, crypto::Role::ring);
+    if (!host) return failed(command, host.error().detail);
+    auto done = (*host)->ask(wire::ShutdownRequest{user_text()}, kAnswerPatience);
+    // It may end before its answer has come through.
+    if (!done && done.error().code != Code::connection_closed)
+      return failed(command, name + ": " + describe(done.error()));
+  }
+  auto ended = has_ended(target, name);
+  if (!ended) return failed(command, name + ": " + describe(ended.error()));
+  if (!*ended)
+    return failed(command, name + " was told to end, but still answers after " +
+                               duration_text(kEndPatience) + ": look at its log");
+  std::printf("%s has shut down: it answers no more\n", client::printable(who).c_str());
+  return kDone;
+}
 
 void add_shutdown(CLI::App& app, Chosen& chosen) {
   CLI::App* command = app.add_subcommand("shutdown", "End a volcano cleanly");

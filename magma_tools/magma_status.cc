@@ -1,9 +1,11 @@
-// magma status [HOST]: what each of the named volcanoes says of itself.
+// magma status [HOST]: what each of the named volcanoes says of itself, and the first that answers
+// of the whole ring.
 #include <fmt/format.h>
 
 #include "libmagma/crypto/network_key.h"
 #include "libmagma/client/listing.h"
 #include "magma_tools/command.h"
+#include "magma_tools/ring_text.h"
 
 namespace magma::tools {
 
@@ -100,11 +102,19 @@ Json status_json(const wire::StatusReply& status) {
           {"counters", std::move(counters)}};
 }
 
-Result<wire::StatusReply> status_of(const Target& target, const std::string& name) {
-  TRY_VALUE(auto host, Host::connect(target, name, crypto::Role::client));
+struct Told {
+  wire::StatusReply status;
+  std::optional<wire::RingReply> ring;  // nothing: it knows of no ring (yet)
+};
+
+Result<Told> status_of(const Target& target, const std::string& name) {
+  TRY_VALUE(auto host, Host::connect(target, name, crypto::Role::client, patience_for(target)));
   auto status = host->ask(wire::StatusRequest{}, kAnswerPatience);
   if (!status) return fail(status.error().code, name + ": " + describe(status.error()));
-  return status;
+  auto ring = host->ask(wire::RingRequest{}, kAnswerPatience);
+  Told told{std::move(*status), std::nullopt};
+  if (ring) told.ring = std::move(*ring);
+  return told;
 }
 
 int status(const Arguments& arguments) {
@@ -116,6 +126,7 @@ int status(const Arguments& arguments) {
   Json all = Json::array();
   std::size_t answered = 0;
   bool is_first = true;
+  std::optional<wire::RingReply> ring;
   for (const std::string& host : target->hosts) {
     auto status = status_of(*target, host);
     if (!status) {
@@ -128,13 +139,16 @@ int status(const Arguments& arguments) {
     ++answered;
     if (arguments.json) {
       Json one = {{"host", host}};
-      one.update(status_json(*status));
+      one.update(status_json(status->status));
+      one["ring"] = status->ring ? ring_json(*status->ring) : Json(nullptr);
       all.push_back(std::move(one));
       continue;
     }
     if (!std::exchange(is_first, false)) std::printf("\n");
-    std::fputs(status_text(*status, arguments.counters).c_str(), stdout);
+    std::fputs(status_text(status->status, arguments.counters).c_str(), stdout);
+    if (!ring) ring = std::move(status->ring);
   }
+  if (ring) std::fputs(("\n" + ring_text(*ring)).c_str(), stdout);
   if (arguments.json) std::fputs(dumped(all).c_str(), stdout);
   if (std::fflush(stdout) != 0) return failed("status", "standard output cannot be written");
   if (answered == target->hosts.size()) return kDone;
@@ -144,7 +158,8 @@ int status(const Arguments& arguments) {
 }  // namespace
 
 void add_status(CLI::App& app, Chosen& chosen) {
-  CLI::App* command = app.add_subcommand("status", "What volcanoes say of themselves");
+  CLI::App* command =
+      app.add_subcommand("status", "What volcanoes say of themselves and of their ring");
   auto arguments = std::make_shared<Arguments>();  // shared by the parser and `chosen`
   add_host_options(*command, arguments->target);
   command->add_flag("--counters", arguments->counters,
@@ -152,6 +167,8 @@ void add_status(CLI::App& app, Chosen& chosen) {
   command->add_flag("--json", arguments->json, "As JSON: a list, counters included");
   command->footer(
       "\nHOST may be several, with commas between: each is asked. Any key of the network will do.\n"
+      "The ring is shown as the first that answers knows it: it asks nobody else for that, so it\n"
+      "answers at once whatever is down.\n"
       "`holds` is counted in the background when it is asked for and older than a minute; sizes\n"
       "count holes.\n"
       "Exit codes: 0 done, 1 wrong usage, 2 no volcano answers, 4 some do not.");

@@ -147,7 +147,7 @@ std::vector<client::Holder> Network::holders(ring::Slot slot) const {
 // ---- Host
 
 Result<std::unique_ptr<Host>> Host::connect(const Target& target, const std::string& name,
-                                            crypto::Role role) {
+                                            crypto::Role role, Duration patience) {
   Target one = target;
   one.hosts = {name};
   TRY_VALUE(auto driver, Driver::make());
@@ -158,7 +158,7 @@ Result<std::unique_ptr<Host>> Host::connect(const Target& target, const std::str
   client::HostLink& link = *host->link_;
   d.drive(link);
   auto connected = d.await<sys::Address>([&](client::Done<sys::Address> done) {
-    link.connect(addresses, role, kConnectPatience, std::move(done));
+    link.connect(addresses, role, patience, std::move(done));
   });
   if (!connected) return fail(connect_error(one, connected.error()));
   host->address_ = *connected;

@@ -26,6 +26,7 @@
 namespace magma::tools {
 
 inline constexpr Duration kConnectPatience = seconds(4);  // until "no volcano answers"
+inline constexpr Duration kOneOfManyPatience = milliseconds(450);  // until the next is asked
 inline constexpr Duration kAnswerPatience = seconds(10);  // for one request to one volcano
 inline constexpr Duration kStall = seconds(10);           // of a ring that was there
 inline constexpr Duration kStopPatience = seconds(1);     // for the farewell
@@ -136,12 +137,19 @@ class Network {
   wire::AttachReply attached_;
 };
 
+// For each volcano of a target any of which can say what is wanted: one that is down among several
+// must not hold up the answer.
+inline Duration patience_for(const Target& target) {
+  return target.hosts.size() > 1 ? kOneOfManyPatience : kConnectPatience;
+}
+
 // A connection to one volcano.
 class Host {
  public:
   // `host` is one name of the target. Errors as Network::attach.
   static Result<std::unique_ptr<Host>> connect(const Target& target, const std::string& host,
-                                               crypto::Role role);
+                                               crypto::Role role,
+                                               Duration patience = kConnectPatience);
   ~Host();
   Host(const Host&) = delete;
   Host& operator=(const Host&) = delete;

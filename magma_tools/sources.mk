@@ -10,6 +10,7 @@ magma_tools_sources = \
 	magma_tools/magma_inspect.cc \
 	magma_tools/magma_keygen.cc \
 	magma_tools/magma_locate.cc \
+	magma_tools/magma_lava.cc \
 	magma_tools/magma_ls.cc \
 	magma_tools/magma_shutdown.cc \
 	magma_tools/magma_status.cc \
@@ -17,6 +18,8 @@ magma_tools_sources = \
 	magma_tools/magma_verify.cc \
 	magma_tools/remote.cc \
 	magma_tools/remote.h \
+	magma_tools/ring_text.cc \
+	magma_tools/ring_text.h \
 	magma_tools/target.cc \
 	magma_tools/target.h \
 	magma_tools/tools.h

@@ -21,6 +21,7 @@ inline constexpr int kProblems = 4;
 using Chosen = std::function<int()>;
 
 void add_status(CLI::App& app, Chosen& chosen);
+void add_lava(CLI::App& app, Chosen& chosen);
 void add_ls(CLI::App& app, Chosen& chosen);
 void add_cat(CLI::App& app, Chosen& chosen);
 void add_inspect(CLI::App& app, Chosen& chosen);

@@ -88,6 +88,9 @@ void HostRequests::handle(RequestPtr request) {
     case wire::FlareOp::status:
       if (!wire::decode<wire::StatusRequest>(body)) return refuse(*request, Code::malformed);
       return status(std::move(request));
+    case wire::FlareOp::ring:
+      if (!wire::decode<wire::RingRequest>(body)) return refuse(*request, Code::malformed);
+      return ring(std::move(request));
     case wire::FlareOp::sync:
       if (!wire::decode<wire::SyncRequest>(body)) return refuse(*request, Code::malformed);
       return sync(std::move(request));
@@ -148,10 +151,51 @@ void HostRequests::status(RequestPtr request) {
   const Census::Totals& totals = census_.last() ? *census_.last() : census_.so_far();
   reply.census = {census_.last().has_value(), totals.as_of, totals.inodes, totals.keys,
                   totals.bytes};
+  if (!config_.serves) reply.census = {true, clock_.wall_now(), 0, 0, 0};
   reply.sessions_total = static_cast<std::uint32_t>(shard_.session_count());
   reply.sessions = sessions();
   for (auto& source : counter_sources_) source(reply.counters);
+  if (ring_)
+    reply.counters.insert(reply.counters.end(), ring_->counters.begin(), ring_->counters.end());
   answer(*request, reply);
+}
+
+// ---- the ring
+
+void HostRequests::ring(RequestPtr request) {
+  if (!ring_ || ring_->map->version == 0) return refuse(*request, Code::not_found);
+  begin_census();
+  // Own facts as of now; the view has those of the last heartbeat.
+  node::RingView view = *ring_;
+  view.own = facts();
+  view.own.version = PACKAGE_VERSION;
+  answer(*request, node::ring_reply(view, clock_.now()));
+}
+
+wire::VolcanoFacts HostRequests::facts() {
+  wire::VolcanoFacts facts;
+  const Instant now = clock_.now();
+  if (!space_ || now - space_at_ >= kSpaceFresh) {
+    space_at_ = now;
+    auto space = shard_.space();
+    space_ = space ? std::optional(*space) : std::nullopt;
+  }
+  if (space_) {
+    const std::uint64_t reserve = Shard::reserve_bytes(space_->total_bytes);
+    facts.space_total = space_->total_bytes;
+    facts.space_available = space_->free_bytes > reserve ? space_->free_bytes - reserve : 0;
+  }
+  facts.has_census = !config_.serves;  // then it holds nothing
+  if (!config_.serves) return facts;
+  const bool is_asked_for = ring_ && ring_->map->volcanoes.size() > 1;
+  if (is_asked_for && !census_.is_under_way() &&
+      (!census_.last() || now - census_begun_ >= kCensusKept))
+    begin_census();
+  if (!census_.last()) return facts;
+  facts.has_census = true;
+  facts.keys = census_.last()->inodes;
+  facts.bytes = census_.last()->bytes;
+  return facts;
 }
 
 // A small volcano is counted at once, so that the answer has it.

@@ -1,15 +1,16 @@
-// Requests that ask this volcano for itself: status, sync, shutdown, console (kind `host` in
+// Requests that ask this volcano for itself: status, ring, sync, shutdown, console (kind `host` in
 // flare_ops.def). They need no session and no batch of the shard, so they are answered while
 // commits fail or wait: status within the round of the loop that brings it.
 //
-// What one may ask depends on the key the connection was made with: status and sync with any key of
-// the network, the rest with the network key (role ring) only.
+// What one may ask depends on the key the connection was made with: status, ring, sync with any key
+// of the network, the rest with the network key (role ring) only.
 //
 // Used by Volcano; its thread. Owns what is known of each connection's peer.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -21,6 +22,7 @@
 #include "magmad/census.h"
 #include "magmad/console_gateway.h"
 #include "magmad/counters.h"
+#include "magmad/node/ring_view.h"
 #include "magmad/request.h"
 #include "magmad/shard.h"
 
@@ -31,6 +33,8 @@ class HostRequests {
   static constexpr std::size_t kTalksMax = 64;
   static constexpr std::size_t kSyncsMax = 64;           // under way
   static constexpr Duration kCensusFresh = seconds(60);  // an older count is made anew
+  static constexpr Duration kCensusKept = seconds(600);  // counted for other volcanoes
+  static constexpr Duration kSpaceFresh = seconds(2);
   static constexpr Duration kCensusEvery = milliseconds(10);
   static constexpr std::size_t kCensusRowsFirst = 2000;  // at once, when a status asks
   static constexpr std::size_t kCensusRows = 500;        // every kCensusEvery
@@ -53,6 +57,11 @@ class HostRequests {
   void set_console(ConsoleGateway* console);
   // Called for each status, to add counters to it.
   void add_counters(UniqueFunction<void(CounterList&)> source);
+  void set_ring(node::RingViewPtr view) { ring_ = std::move(view); }
+  const node::RingViewPtr& ring() const { return ring_; }
+  // What the ring is told of this volcano. Counts anew, in the background, when the last count is
+  // old and there are others who may ask.
+  wire::VolcanoFacts facts();
   // Somebody has asked the volcano to end, and was answered.
   bool stop_wanted() const { return stop_wanted_; }
 
@@ -66,6 +75,7 @@ class HostRequests {
   using TalkId = ConsoleGateway::TalkId;
 
   void status(RequestPtr request);
+  void ring(RequestPtr request);
   void sync(RequestPtr request);
   void shutdown(RequestPtr request, const rpc::PeerInfo& peer,
                 const wire::ShutdownRequest& message);
@@ -98,6 +108,9 @@ class HostRequests {
   TalkId last_talk_ = 0;
   std::size_t syncs_ = 0;
   std::vector<UniqueFunction<void(CounterList&)>> counter_sources_;
+  node::RingViewPtr ring_;
+  std::optional<sys::DiskSpace> space_{};  // as of space_at_
+  Instant space_at_{};
   bool stop_wanted_ = false;
 };
 

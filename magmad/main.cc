@@ -12,7 +12,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <ctime>
 #include <utility>
 
 #include "config.h"
@@ -21,7 +20,6 @@
 #include "libmagma/sys_real/daemonize.h"
 #include "libmagma/sys_real/disk_posix.h"
 #include "libmagma/sys_real/executor.h"
-#include "libmagma/sys_real/key_file.h"
 #include "libmagma/sys_real/loop.h"
 #include "libmagma/sys_real/memory.h"
 #include "libmagma/sys_real/random.h"
@@ -29,124 +27,25 @@
 #include "magmad/console/console.h"
 #include "magmad/console/gateway.h"
 #include "magmad/console_port.h"
+#include "magmad/node_thread.h"
 #include "magmad/options.h"
+#include "magmad/storage_setup.h"
 #include "magmad/store/storage_dir.h"
 #include "magmad/volcano.h"
 
 namespace magma {
 namespace {
 
-constexpr Duration kSpin = microseconds(30);  // polling for the next request of a busy client
+constexpr Duration kSpin = microseconds(30);        // polling for the next request of a busy client
 constexpr Duration kSpinAfter = microseconds(300);  // the last one
 // After the console's `shutdown`: whoever typed it gets the answer, over the flare protocol too.
 constexpr Duration kLastWords = milliseconds(200);
+constexpr Duration kTickEvery = milliseconds(400);  // well below node::kTickFresh
+constexpr Duration kNodeAgain = seconds(10);        // after its store failed
 constexpr int kExitUsage = 1;
 constexpr int kExitSetUp = 64;
 constexpr int kExitStorage = 70;
 constexpr unsigned kStoreThreads = 8;
-
-constexpr std::string_view kKeyFile = "network.key";  // in the storage directory
-
-struct Opened {
-  std::unique_ptr<sys_real::PosixDisk> disk;
-  std::optional<sys_real::DirectoryLock> lock;
-  store::VolcanoPapers papers;
-  crypto::Uuid filesystem{};
-  crypto::Keyring keys;
-  bool create = false;
-};
-
-Result<crypto::Keyring> given_keys(const MagmadOptions& options, const crypto::Uuid& filesystem) {
-  if (!options.key_file.empty()) return sys_real::read_key_file(options.key_file);
-  TRY_VALUE(crypto::Secret secret,
-            crypto::secret_from_passphrase(options.passphrase, filesystem));
-  return crypto::keyring_from_network_secret(secret);
-}
-
-std::string utc_text(WallTime when) {
-  std::time_t whole = static_cast<std::time_t>(when.ns / 1'000'000'000);
-  std::tm parts{};
-  gmtime_r(&whole, &parts);
-  char text[32];
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
-  return text;
-}
-
-Result<void> make_network(const MagmadOptions& options, sys::Random& random, sys::Clock& clock,
-                          store::StorageState state, Opened& opened) {
-  if (state == store::StorageState::ours)
-    return fail(Code::exists, options.directory +
-                                  " already holds a volcano: start it without -b, or give "
-                                  "another directory");
-  if (options.key_file.empty() && options.passphrase.empty())
-    return fail(Code::invalid,
-                "-b needs a key: --key-file F (make one with `magma keygen F`), or -k TEXT");
-  TRY(store::clear_unfinished(*opened.disk));
-  opened.filesystem = crypto::make_uuid(random);
-  opened.papers.uuid = crypto::uuid_text(opened.filesystem);
-  opened.papers.nick = options.nick;
-  opened.papers.fqdn = options.fqdn;
-  opened.papers.small_files = options.small_file_bytes.value_or(65536);
-  opened.papers.created = utc_text(clock.wall_now());
-  TRY_VALUE(opened.keys, given_keys(options, opened.filesystem));
-  if (!opened.keys.network)
-    return fail(Code::bad_key_file, options.key_file + " holds a client key; a volcano needs the "
-                                                       "network key");
-  // Kept in the storage directory, so that a restart needs no key.
-  std::string path = options.directory + "/" + std::string(kKeyFile);
-  if (::unlink(path.c_str()) != 0 && errno != ENOENT)
-    return fail(Code::io, "cannot replace " + path);
-  TRY(sys_real::write_key_file(path, crypto::network_key_file_text(*opened.keys.network)));
-  opened.create = true;
-  return {};
-}
-
-Result<void> open_network(const MagmadOptions& options, store::StorageState state,
-                          Opened& opened) {
-  if (state == store::StorageState::empty)
-    return fail(Code::not_magma, options.directory +
-                                     " is empty: make a new network with -b, or give the "
-                                     "directory of a volcano");
-  if (state == store::StorageState::unfinished)
-    return fail(Code::not_magma, options.directory + " was left unfinished by a -b: run -b again");
-  TRY_VALUE(opened.papers, store::read_papers(*opened.disk));
-  TRY_VALUE(opened.filesystem, crypto::parse_uuid(opened.papers.uuid));
-  TRY_VALUE(opened.keys,
-            sys_real::read_key_file(options.directory + "/" + std::string(kKeyFile)));
-  bool key_given = !options.key_file.empty() || !options.passphrase.empty();
-  if (!key_given) return {};
-  TRY_VALUE(crypto::Keyring given, given_keys(options, opened.filesystem));
-  if (!given.network || !opened.keys.network || !given.network->same_as(*opened.keys.network))
-    return fail(Code::wrong_key, "the key is not the one of the network in " + options.directory);
-  return {};
-}
-
-Result<Opened> open_directory(const MagmadOptions& options, sys::Random& random,
-                              sys::Clock& clock) {
-  Opened opened;
-  auto disk = sys_real::PosixDisk::open_directory(options.directory, options.bootstrap);
-  if (!disk && disk.error().code == Code::not_found && options.bootstrap)
-    return fail(Code::not_found, "cannot make " + options.directory + ": the directory it is to be "
-                                 "in does not exist");
-  if (!disk && disk.error().code == Code::not_found)
-    return fail(Code::not_found, options.directory + " does not exist: make it, or start a new "
-                                                     "network with -b");
-  if (!disk) return fail(disk.error());
-  opened.disk = std::move(*disk);
-  auto look = [&]() -> Result<store::StorageState> {
-    auto state = store::inspect_storage(*opened.disk);
-    if (!state) return fail(state.error().code, options.directory + ": " + state.error().detail);
-    return state;
-  };
-  TRY(look());  // before the lock file is put into what may be somebody else's directory
-  TRY_VALUE(opened.lock, sys_real::lock_directory(options.directory));
-  TRY_VALUE(store::StorageState state, look());
-  if (options.bootstrap)
-    TRY(make_network(options, random, clock, state, opened));
-  else
-    TRY(open_network(options, state, opened));
-  return opened;
-}
 
 void set_logs(const MagmadOptions& options) {
   log_enable_all(options.all_channels);
@@ -163,8 +62,8 @@ void raise_file_limit() {
 }
 
 // What doc/metrics.md lists of the socket and the loop.
-void list_process_counters(std::vector<wire::StatusCounter>& list,
-                           const sys_real::UdpCounters& udp, const sys_real::LoopCounters& loop) {
+void list_process_counters(std::vector<wire::StatusCounter>& list, const sys_real::UdpCounters& udp,
+                           const sys_real::LoopCounters& loop) {
   list.insert(list.end(), {{"udp.datagrams_sent", udp.datagrams_sent},
                            {"udp.bytes_sent", udp.bytes_sent},
                            {"udp.send_calls", udp.send_calls},
@@ -195,14 +94,17 @@ class Daemon {
   Daemon& operator=(const Daemon&) = delete;
 
   Result<void> start() {
-    TRY_VALUE(Opened opened, open_directory(options_, random_, clock_));
+    TRY_VALUE(Opened opened, open_storage(options_, random_, clock_));
     lock_ = std::move(opened.lock);
     disk_ = std::move(opened.disk);
     // The storage can be made before the address exists, or beside a volcano that has it.
-    TRY_VALUE(socket_, sys_real::UdpSocket::bind(
-                           options_.make_only ? sys::Address::v4(127, 0, 0, 1, 0)
-                                              : options_.address));
-    if (!options_.make_only) TRY(take_console_port());
+    TRY_VALUE(socket_,
+              sys_real::UdpSocket::bind(options_.make_only ? sys::Address::v4(127, 0, 0, 1, 0)
+                                                           : options_.address));
+    if (!options_.make_only) {
+      TRY(take_console_port());
+      TRY(take_node_port());
+    }
     pool_.emplace(loop_, kStoreThreads);
     VolcanoConfig config;
     config.nick = opened.papers.nick;
@@ -211,23 +113,29 @@ class Daemon {
     config.filesystem = opened.filesystem;
     config.keys = opened.keys;
     config.small_file_bytes_max = opened.papers.small_files;
-    TRY_VALUE(volcano_, Volcano::start(config, opened.create, clock_, random_, *socket_, *disk_,
-                                       *pool_));
+    // Until slots can move, the founder has them all.
+    config.serves = opened.papers.volcano == ring::kFounder.value;
+    TRY_VALUE(volcano_,
+              Volcano::start(config, opened.create, clock_, random_, *socket_, *disk_, *pool_));
     start_console();
     if (opened.create) TRY(store::write_papers(*disk_, opened.papers));
-    return wire_up();
+    TRY(wire_up());
+    if (!options_.make_only) TRY(start_node(opened));
+    return {};
   }
 
   void log_ready() const {
-    log_info("ready nick={} address={} console={} directory={} filesystem={}",
+    log_info("ready nick={} address={} console={} directory={} filesystem={} volcano={} slots={}",
              volcano_->config().nick, volcano_->config().address.text(),
              port_ ? port_->local().text() : "none", options_.directory,
-             crypto::uuid_text(volcano_->config().filesystem));
+             crypto::uuid_text(volcano_->config().filesystem), number_,
+             volcano_->config().serves ? ring::kSlotCount : 0u);
   }
 
   void notify_ready() const {
     const VolcanoConfig& config = volcano_->config();
-    sys_real::notify(fmt::format("READY=1\nSTATUS={} serves at {}", config.nick,
+    sys_real::notify(fmt::format("READY=1\nSTATUS={} {} at {}", config.nick,
+                                 config.serves ? "serves" : "is in the ring, without slots,",
                                  config.address.text()));
   }
 
@@ -247,6 +155,7 @@ class Daemon {
 
   int end() {
     sys_real::notify("STOPPING=1\nSTATUS=stopping: everything is being synced");
+    node_.reset();
     if (volcano_->failed()) {
       log_error("storage_failed directory={} action={}", options_.directory,
                 "check the disk, then start again");
@@ -272,6 +181,69 @@ class Daemon {
     return {};
   }
 
+  Result<void> take_node_port() {
+    sys::Address address = options_.address;
+    address.port = options_.node_port;
+    auto socket = sys_real::UdpSocket::bind(address);
+    if (!socket)
+      return fail(socket.error().code, "node protocol: " + socket.error().detail +
+                                           "; choose another port with --node-port");
+    node_socket_ = std::move(*socket);
+    return {};
+  }
+
+  // The ring's part of the volcano, on its own thread. What a single volcano serves does not wait
+  // for it (doc/adr/0005-raft-nodes-are-volcanoes.md).
+  Result<void> start_node(const Opened& opened) {
+    number_ = opened.papers.volcano;
+    node_config_.self = ring::VolcanoId(static_cast<std::uint16_t>(number_));
+    node_config_.profile = profile_of(opened.papers, options_);
+    node_config_.filesystem = opened.filesystem;
+    node_config_.keys = opened.keys;
+    node_config_.version = PACKAGE_VERSION;
+    node_config_.small_files = opened.papers.small_files;
+    node_config_.is_first_start = opened.is_first_start;
+    return run_node();
+  }
+
+  Result<void> run_node() {
+    NodeThread::Config config;
+    config.node = node_config_;
+    config.socket = std::move(node_socket_);
+    config.directory = options_.directory;
+    NodeThread::Callbacks callbacks;
+    callbacks.on_view = [this](node::RingViewPtr view) { volcano_->set_ring(std::move(view)); };
+    callbacks.on_failed = [this](const Error& error) {
+      log_error("node_ended error={} again_in_s={}", describe(error),
+                kNodeAgain.ns / seconds(1).ns);
+      node_again_ = clock_.now() + kNodeAgain;
+    };
+    TRY_VALUE(node_, NodeThread::start(std::move(config), loop_, std::move(callbacks)));
+    return {};
+  }
+
+  // A node whose store failed (a full disk) begins anew from what is on the disk, as after a kill;
+  // what the volcano serves goes on meanwhile.
+  void restart_node() {
+    if (clock_.now() < node_again_) return;
+    node_again_ = Instant::never();
+    node_.reset();
+    node_config_.is_first_start = false;
+    auto started = take_node_port();
+    if (started) started = run_node();
+    if (started) return;
+    log_error("node_not_started error={}", describe(started.error()));
+    node_again_ = clock_.now() + kNodeAgain;
+  }
+
+  // The loop turns: the node may say so, and what the volcano holds.
+  void tick_node() {
+    const Instant now = clock_.now();
+    if (!node_ || now < next_tick_) return;
+    next_tick_ = now + kTickEvery;
+    node_->tick(volcano_->facts());
+  }
+
   void start_console() {
     console_.emplace(
         console::Console::Config{
@@ -292,6 +264,7 @@ class Daemon {
 
   Instant deadline() const {
     return std::min({volcano_->deadline(), console_->deadline(), next_watchdog_, stop_at_,
+                     node_ ? next_tick_ : Instant::never(), node_again_,
                      port_ ? port_->deadline() : Instant::never()});
   }
   void on_deadline() {
@@ -299,6 +272,8 @@ class Daemon {
     console_->on_timer();
     if (port_) port_->on_timer();
     tell_watchdog();
+    tick_node();
+    restart_node();
     if (clock_.now() < stop_at_) return;
     stop_at_ = Instant::never();
     if (!is_stopping_) begin_stop();
@@ -359,6 +334,12 @@ class Daemon {
   sys_real::UdpSocket::OnDatagram on_datagram_;
   sys_real::Loop::Watch watch_;
   Instant last_datagram_{};
+  std::unique_ptr<sys_real::UdpSocket> node_socket_;  // until the node has it
+  std::unique_ptr<NodeThread> node_;
+  std::uint64_t number_ = 0;  // of the volcano
+  node::NodeConfig node_config_;
+  Instant node_again_ = Instant::never();  // to be started anew
+  Instant next_tick_{};
   const std::optional<Duration> watchdog_ = sys_real::watchdog_interval();
   Instant next_watchdog_ = watchdog_ ? Instant{} : Instant::never();
 };
@@ -415,8 +396,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (!parsed->options.passphrase.empty())
-    magma::log_warning("key_on_command_line hint={}",
-                       "others may have seen it: use --key-file");
+    magma::log_warning("key_on_command_line hint={}", "others may have seen it: use --key-file");
   umask(077);
   prctl(PR_SET_DUMPABLE, 0);  // keys must not end up in core files
   magma::set_logs(parsed->options);

@@ -28,6 +28,14 @@ std::string host_name() {
   return name;
 }
 
+bool is_plain_name(const std::string& name) {
+  constexpr std::size_t kNameBytesMax = 253;  // RFC 1035, 2.3.4
+  return name.size() <= kNameBytesMax && name.front() != '.' &&
+         std::all_of(name.begin(), name.end(), [](unsigned char c) {
+           return std::isalnum(c) != 0 || c == '.' || c == '-' || c == '_';
+         });
+}
+
 Result<void> check_names(MagmadOptions& options) {
   if (options.nick.empty()) {
     options.nick = host_name();
@@ -36,9 +44,14 @@ Result<void> check_names(MagmadOptions& options) {
   if (std::string why = nick_error(options.nick); !why.empty())
     return fail(Code::invalid, "-n '" + options.nick + "': " + why);
   if (options.fqdn.empty()) options.fqdn = host_name();
-  if (options.bootstrap && options.fqdn.find('.') == std::string::npos)
+  const bool is_new = options.bootstrap || !options.ring.empty();
+  if (is_new && options.fqdn.find('.') == std::string::npos)
     return fail(Code::invalid, "-s: a full name with a dot is needed, as in -s " + options.nick +
                                    ".example.org");
+  if (is_new && !is_plain_name(options.fqdn))
+    return fail(Code::invalid, "-s '" + options.fqdn +
+                                   "': a full name has at most 253 letters, digits, '.', '-' or "
+                                   "'_', the first no dot");
   return {};
 }
 
@@ -84,6 +97,7 @@ Result<ParsedOptions> parse_options(int argc, char** argv) {
   std::string ip = "127.0.0.1";
   std::string console;
   std::uint16_t port = kFlarePort;
+  std::optional<std::uint16_t> node_port;
   bool version = false;
   CLI::App app{"A volcano of a Magma lava network: serves one storage directory."};
   app.set_help_flag("-h,--help", "Show this help and exit");
@@ -103,6 +117,10 @@ Result<ParsedOptions> parse_options(int argc, char** argv) {
   auto* bootstrap = app.add_flag("-b,--bootstrap", options.bootstrap,
                                  "Make a new lava network in -d")
                         ->configurable(false);
+  app.add_option("-r,--ring", options.ring,
+                 "Join the lava ring of the volcano HOST[:PORT] (node port, default 12001)")
+      ->configurable(false)
+      ->excludes(bootstrap);
   auto* daemon = app.add_flag("--daemon", options.daemon, "Go to the background when ready")
                      ->configurable(false);
   app.add_flag("--make-only", options.make_only,
@@ -112,7 +130,7 @@ Result<ParsedOptions> parse_options(int argc, char** argv) {
       ->excludes(daemon);
   app.add_option("-p,--port", port, "Flare port, UDP (default 12000)")
       ->check(CLI::Range(1, 65535));
-  app.add_option("--node-port", options.node_port, "Node port, UDP (default 12001)")
+  app.add_option("--node-port", node_port, "Node port, UDP (default: one above -p, so 12001)")
       ->check(CLI::Range(1, 65535));
   app.add_option("--console", console,
                  "Console address ADDR:PORT, TCP, or none (default: the -i address, 12002)");
@@ -143,6 +161,9 @@ Result<ParsedOptions> parse_options(int argc, char** argv) {
   wipe_argument(argc, argv, options.passphrase);
   TRY_VALUE(options.address, sys::Address::parse(ip, port));
   options.address.port = port;
+  options.node_port = node_port.value_or(static_cast<std::uint16_t>(port + 1));
+  if (options.node_port == 0 || options.node_port == port)
+    return fail(Code::invalid, "--node-port: the node protocol needs a port of its own");
   if (options.address.is_any())
     return fail(Code::invalid, "-i " + ip + ": clients are told this address, so it must be one "
                                             "they can reach");

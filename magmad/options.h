@@ -25,6 +25,7 @@ struct MagmadOptions {
   bool console_remote = false;
   std::string directory;
   bool bootstrap = false;        // -b
+  std::string ring;              // -r: HOST[:PORT] of a volcano of the ring to join; empty: none
   bool make_only = false;        // with -b: make the storage and end
   std::optional<std::uint64_t> small_file_bytes;
   bool daemon = false;

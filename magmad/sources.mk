@@ -19,4 +19,7 @@ magmad_sources = \
 	magmad/tokens.h \
 	magmad/volcano.cc \
 	magmad/volcano.h
-magmad_main_sources = magmad/console_port.h magmad/console_port.cc
+magmad_main_sources = \
+	magmad/console_port.cc magmad/console_port.h \
+	magmad/node_thread.cc magmad/node_thread.h \
+	magmad/storage_setup.cc magmad/storage_setup.h

@@ -161,6 +161,9 @@ Result<sys::DiskSpace> Volcano::space() { return parts_->disk.space(); }
 bool Volcano::failed() const { return parts_->shard->failed(); }
 bool Volcano::stop_wanted() const { return parts_->host_requests->stop_wanted(); }
 void Volcano::set_console(ConsoleGateway* console) { parts_->host_requests->set_console(console); }
+void Volcano::set_ring(node::RingViewPtr view) { parts_->host_requests->set_ring(std::move(view)); }
+const node::RingViewPtr& Volcano::ring() const { return parts_->host_requests->ring(); }
+wire::VolcanoFacts Volcano::facts() { return parts_->host_requests->facts(); }
 void Volcano::add_counters(UniqueFunction<void(CounterList&)> source) {
   parts_->host_requests->add_counters(std::move(source));
 }
@@ -212,6 +215,14 @@ void Volcano::on_request(rpc::ConnectionId connection, rpc::RequestId id, ByteSp
   const bool is_known = wire::is_known_op(request->head.op);
   if (is_known && wire::kind_of(request->op()) == wire::OpKind::host)
     return parts_->host_requests->handle(std::move(request));
+  if (!parts_->config.serves) {
+    Answer answer;
+    answer.target = request->target;
+    answer.op = is_known ? request->op() : wire::FlareOp::getattr;
+    answer.ok = false;
+    answer.code = Code::not_primary;
+    return parts_->send(std::move(answer));
+  }
   parts_->shard->handle(std::move(request));
 }
 

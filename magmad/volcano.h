@@ -19,9 +19,10 @@
 #include "libmagma/sys/disk.h"
 #include "libmagma/sys/executor.h"
 #include "libmagma/sys/random.h"
-#include "magmad/census.h"
-#include "magmad/report.h"
 #include "libmagma/wire/operator_messages.h"
+#include "magmad/census.h"
+#include "magmad/node/ring_view.h"
+#include "magmad/report.h"
 
 namespace magma {
 
@@ -35,6 +36,9 @@ struct VolcanoConfig {
   crypto::Keyring keys;             // network secret or ring and client keys
   std::uint64_t small_file_bytes_max = 65536;  // 0 to 1 MiB; fixed when the network is made
   std::size_t datagram_bytes = 1400;
+  // False: a volcano of the ring without slots. It answers what operators ask; everything else with
+  // not_primary.
+  bool serves = true;
 };
 
 struct VolcanoStats {
@@ -70,6 +74,11 @@ class Volcano final : public rpc::Handler {
   Result<sys::DiskSpace> space();  // of the storage directory's disk
   // The console that `console` requests talk to; nullptr: none. It outlives this, or is taken away.
   void set_console(ConsoleGateway* console);
+  // What the node knows of the ring, from now on; nullptr: nothing (tests without a node).
+  void set_ring(node::RingViewPtr view);
+  const node::RingViewPtr& ring() const;
+  // For the ring's status: what this volcano holds, as far as it was counted.
+  wire::VolcanoFacts facts();
   // Called for each `status`, to add counters that the process has besides.
   void add_counters(UniqueFunction<void(std::vector<wire::StatusCounter>&)> source);
   // A `shutdown` was answered: the process should stop() and end.

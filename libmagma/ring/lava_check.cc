@@ -14,6 +14,7 @@ namespace {
 std::string check_volcanoes(const LavaMap& map) {
   if (map.volcanoes.size() > kVolcanoesMax) return "too many volcanoes";
   std::set<std::string_view> nicks, fqdns, udp, consoles;
+  std::set<std::uint64_t> storages;
   VolcanoId last = kNoVolcano;
   for (const Volcano& v : map.volcanoes) {
     if (v.id <= last) return fmt::format("volcano {} is not after {}", v.id.value, last.value);
@@ -24,6 +25,8 @@ std::string check_volcanoes(const LavaMap& map) {
     const Profile& p = v.profile;
     if (!nicks.insert(p.nick).second) return fmt::format("two volcanoes have nick {}", p.nick);
     if (!fqdns.insert(p.fqdn).second) return fmt::format("two volcanoes have name {}", p.fqdn);
+    if (p.storage != 0 && !storages.insert(p.storage).second)
+      return fmt::format("two volcanoes have the storage directory of {}", p.nick);
     for (const std::string* address : {&p.flare, &p.node})
       if (!address->empty() && !udp.insert(*address).second)
         return fmt::format("two volcanoes have address {}", *address);

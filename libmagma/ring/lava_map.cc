@@ -59,9 +59,27 @@ const Volcano* LavaMap::find(VolcanoId id) const {
 
 Volcano* LavaMap::find(VolcanoId id) { return const_cast<Volcano*>(std::as_const(*this).find(id)); }
 
+std::string_view name_of(VolcanoState state) {
+  switch (state) {
+    case VolcanoState::joining: return "joining";
+    case VolcanoState::up: return "up";
+    case VolcanoState::down: return "down";
+    case VolcanoState::leaving: return "leaving";
+    case VolcanoState::gone: return "gone";
+  }
+  return "unknown";
+}
+
 const Volcano* LavaMap::find_nick(std::string_view nick) const {
   for (const Volcano& v : volcanoes)
     if (v.profile.nick == nick) return &v;
+  return nullptr;
+}
+
+const Volcano* LavaMap::find_storage(std::uint64_t storage) const {
+  if (storage == 0) return nullptr;
+  for (const Volcano& v : volcanoes)
+    if (v.profile.storage == storage) return &v;
   return nullptr;
 }
 
@@ -248,7 +266,7 @@ std::size_t bytes_without_slots(const LavaMap& map) {
   std::size_t bytes = 1 + 8 + 4 + 8 + 16 + 1 + 2 + 7 * 4;
   for (const Volcano& v : map.volcanoes) {
     const Profile& p = v.profile;
-    bytes += 2 + 5 * 4 + 1 + 1 + 1 + 4 + p.nick.size() + p.fqdn.size() + p.flare.size() +
+    bytes += 2 + 5 * 4 + 1 + 8 + 1 + 1 + 4 + p.nick.size() + p.fqdn.size() + p.flare.size() +
              p.node.size() + p.console.size();
   }
   return bytes + (map.voters.size() + map.learners.size()) * 2 + map.fenced.size() * 16;

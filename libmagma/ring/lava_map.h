@@ -33,6 +33,7 @@ namespace magma::ring {
 // A volcano of a ring: 1 to kVolcanoIdMax, never given twice; 0 is none.
 using VolcanoId = Strong<struct VolcanoIdTag, std::uint16_t>;
 inline constexpr VolcanoId kNoVolcano{};
+inline constexpr VolcanoId kFounder{1};
 inline constexpr std::uint16_t kVolcanoIdMax = 0xfffe;
 
 // Limits. What would break one is refused with `no_space` or `too_long`.
@@ -118,6 +119,8 @@ enum class VolcanoState : std::uint8_t {
   gone = 4,     // away for longer than patience: others take its slots over
 };
 
+std::string_view name_of(VolcanoState state);  // "joining"; "unknown" for a number that is none
+
 // Bits of Volcano::roles.
 inline constexpr std::uint8_t kStores = 1;   // holds slots
 inline constexpr std::uint8_t kWitness = 2;  // votes only; never with kStores
@@ -131,6 +134,9 @@ struct Profile {
   std::string node{};     // "192.0.2.1:12001"
   std::string console{};  // "192.0.2.1:12002"
   std::uint8_t roles = kStores;
+  // Number of its storage directory, made at random with it: who comes with the same nick from
+  // another directory is another volcano. 0: not told (maps of tests).
+  std::uint64_t storage = 0;
   friend bool operator==(const Profile&, const Profile&) = default;
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
@@ -140,6 +146,7 @@ struct Profile {
     v("node", s.node);
     v("console", s.console);
     v("roles", s.roles);
+    v("storage", s.storage);
   }
 };
 
@@ -196,6 +203,7 @@ struct LavaMap {
   const Volcano* find(VolcanoId id) const;  // nullptr: unknown
   Volcano* find(VolcanoId id);
   const Volcano* find_nick(std::string_view nick) const;
+  const Volcano* find_storage(std::uint64_t storage) const;  // nullptr also for 0
   bool is_alive(VolcanoId id) const;  // false for an unknown one
   const SlotEntry& at(Slot slot) const { return slots[slot.value % kSlotCount]; }
   SlotEntry& at(Slot slot) { return slots[slot.value % kSlotCount]; }

@@ -153,6 +153,8 @@ Result<void> change(LavaMap& map, const VolcanoMoved& c, Applied&) {
   TRY_VALUE(Volcano * volcano, find_volcano(map, c.volcano));
   if (std::string bad = bad_profile(c.profile); !bad.empty()) return fail(Code::invalid, bad);
   if (c.profile.roles != volcano->profile.roles) return fail(Code::invalid, "the roles stay");
+  if (c.profile.storage != volcano->profile.storage)
+    return fail(Code::invalid, "another storage directory is another volcano");
   if (std::string taken = taken_in(map, c.profile, c.volcano); !taken.empty())
     return fail(Code::exists, taken + " is in use");
   volcano->profile = c.profile;

@@ -141,7 +141,7 @@ struct RemoveVolcano {
   }
 };
 
-// Another nick, name or address; the roles stay (invalid).
+// Another nick, name or address; roles and storage directory stay (invalid).
 struct VolcanoMoved {
   std::uint64_t membership = 0;
   VolcanoId volcano;
@@ -295,7 +295,7 @@ std::string_view name_of(const Command& command);  // "add_replica"; "none"
 
 struct Applied {
   std::uint64_t version = 0;  // of the map after it
-  VolcanoId volcano;          // of Found and AddVolcano: the new one
+  VolcanoId volcano{};        // of Found and AddVolcano: the new one
 };
 
 // Applies a command to the map: the same result for the same map and command, everywhere. On an

@@ -39,6 +39,7 @@ std::string taken_in(const LavaMap& map, const Profile& profile, VolcanoId excep
   for (const Volcano& v : map.volcanoes) {
     if (v.id == except) continue;
     const Profile& p = v.profile;
+    if (p.storage != 0 && p.storage == profile.storage) return "storage directory of " + p.nick;
     if (p.nick == profile.nick) return "nick " + p.nick;
     if (p.fqdn == profile.fqdn) return "name " + p.fqdn;
     for (const std::string* mine : {&profile.flare, &profile.node})

@@ -124,6 +124,106 @@ struct SyncRequest {
   static void fields(Self&, Visit&) {}
 };
 
+// From anybody who has a key of the network: the whole ring, as the asked volcano knows it. It asks
+// nobody: what it says of others is from the map, and from the coordinator's last word.
+struct RingRequest {
+  template <class Self, class Visit>
+  static void fields(Self&, Visit&) {}
+};
+
+struct RingSlice {  // slots `first` to `last`, all with the same primary
+  std::uint16_t first = 0;
+  std::uint16_t last = 0;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("first", s.first);
+    v("last", s.last);
+  }
+};
+
+enum class RingAlive : std::uint8_t { no = 0, yes = 1, unknown = 2 };
+enum class RingVote : std::uint8_t { none = 0, learns = 1, votes = 2 };
+
+struct RingVolcano {
+  std::uint16_t id = 0;  // ring::VolcanoId
+  std::string nick, fqdn;
+  std::string flare, node, console;  // addresses
+  std::string version{};             // of its magmad; empty: not known
+  std::uint8_t state = 0;            // ring::VolcanoState
+  std::uint32_t starts = 0;
+  RingAlive alive = RingAlive::unknown;
+  std::uint64_t silent_ns = 0;  // since the coordinator, or who answers, heard of it
+  RingVote vote = RingVote::none;
+  bool is_coordinator = false;
+  std::uint64_t lease_left_ns = 0;  // of its lease, as the coordinator granted it
+  std::uint64_t entries_behind = 0;  // of the map's log, seen from the coordinator
+  std::vector<RingSlice> slices{};   // whose primary it is
+  std::uint32_t slots_waiting = 0;   // of these: operations on them wait for it
+  std::uint32_t backups = 0;         // slots of others that it has a copy of, in sync
+  bool has_census = false;           // `keys` and `bytes` were counted
+  std::uint64_t keys = 0;            // flares it holds
+  std::uint64_t bytes = 0;           // sizes of their files
+  std::uint64_t space_total = 0;     // of its disk; 0: not known
+  std::uint64_t space_available = 0;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("id", s.id);
+    v("nick", s.nick);
+    v("fqdn", s.fqdn);
+    v("flare", s.flare);
+    v("node", s.node);
+    v("console", s.console);
+    v("version", s.version);
+    v("state", s.state);
+    v("starts", s.starts);
+    v("alive", s.alive);
+    v("silent_ns", s.silent_ns);
+    v("vote", s.vote);
+    v("is_coordinator", s.is_coordinator);
+    v("lease_left_ns", s.lease_left_ns);
+    v("entries_behind", s.entries_behind);
+    v("slices", s.slices);
+    v("slots_waiting", s.slots_waiting);
+    v("backups", s.backups);
+    v("has_census", s.has_census);
+    v("keys", s.keys);
+    v("bytes", s.bytes);
+    v("space_total", s.space_total);
+    v("space_available", s.space_available);
+  }
+};
+
+// `not_found`: the volcano has no map yet.
+struct RingReply {
+  std::uint16_t self = 0;  // who answers
+  std::array<std::uint8_t, 16> filesystem{};
+  std::uint64_t version = 0;  // of the map
+  std::uint32_t generation = 0;
+  std::uint64_t membership = 0;
+  std::uint8_t copies = 0;
+  std::uint64_t term = 0;          // of Raft
+  std::uint16_t coordinator = 0;   // 0: none is known
+  std::uint64_t coordinator_ns = 0;  // since who answers heard of it
+  std::uint8_t health = 0;         // ring::Health
+  std::string reason{};            // of it; empty for a ring at rest
+  std::vector<RingVolcano> volcanoes{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("self", s.self);
+    v("filesystem", s.filesystem);
+    v("version", s.version);
+    v("generation", s.generation);
+    v("membership", s.membership);
+    v("copies", s.copies);
+    v("term", s.term);
+    v("coordinator", s.coordinator);
+    v("coordinator_ns", s.coordinator_ns);
+    v("health", s.health);
+    v("reason", s.reason);
+    v("volcanoes", s.volcanoes);
+  }
+};
+
 // A talk with the volcano's console; from who has the network key, else `permission`;
 // `unsupported` if the volcano has no console. The asker names the talk by a number of its choice,
 // not 0; talks belong to their connection and end with it. The first request begins the talk.

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "libmagma/base/unique_function.h"
 #include "libmagma/client/listing.h"
 #include "libmagma/client/paths.h"
+#include "libmagma/ring/slice.h"
 #include "magmad/console/access.h"
 
 namespace magma::console {
@@ -66,14 +68,22 @@ struct Identity {
 
 // A volcano as `lava` shows it.
 struct LavaLine {
-  std::string nick;
-  std::string fqdn;
-  std::string address;
-  bool is_alive = false;
-  ring::Key start_key, stop_key;
-  std::uint64_t keys = 0;  // flares it holds
+  std::string nick{};
+  std::string fqdn{};
+  std::string address{};
+  std::string alive{};                  // "yes", "no, silent for 12 s"
+  std::string state{};                  // "up", "joining"; empty: there is no ring
+  std::string vote{};                   // "votes, coordinator"
+  std::vector<ring::Slice> slices{};    // whose primary it is
+  std::optional<std::uint64_t> keys{};  // flares it holds; nothing: not counted yet
   std::uint64_t free_bytes = 0;
-  std::uint64_t total_bytes = 0;
+  std::uint64_t total_bytes = 0;  // 0: not known
+};
+
+// What `lava` says.
+struct LavaReport {
+  std::string health;  // "degraded: gromit is down"; empty: there is no ring
+  std::vector<LavaLine> lines;
 };
 
 // What a volcano holds in memory of what is on its disk.
@@ -109,8 +119,8 @@ class Backend {
   virtual const AccessRules& rules() const = 0;
   // The network's files; the first who asks waits for a session of the ring.
   virtual PendingPtr open_files(Done<Files*> done) = 0;
-  // One page of a long answer: counts what is counted. Errors: io.
-  virtual PendingPtr lava(Done<std::vector<LavaLine>> done) = 0;
+  // The whole ring, as this volcano knows it; within a second. Errors: io.
+  virtual PendingPtr lava(Done<LavaReport> done) = 0;
   virtual CacheReport caches() = 0;
   // Whether it is the network key (64 hex digits, a line of a key file, or the pass-phrase). Takes
   // a second, whatever the answer.

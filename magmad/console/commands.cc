@@ -84,13 +84,24 @@ RunningPtr run_login(Session& session, Arguments) {
 void say_volcano(Session& session, const LavaLine& line) {
   session.say(fmt::format("{} ({})", line.nick, line.fqdn));
   session.say("  address     " + line.address);
-  session.say(fmt::format("  alive       {}", line.is_alive ? "yes" : "no"));
-  session.say("  start key   " + line.start_key.hex());
-  session.say("  stop key    " + line.stop_key.hex());
-  session.say(fmt::format("  keys        {}", line.keys));
+  session.say("  alive       " + line.alive);
+  if (!line.state.empty()) session.say("  state       " + line.state);
+  if (!line.vote.empty()) session.say("  vote        " + line.vote);
+  for (const ring::Slice& slice : line.slices) {
+    session.say("  start key   " + slice.start_key().hex());
+    session.say("  stop key    " + slice.stop_key().hex());
+  }
+  if (line.slices.empty()) session.say("  slices      none: nothing is stored here yet");
+  session.say("  keys        " + (line.keys ? std::to_string(*line.keys) : "not counted yet"));
   session.say("  bandwidth   not measured by this version");
+  if (line.total_bytes == 0) return session.say("  storage     not known");
   session.say(fmt::format("  storage     {} free of {}", client::bytes_text(line.free_bytes),
                           client::bytes_text(line.total_bytes)));
+}
+
+void say_ring(Session& session, const LavaReport& report) {
+  for (const LavaLine& line : report.lines) say_volcano(session, line);
+  if (!report.health.empty()) session.say("The ring is " + report.health + ".");
 }
 
 class Lava final : public Running {
@@ -98,12 +109,12 @@ class Lava final : public Running {
   explicit Lava(Session& session) : session_(session) {}
   void go_on() override {
     if (std::exchange(is_asked_, true)) return;
-    pending_ = session_.backend().lava([this](Result<std::vector<LavaLine>> lines) {
+    pending_ = session_.backend().lava([this](Result<LavaReport> report) {
       is_done_ = true;
-      if (!lines)
-        session_.complain("lava", lines.error());
+      if (!report)
+        session_.complain("lava", report.error());
       else
-        for (const LavaLine& line : *lines) say_volcano(session_, line);
+        say_ring(session_, *report);
       session_.pump();
     });
   }

@@ -6,7 +6,10 @@
 
 #include <fmt/format.h>
 
+#include "libmagma/crypto/path_hash.h"
+#include "libmagma/ring/progress.h"
 #include "libmagma/ring/slice.h"
+#include "magmad/node/ring_view.h"
 #include "magmad/volcano.h"
 
 namespace magma::console {
@@ -19,6 +22,32 @@ constexpr std::size_t kCensusRowsPerRound = 500;
 RingFiles::Config files_config(const VolcanoConfig& volcano) {
   return {
       .volcano = volcano.address, .keys = volcano.keys, .host_name = "console of " + volcano.nick};
+}
+
+std::string alive_text(const wire::RingVolcano& volcano) {
+  if (volcano.alive == wire::RingAlive::yes) return "yes";
+  const std::string word = volcano.alive == wire::RingAlive::no ? "no" : "not known";
+  if (volcano.silent_ns == 0) return word;
+  return word + ", silent for " +
+         ring::text_of(nanoseconds(static_cast<std::int64_t>(volcano.silent_ns)));
+}
+
+LavaLine line_of(const wire::RingVolcano& volcano) {
+  LavaLine line{.nick = volcano.nick,
+                .fqdn = volcano.fqdn,
+                .address = volcano.flare,
+                .alive = alive_text(volcano),
+                .state = std::string(ring::name_of(static_cast<ring::VolcanoState>(volcano.state))),
+                .vote = "none",
+                .free_bytes = volcano.space_available,
+                .total_bytes = volcano.space_total};
+  if (volcano.vote == wire::RingVote::votes) line.vote = "votes";
+  if (volcano.vote == wire::RingVote::learns) line.vote = "learns";
+  if (volcano.is_coordinator) line.vote += ", coordinator";
+  for (const wire::RingSlice& slice : volcano.slices)
+    line.slices.push_back({ring::Slot(slice.first), ring::Slot(slice.last)});
+  if (volcano.has_census) line.keys = volcano.keys;
+  return line;
 }
 
 }  // namespace
@@ -106,6 +135,18 @@ void Console::on_timer() {
 
 // ---- Backend
 
+// A volcano without slots reaches the files at who has the root's.
+PendingPtr Console::open_files(Done<Files*> done) {
+  const node::RingViewPtr view = volcano_.ring();
+  if (!volcano_.config().serves && view) {
+    const ring::LavaMap& map = *view->map;
+    const ring::Volcano* root = map.find(map.at(crypto::key_of_path("/").slot()).primary());
+    auto address = sys::Address::parse(root != nullptr ? root->profile.flare : "", 0);
+    if (address && address->port != 0) files_.set_volcano(*address);
+  }
+  return files_.open(std::move(done));
+}
+
 void Console::warn(std::string_view line) {
   if (!warnings_.allow(clock_.now())) return;
   log_line(LogLevel::warning, fmt::format("{} held_back={}", line, warnings_.suppressed()));
@@ -147,36 +188,57 @@ class Console::LavaWaiter final : public Pending {
   std::uint64_t id_;
 };
 
-PendingPtr Console::lava(Done<std::vector<LavaLine>> done) {
+PendingPtr Console::lava(Done<LavaReport> done) {
   const std::uint64_t id = ++last_lava_waiter_;
   lava_waiters_.emplace(id, std::move(done));
+  if (lava_waiters_.size() == 1) lava_until_ = clock_.now() + kLavaPatience;
   volcano_.census().begin(clock_.wall_now());
   return std::make_unique<LavaWaiter>(*this, id);
 }
 
-// Whoever waits shares the count that is under way.
+// Whoever waits shares the count that is under way. A long one is not waited for.
 void Console::step_census() {
   if (lava_waiters_.empty()) return;
   Census& census = volcano_.census();
   if (auto stepped = census.step(kCensusRowsPerRound); !stepped)
     return tell_lava(fail(stepped.error()));
-  if (census.is_under_way()) return;
-  if (!census.last()) return tell_lava(fail(Code::io, "the rows could not be counted"));
+  if (census.is_under_way() && clock_.now() < lava_until_) return;
   auto space = volcano_.space();
   if (!space) return tell_lava(fail(space.error()));
-  const ring::Slice slice = ring::Slice::whole();  // of a network of one
-  tell_lava(std::vector<LavaLine>{{.nick = identity_.nick,
-                                   .fqdn = identity_.fqdn,
-                                   .address = identity_.address,
-                                   .is_alive = true,
-                                   .start_key = slice.start_key(),
-                                   .stop_key = slice.stop_key(),
-                                   .keys = census.last()->inodes,
-                                   .free_bytes = space->free_bytes,
-                                   .total_bytes = space->total_bytes}});
+  std::optional<std::uint64_t> keys;
+  if (census.last()) keys = census.last()->inodes;
+  tell_lava(lava_report(keys, *space));
 }
 
-void Console::tell_lava(const Result<std::vector<LavaLine>>& result) {
+// The ring as the node knows it; without one (tests), this volcano alone.
+LavaReport Console::lava_report(std::optional<std::uint64_t> keys,
+                                const sys::DiskSpace& space) const {
+  LavaReport report;
+  const node::RingViewPtr view = volcano_.ring();
+  if (!view || view->map->version == 0) {
+    report.lines.push_back({.nick = identity_.nick,
+                            .fqdn = identity_.fqdn,
+                            .address = identity_.address,
+                            .alive = "yes",
+                            .slices = {ring::Slice::whole()},
+                            .keys = keys,
+                            .free_bytes = space.free_bytes,
+                            .total_bytes = space.total_bytes});
+    return report;
+  }
+  const wire::RingReply ring = node::ring_reply(*view, clock_.now());
+  for (const wire::RingVolcano& volcano : ring.volcanoes) {
+    LavaLine& line = report.lines.emplace_back(line_of(volcano));
+    if (volcano.id != ring.self) continue;
+    line.keys = volcano_.config().serves ? keys : std::optional<std::uint64_t>(0);
+    line.free_bytes = space.free_bytes;
+    line.total_bytes = space.total_bytes;
+  }
+  report.health = ring::HealthReport{static_cast<ring::Health>(ring.health), ring.reason}.text();
+  return report;
+}
+
+void Console::tell_lava(const Result<LavaReport>& result) {
   std::vector<std::uint64_t> ids;
   for (const auto& [id, done] : lava_waiters_) ids.push_back(id);
   for (const std::uint64_t id : ids) {

@@ -9,10 +9,12 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "libmagma/base/log.h"
+#include "libmagma/sys/disk.h"
 #include "libmagma/sys/executor.h"
 #include "magmad/console/access.h"
 #include "magmad/console/backend.h"
@@ -31,6 +33,7 @@ class Console final : private Backend {
  public:
   static constexpr std::size_t kSessionsMax = 64;
   static constexpr std::size_t kGuestsMax = 32;
+  static constexpr Duration kLavaPatience = milliseconds(700);  // for the count of flares
 
   struct Config {
     AccessRules rules;
@@ -59,8 +62,8 @@ class Console final : private Backend {
   // Backend
   const Identity& identity() const override { return identity_; }
   const AccessRules& rules() const override { return config_.rules; }
-  PendingPtr open_files(Done<Files*> done) override { return files_.open(std::move(done)); }
-  PendingPtr lava(Done<std::vector<LavaLine>> done) override;
+  PendingPtr open_files(Done<Files*> done) override;
+  PendingPtr lava(Done<LavaReport> done) override;
   CacheReport caches() override;
   PendingPtr check_key(std::string key, Done<bool> done) override {
     return gate_.check(std::move(key), std::move(done));
@@ -75,7 +78,8 @@ class Console final : private Backend {
 
   class LavaWaiter;
   void step_census();
-  void tell_lava(const Result<std::vector<LavaLine>>& result);
+  LavaReport lava_report(std::optional<std::uint64_t> keys, const sys::DiskSpace& space) const;
+  void tell_lava(const Result<LavaReport>& result);
 
   Config config_;
   Identity identity_;
@@ -85,8 +89,9 @@ class Console final : private Backend {
   RingFiles files_;
   KeyGate gate_;
   UserNames names_;
-  std::map<std::uint64_t, Done<std::vector<LavaLine>>> lava_waiters_;
+  std::map<std::uint64_t, Done<LavaReport>> lava_waiters_;
   std::uint64_t last_lava_waiter_ = 0;
+  Instant lava_until_{};
   bool is_ending_ = false;
   std::map<Session*, std::unique_ptr<Session>> sessions_;  // end before what they use
   RateLimit warnings_;

@@ -43,6 +43,8 @@ class RingFiles final : public Files, private client::KeySource {
   RingFiles(Config config, sys::Clock& clock, sys::Random& random, OpenRingSocket open_socket);
   ~RingFiles() override;
 
+  // Where to reach the network from the next start on.
+  void set_volcano(const sys::Address& volcano) { config_.volcano = volcano; }
   PendingPtr open(Done<Files*> done);
   // How many sessions there are that may use it: none for kIdleMax, and it stops.
   void set_users(std::size_t users);

@@ -1,1 +1,5 @@
-magmad_core_sources =
+magmad_core_sources = \
+	magmad/core/coordinator.cc \
+	magmad/core/coordinator.h \
+	magmad/core/voter_rules.cc \
+	magmad/core/voter_rules.h

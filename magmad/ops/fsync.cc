@@ -1,7 +1,10 @@
-// fsync: content files of the inode at this slot, then all metadata of the volcano: the file, and
-// the entries and directories that lead to it.
+// fsync: content files of the inode at this slot (asked at home: all of them), then all metadata of
+// the volcano: the file, and the entries and directories that lead to it.
 #include <memory>
+#include <utility>
 
+#include "libmagma/crypto/path_hash.h"
+#include "magmad/ops/authority.h"
 #include "magmad/ops/ops.h"
 
 namespace magma::ops {
@@ -16,17 +19,34 @@ void sync_metadata(Shard& shard, RequestPtr request) {
   });
 }
 
-// Syncs the contents one after the other, then the metadata.
-void sync_contents(Shard& shard, RequestPtr request, std::vector<store::ContentId> left) {
-  if (left.empty()) return sync_metadata(shard, std::move(request));
-  store::ContentId id = left.back();
-  left.pop_back();
-  auto shared = std::make_shared<RequestPtr>(std::move(request));
-  shard.content().sync(id, [&shard, shared, left = std::move(left)](Result<void> synced) mutable {
-    if (!synced) return shard.refuse(std::move(*shared), synced.error());
-    sync_contents(shard, std::move(*shared), std::move(left));
-  });
-}
+// Syncs contents one after the other, then the metadata. Holds itself through its callbacks; those
+// of contents that are clean come inside the call.
+struct Syncing : std::enable_shared_from_this<Syncing> {
+  Syncing(Shard& s, RequestPtr r, std::vector<store::ContentId> contents)
+      : shard(s), request(std::move(r)), left(std::move(contents)) {}
+
+  void go_on() {
+    goes_on = true;
+    if (is_running) return;
+    is_running = true;
+    while (std::exchange(goes_on, false)) {
+      if (left.empty()) return sync_metadata(shard, std::move(request));
+      store::ContentId id = left.back();
+      left.pop_back();
+      shard.content().sync(id, [self = shared_from_this()](Result<void> synced) {
+        if (!synced) return self->shard.refuse(std::move(self->request), synced.error());
+        self->go_on();
+      });
+    }
+    is_running = false;
+  }
+
+  Shard& shard;
+  RequestPtr request;
+  std::vector<store::ContentId> left;
+  bool is_running = false;
+  bool goes_on = false;
+};
 
 }  // namespace
 
@@ -38,9 +58,14 @@ void fsync(Shard& shard, RequestPtr request, wire::FsyncRequest message) {
     auto row = shard.inode(message.ino);
     if (!row) return shard.refuse(std::move(request), Code::stale);
     if (row->place == store::ContentPlace::home_file) contents.push_back({slot, message.ino, 0});
+    // What others have written, too; the asker may not even know that it is in chunks.
+    if (row->place == store::ContentPlace::chunks && row->key)
+      if (auto authority = authority_of(shard, message.ino, *row->key))
+        for (std::uint32_t chunk : chunks_from(authority->chunks, 0))
+          contents.push_back({crypto::key_of_chunk(*row->key, chunk).slot(), message.ino, chunk});
   }
   request->keep();
-  sync_contents(shard, std::move(request), std::move(contents));
+  std::make_shared<Syncing>(shard, std::move(request), std::move(contents))->go_on();
 }
 
 }  // namespace magma::ops

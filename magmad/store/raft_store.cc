@@ -262,4 +262,13 @@ Result<std::unique_ptr<raft::Store>> create_raft_store(sys::Disk& disk) {
 }
 Result<std::unique_ptr<raft::Store>> open_raft_store(sys::Disk& disk) { return begin(disk, false); }
 
+Result<void> remove_raft_store(sys::Disk& disk) {
+  for (const char* end : {"", "-wal", "-shm", "-journal"}) {
+    const std::string path = std::string(kRaftPath) + end;
+    TRY_VALUE(const bool is_there, disk.exists(path));
+    if (is_there) TRY(disk.remove(path));
+  }
+  return disk.sync_directory(".");
+}
+
 }  // namespace magma::store

@@ -28,4 +28,7 @@ Result<std::unique_ptr<raft::Store>> create_raft_store(sys::Disk& disk);
 // not_magma, too_new, checksum (damaged), or what the disk says. `disk` outlives the store.
 Result<std::unique_ptr<raft::Store>> open_raft_store(sys::Disk& disk);
 
+// Removes one that was never used: no node of its number has run. Fine if there is none.
+Result<void> remove_raft_store(sys::Disk& disk);
+
 }  // namespace magma::store

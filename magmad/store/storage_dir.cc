@@ -73,6 +73,15 @@ bool take(const nlohmann::json& json, const char* name, T& value) {
   return true;
 }
 
+// 16 hex digits: JSON's numbers lose the last bits. Nothing is 0.
+bool take_hex(std::string_view text, std::uint64_t& value) {
+  if (text.empty()) return true;
+  Bytes raw;
+  if (text.size() != 2 * sizeof value || !from_hex(text, raw)) return false;
+  value = ByteReader(raw).get<std::uint64_t>();
+  return true;
+}
+
 }  // namespace
 
 Result<StorageState> inspect_storage(sys::Disk& disk) {
@@ -118,7 +127,9 @@ Result<VolcanoPapers> read_papers(sys::Disk& disk) {
   papers.format = static_cast<std::uint32_t>(format);
   bool good = take(json, "uuid", papers.uuid) && take(json, "nick", papers.nick) &&
               take(json, "fqdn", papers.fqdn) && take(json, "small_files", papers.small_files) &&
-              take(json, "created", papers.created);
+              take(json, "created", papers.created) && take(json, "volcano", papers.volcano);
+  std::string storage;
+  good = good && take(json, "storage", storage) && take_hex(storage, papers.storage);
   if (!good || papers.uuid.empty() || papers.nick.empty())
     return fail(unreadable("lacks uuid or nick, or a member has the wrong type"));
   return papers;
@@ -126,6 +137,8 @@ Result<VolcanoPapers> read_papers(sys::Disk& disk) {
 
 Result<void> write_papers(sys::Disk& disk, const VolcanoPapers& papers) {
   nlohmann::ordered_json json = {{"format", papers.format},
+                                 {"volcano", papers.volcano},
+                                 {"storage", fmt::format("{:016x}", papers.storage)},
                                  {"uuid", papers.uuid},
                                  {"nick", papers.nick},
                                  {"fqdn", papers.fqdn},
@@ -135,6 +148,11 @@ Result<void> write_papers(sys::Disk& disk, const VolcanoPapers& papers) {
   std::string text = json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   TRY(write_synced(disk, kPapersTemporary, text));
   TRY(disk.rename(kPapersTemporary, kPapers));
+  return disk.sync_directory(kRoot);
+}
+
+Result<void> remove_papers(sys::Disk& disk) {
+  TRY(disk.remove(kPapers));
   return disk.sync_directory(kRoot);
 }
 

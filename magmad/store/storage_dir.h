@@ -16,7 +16,9 @@
 
 namespace magma::store {
 
-inline constexpr std::uint32_t kStorageFormat = 1;
+// 2: with raft.db, and the numbers of the volcano and of the directory. One of format 1 is a
+// founder without them: the next start adds both.
+inline constexpr std::uint32_t kStorageFormat = 2;
 
 struct VolcanoPapers {
   std::uint32_t format = kStorageFormat;
@@ -25,6 +27,9 @@ struct VolcanoPapers {
   std::string fqdn{};
   std::uint64_t small_files = 65536;  // bytes; fixed when the network is made
   std::string created{};          // RFC 3339, for people
+  // ring::VolcanoId; 0: it has yet to be taken in by the ring (or has format 1).
+  std::uint64_t volcano = 0;
+  std::uint64_t storage = 0;  // of this directory, made at random with it; 0: format 1
   friend bool operator==(const VolcanoPapers&, const VolcanoPapers&) = default;
 };
 
@@ -38,6 +43,8 @@ enum class StorageState : std::uint8_t {
 Result<StorageState> inspect_storage(sys::Disk& disk);
 Result<void> clear_unfinished(sys::Disk& disk);
 Result<VolcanoPapers> read_papers(sys::Disk& disk);
+// For a newcomer that was refused.
+Result<void> remove_papers(sys::Disk& disk);
 // Replaces volcano.json so that a crash leaves the old or the new one.
 Result<void> write_papers(sys::Disk& disk, const VolcanoPapers& papers);
 

@@ -69,17 +69,27 @@ PendingPtr FakeConsole::open_files(Done<console::Files*> done) {
   });
 }
 
-PendingPtr FakeConsole::lava(Done<std::vector<console::LavaLine>> done) {
+PendingPtr FakeConsole::lava(Done<console::LavaReport> done) {
   return ask([this, done = std::move(done)]() mutable {
-    done(std::vector<console::LavaLine>{{.nick = who.nick,
-                                         .fqdn = who.fqdn,
-                                         .address = who.address,
-                                         .is_alive = true,
-                                         .start_key = ring::Key::lowest(),
-                                         .stop_key = ring::Key::highest(),
-                                         .keys = nodes.size(),
-                                         .free_bytes = 1024,
-                                         .total_bytes = 4096}});
+    console::LavaReport report;
+    report.health = "ok: gromit joins";
+    report.lines.push_back({.nick = who.nick,
+                            .fqdn = who.fqdn,
+                            .address = who.address,
+                            .alive = "yes",
+                            .state = "up",
+                            .vote = "votes, coordinator",
+                            .slices = {ring::Slice::whole()},
+                            .keys = nodes.size(),
+                            .free_bytes = 1024,
+                            .total_bytes = 4096});
+    report.lines.push_back({.nick = "gromit",
+                            .fqdn = "gromit.example.org",
+                            .address = "127.0.0.2:12000",
+                            .alive = "no, silent for 12 s",
+                            .state = "joining",
+                            .vote = "learns"});
+    done(std::move(report));
   });
 }
 

@@ -45,7 +45,7 @@ class FakeConsole final : public console::Backend, public console::Files {
   const console::Identity& identity() const override { return who; }
   const console::AccessRules& rules() const override { return access; }
   console::PendingPtr open_files(console::Done<console::Files*> done) override;
-  console::PendingPtr lava(console::Done<std::vector<console::LavaLine>> done) override;
+  console::PendingPtr lava(console::Done<console::LavaReport> done) override;
   console::CacheReport caches() override;
   console::PendingPtr check_key(std::string typed, console::Done<bool> done) override;
   console::PendingPtr learn_names(std::vector<std::uint32_t> uids, std::vector<std::uint32_t> gids,

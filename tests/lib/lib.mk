@@ -8,6 +8,8 @@ test_lib_sources = \
 	tests/lib/lava_ring.h \
 	tests/lib/model_filesystem.cc \
 	tests/lib/model_filesystem.h \
+	tests/lib/node_ring.cc \
+	tests/lib/node_ring.h \
 	tests/lib/raft_checker.cc \
 	tests/lib/raft_checker.h \
 	tests/lib/raft_cluster.cc \

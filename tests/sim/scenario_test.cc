@@ -143,6 +143,25 @@ TEST_CASE("scenario: power cut after a directory was emptied and removed") {
   }
 }
 
+TEST_CASE("scenario: fsync by one client makes durable what another has written") {
+  for (std::uint64_t seed = 1; seed <= 10; ++seed) {
+    CAPTURE(seed);
+    Scenario s(seed, 2);
+    const Ino file = s.create(kRoot, "file").value().ino;
+    auto opened = ask<wire::Attr>(s.cluster(), 1, [&](auto& c, auto answer) {
+      c.open(file, false, false, {}, std::move(answer));
+    });
+    REQUIRE(opened.has_value());
+    REQUIRE(s.write(file, 0, pattern(100'000, 3)).has_value());
+    REQUIRE(s.write(file, 64u << 20, pattern(5'000, 4)).has_value());
+    REQUIRE(s.fsync(file, 1).has_value());
+    s.crash(Crash::power_cut);
+    s.restart();
+    CHECK(s.read(file, 0, 100'000).value() == pattern(100'000, 3));
+    CHECK(s.read(file, 64u << 20, 5'000).value() == pattern(5'000, 4));
+  }
+}
+
 TEST_CASE("scenario: an open file that was unlinked lives through a restart until it is closed") {
   Scenario s(12);
   auto file = s.create(kRoot, "file");

@@ -2,6 +2,9 @@ sim_test_sources = \
 	tests/sim/crash_steps_test.cc \
 	tests/sim/exactly_once_test.cc \
 	tests/sim/main.cc \
+	tests/sim/node_ring_test.cc \
+	tests/sim/node_run.cc \
+	tests/sim/node_run.h \
 	tests/sim/planted_test.cc \
 	tests/sim/raft_planted_test.cc \
 	tests/sim/raft_random_test.cc \

@@ -4,6 +4,7 @@
 
 #include <map>
 
+#include "libmagma/ring/map_commands.h"
 #include "magmad/host_requests.h"
 #include "magmad/volcano.h"
 #include "tests/unit/core_fixture.h"
@@ -146,6 +147,28 @@ TEST_CASE("host: status tells of volcano, sessions and counters, to any role") {
   auto later = bench.get(kRing, wire::StatusRequest{});
   CHECK(later->sessions[0].address.empty());
   CHECK(later->sessions[0].host == "test");
+}
+
+TEST_CASE("host: the ring is told as the node knows it, with any key") {
+  HostBench bench;
+  CHECK(bench.get(kClient, wire::RingRequest{}).error().code == Code::not_found);
+  node::RingView view;
+  ring::LavaMap map;
+  REQUIRE(ring::apply_command(map, ring::Found{.profile = {.nick = "wallace",
+                                                           .fqdn = "wallace.example.org",
+                                                           .flare = "127.0.0.1:12000",
+                                                           .node = "127.0.0.1:12001"}}));
+  view.map = std::make_shared<const ring::LavaMap>(map);
+  view.self = view.leader = ring::kFounder;
+  view.is_coordinator = true;
+  bench.host->set_ring(std::make_shared<const node::RingView>(view));
+  auto told = bench.get(kClient, wire::RingRequest{});
+  REQUIRE(told);
+  CHECK(told->coordinator == 1);
+  REQUIRE(told->volcanoes.size() == 1);
+  CHECK(told->volcanoes[0].has_census);
+  CHECK(told->volcanoes[0].keys == 1);
+  CHECK(told->volcanoes[0].space_total > 0);
 }
 
 TEST_CASE("host: the census counts flares, keys and bytes") {

@@ -41,11 +41,13 @@ TEST_CASE("storage: empty, unfinished, ours, newer and foreign directories are t
   CHECK(*inspect_storage(disk) == StorageState::ours);
   CHECK(*read_papers(disk) == papers("wallace"));
 
-  put_file(disk, "volcano.json", R"({"format": 2, "uuid": "x", "nick": "y"})");
+  put_file(disk, "volcano.json", R"({"format": 3, "uuid": "x", "nick": "y"})");
   CHECK(inspect_storage(disk).error().code == Code::too_new);
   for (std::string_view bad : {"", "{", "[]", "{}", R"({"format": 1})", R"({"format": -1})",
                                R"({"format": 1, "uuid": 5, "nick": "y"})",
-                               R"({"format": 1, "uuid": "x", "nick": "y", "small_files": "a"})"}) {
+                               R"({"format": 1, "uuid": "x", "nick": "y", "small_files": "a"})",
+                               R"({"format": 2, "uuid": "x", "nick": "y", "storage": "12"})",
+                               R"({"format": 2, "uuid": "x", "nick": "y", "volcano": "1"})"}) {
     put_file(disk, "volcano.json", bad);
     CHECK(inspect_storage(disk).error().code == Code::not_magma);
   }

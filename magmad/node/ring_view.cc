@@ -1,0 +1,143 @@
+#include "magmad/node/ring_view.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "libmagma/ring/progress.h"
+
+namespace magma::node {
+
+namespace {
+
+using ring::VolcanoId;
+
+std::uint64_t as_ns(Duration d) {
+  return static_cast<std::uint64_t>(std::max<std::int64_t>(d.ns, 0));
+}
+
+bool holds(const std::vector<VolcanoId>& ids, VolcanoId id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
+
+const wire::VolcanoNews* news_of(const RingView& view, VolcanoId id) {
+  for (const wire::VolcanoNews& news : view.table)
+    if (news.volcano == id) return &news;
+  return nullptr;
+}
+
+void add_liveness(wire::RingVolcano& told, const RingView& view, VolcanoId id, Instant now) {
+  const auto set = [&](Duration silent) {
+    told.silent_ns = as_ns(silent);
+    told.alive = silent < kCoordinatorSilentMax ? wire::RingAlive::yes : wire::RingAlive::no;
+  };
+  if (id == view.self) return set({});
+  if (id == view.leader && view.leader_heard) return set(now - *view.leader_heard);
+  const wire::VolcanoNews* news = news_of(view, id);
+  if (news == nullptr || !view.table_at) return;
+  const Duration age = now - *view.table_at;
+  told.silent_ns = news->silent_ns + as_ns(age);
+  if (age > kTableFresh) return;  // unknown: nobody watches, or we do not hear who does
+  told.alive =
+      news->silent_ns < as_ns(kCoordinatorSilentMax) ? wire::RingAlive::yes : wire::RingAlive::no;
+}
+
+void add_facts(wire::RingVolcano& told, const wire::VolcanoFacts& facts) {
+  told.version = facts.version;
+  told.has_census = facts.has_census;
+  told.keys = facts.keys;
+  told.bytes = facts.bytes;
+  told.space_total = facts.space_total;
+  told.space_available = facts.space_available;
+}
+
+void add_slots(wire::RingVolcano& told, const ring::LavaMap& map, VolcanoId id) {
+  for (const ring::Slice& slice : ring::slices_of(map, id))
+    told.slices.push_back({slice.first.value, slice.last.value});
+  for (const ring::SlotEntry& entry : map.slots) {
+    if (entry.primary() == id) {
+      if (entry.state == ring::SlotState::waiting) ++told.slots_waiting;
+      continue;
+    }
+    const ring::Replica* replica = entry.replicas.find(id);
+    if (replica != nullptr && replica->state == ring::ReplicaState::in_sync) ++told.backups;
+  }
+}
+
+wire::RingVolcano line_of(const RingView& view, const ring::Volcano& volcano, Instant now) {
+  const ring::LavaMap& map = *view.map;
+  const ring::Profile& profile = volcano.profile;
+  wire::RingVolcano told;
+  told.id = volcano.id.value;
+  told.nick = profile.nick;
+  told.fqdn = profile.fqdn;
+  told.flare = profile.flare;
+  told.node = profile.node;
+  told.console = profile.console;
+  told.state = static_cast<std::uint8_t>(volcano.state);
+  told.starts = volcano.starts;
+  add_liveness(told, view, volcano.id, now);
+  if (holds(map.voters, volcano.id)) told.vote = wire::RingVote::votes;
+  if (holds(map.learners, volcano.id)) told.vote = wire::RingVote::learns;
+  told.is_coordinator = coordinator_of(view, now) == volcano.id;
+  if (volcano.id == view.self) {
+    add_facts(told, view.own);
+    if (view.lease_until) told.lease_left_ns = as_ns(*view.lease_until - now);
+  } else if (const wire::VolcanoNews* news = news_of(view, volcano.id)) {
+    add_facts(told, news->facts);
+    const std::uint64_t age = view.table_at ? as_ns(now - *view.table_at) : 0;
+    told.lease_left_ns = news->lease_left_ns > age ? news->lease_left_ns - age : 0;
+    told.entries_behind = news->entries_behind;
+  }
+  add_slots(told, map, volcano.id);
+  return told;
+}
+
+std::string voters_text(const ring::LavaMap& map) {
+  std::string text;
+  for (VolcanoId id : map.voters) text += (text.empty() ? "" : ", ") + map.nick_of(id);
+  return text;
+}
+
+void add_health(wire::RingReply& reply, const RingView& view, Instant now) {
+  ring::HealthReport health = ring::health_of(*view.map, std::nullopt);
+  if (coordinator_of(view, now) == ring::kNoVolcano) {
+    if (health.health == ring::Health::ok) health.health = ring::Health::degraded;
+    const bool is_one = view.map->voters.size() == 1;
+    const std::string none = fmt::format("no coordinator is heard ({} {})", voters_text(*view.map),
+                                         is_one ? "alone votes" : "vote");
+    health.reason = health.reason.empty() ? none : none + ", " + health.reason;
+  }
+  reply.health = static_cast<std::uint8_t>(health.health);
+  reply.reason = health.reason;
+}
+
+}  // namespace
+
+VolcanoId coordinator_of(const RingView& view, Instant now) {
+  if (view.leader == view.self) return view.is_coordinator ? view.self : ring::kNoVolcano;
+  if (!view.leader_heard || now - *view.leader_heard >= kCoordinatorSilentMax)
+    return ring::kNoVolcano;
+  return view.leader;
+}
+
+wire::RingReply ring_reply(const RingView& view, Instant now) {
+  const ring::LavaMap& map = *view.map;
+  wire::RingReply reply;
+  reply.self = view.self.value;
+  reply.filesystem = map.filesystem;
+  reply.version = map.version;
+  reply.generation = map.generation;
+  reply.membership = map.membership;
+  reply.copies = map.copies;
+  reply.term = view.term.value;
+  reply.coordinator = coordinator_of(view, now).value;
+  if (view.leader_heard && view.leader != view.self)
+    reply.coordinator_ns = as_ns(now - *view.leader_heard);
+  for (const ring::Volcano& volcano : map.volcanoes)
+    reply.volcanoes.push_back(line_of(view, volcano, now));
+  add_health(reply, view, now);
+  return reply;
+}
+
+}  // namespace magma::node

@@ -1,0 +1,197 @@
+#!/bin/bash
+# A lava ring of three real volcanoes: they join, elect three voters, and each knows the whole ring;
+# each is killed in turn and comes back; who may not join is told why, and leaves no trace.
+source "$(dirname "$0")/lib.sh"
+begin
+nodes=(wallace gromit penguin)
+net=${host%.*}
+declare -A pid address dir out
+for i in 0 1 2; do
+  address[${nodes[i]}]=$net.$((${host##*.} % 240 + 10 + i))
+  dir[${nodes[i]}]=$work/storage.${nodes[i]}
+  out[${nodes[i]}]=$work/log.${nodes[i]}
+  pid[${nodes[i]}]=
+done
+log=${out[wallace]}
+at_end() {
+  local node
+  for node in "${nodes[@]}"; do
+    [ -z "${pid[$node]}" ] || kill -9 "${pid[$node]}" 2>/dev/null
+    if [ "$failures" -gt 0 ]; then tail -n 12 "${out[$node]}" | sed "s/^/# $node: /"; fi
+  done
+}
+# run NODE [ARGUMENT...]: in the background, until it is ready.
+run() {
+  local node=$1
+  shift
+  : >"${out[$node]}"
+  "$MAGMAD" -n "$node" -s "$node.local.magma" -i "${address[$node]}" -d "${dir[$node]}" "$@" \
+    </dev/null >"${out[$node]}" 2>&1 &
+  pid[$node]=$!
+  wait_until $ready_seconds is_node_ready "$node"
+  grep -qw ready "${out[$node]}" || die "$node is not ready: $(tail -n 1 "${out[$node]}")"
+}
+is_node_ready() { grep -qw ready "${out[$1]}" || process_ended "${pid[$1]}"; }
+kill_node() {
+  kill -9 "${pid[$1]}"
+  wait "${pid[$1]}" 2>/dev/null
+  pid[$1]=
+}
+# ring NODE FILTER: of what NODE says of the ring, by python, `r`.
+ring() {
+  timeout 5 "$MAGMA" lava --host "${address[$1]}" --key-file "$key" --json >"$work/ring.json" 2>/dev/null &&
+    python3 -c '
+import json, sys
+r = json.load(open(sys.argv[1]))
+v = {x["nick"]: x for x in r["volcanoes"]}
+print(eval(sys.argv[2]))' "$work/ring.json" "$2"
+}
+says() { [ "$(ring "$1" "$2")" == "$3" ]; }
+# becomes TEXT NODE FILTER WANTED: within 15 s.
+becomes() {
+  if wait_until 15 says "$2" "$3" "$4"; then
+    passed "$1"
+  else
+    failed "$1"
+    note "$2 says $(ring "$2" "$3"), wanted $4"
+  fi
+}
+
+"$MAGMA" keygen "$key" >/dev/null || die "magma keygen"
+
+# --- join -----------------------------------------------------------------------------------------
+run wallace -b --key-file "$key"
+becomes "the founder coordinates" wallace 'r["coordinator"]' wallace
+run gromit -r "${address[wallace]}" --key-file "$key"
+expect "who joins says that it has no slots" grep -q "ready .*volcano=2 slots=0" "${out[gromit]}"
+becomes "of two, the founder alone votes" gromit '[x["vote"] for x in r["volcanoes"]]' \
+  "['votes', 'learns']"
+run penguin -r "${address[gromit]}:12001" --key-file "$key"
+for node in "${nodes[@]}"; do
+  becomes "$node: three vote" "$node" '[x["vote"] for x in r["volcanoes"]]' \
+    "['votes', 'votes', 'votes']"
+  becomes "$node: all are alive" "$node" '[x["alive"] for x in r["volcanoes"]]' \
+    '[True, True, True]'
+done
+same "slots are the founder's" "$(ring penguin '[x["slots"] for x in r["volcanoes"]]')" \
+  '[4096, 0, 0]'
+same "newcomers are joining" "$(ring penguin '[x["state"] for x in r["volcanoes"]]')" \
+  "['up', 'joining', 'joining']"
+expect "magma status shows the ring" sh -c \
+  "'$MAGMA' status --host ${address[penguin]} --key-file '$key' | grep -q 'no slots: nothing is stored'"
+expect "the console's lava shows it, too" sh -c \
+  "printf 'lava\n' | '$MAGMA' console --host ${address[gromit]} --key-file '$key' | grep -q 'penguin (penguin.local.magma)'"
+
+# --- the filesystem goes on being the founder's ---------------------------------------------------
+host=${address[wallace]}
+mount_magma "$mnt"
+expect "a file is written" sh -c "echo lava >'$mnt/file' && sync '$mnt/file'"
+
+expect "the console of another volcano reads it" sh -c \
+  "printf 'cat /file\n' | '$MAGMA' console --host ${address[penguin]} --key-file '$key' | grep -q lava"
+
+# --- kill each in turn ----------------------------------------------------------------------------
+for victim in "${nodes[@]}"; do
+  witness=penguin
+  [ "$victim" != penguin ] || witness=gromit
+  kill_node "$victim"
+  milliseconds timeout 5 "$MAGMA" lava --host "${address[$witness]}" --key-file "$key"
+  expect "$victim is killed: $witness answers within a second (${took_ms} ms)" \
+    [ "$took_code" -eq 0 -a "$took_ms" -lt 1000 ]
+  milliseconds timeout 5 "$MAGMA" status --json --key-file "$key" \
+    --host "${address[$victim]},${address[$witness]}"
+  expect "status of both does, too (${took_ms} ms)" [ "$took_code" -eq 4 -a "$took_ms" -lt 1000 ]
+  becomes "$witness knows that $victim is away" "$witness" "v['$victim']['alive']" False
+  becomes "and so says the map" "$witness" "v['$victim']['state']" down
+  run "$victim"
+  becomes "$victim is back" "$witness" "v['$victim']['alive']" True
+  becomes "and knows the ring" "$victim" '[x["alive"] for x in r["volcanoes"]]' '[True, True, True]'
+  becomes "it was started twice" "$victim" "v['$victim']['starts']" 2
+done
+expect "the file is there" grep -qx lava "$mnt/file"
+unmount_magma "$mnt"
+becomes "the founder, who has the key of /.dht, coordinates again" penguin 'r["coordinator"]' wallace
+
+# --- all at once ----------------------------------------------------------------------------------
+for node in "${nodes[@]}"; do kill_node "$node"; done
+for node in "${nodes[@]}"; do run "$node"; done
+becomes "all were killed: they find each other" gromit '[x["alive"] for x in r["volcanoes"]]' \
+  '[True, True, True]'
+becomes "the ring is well" penguin 'r["health"]' ok
+
+# --- who may not join -----------------------------------------------------------------------------
+new=$work/storage.new
+other=$net.$((${host##*.} % 240 + 9))
+# refused TEXT WORDS [ARGUMENT...]
+refused() {
+  local text=$1 words=$2
+  shift 2
+  expect_failure "refused: $text" 64 "$words" timeout 20 "$MAGMAD" -s shaun.local.magma -i "$other" \
+    -d "$new" -r "${address[gromit]}" "$@"
+}
+"$MAGMA" keygen "$work/other.key" >/dev/null
+"$MAGMA" keygen --client "$key" "$work/client.key" >/dev/null 2>&1 ||
+  "$MAGMA" keygen --client "$work/client.key" "$key" >/dev/null 2>&1
+refused "another key" "the key is not the one of its ring" -n shaun --key-file "$work/other.key"
+refused "a client key" "holds a client key" -n shaun --key-file "$work/client.key"
+refused "no key" "-r needs the network key" -n shaun
+refused "a nick in use" "nick penguin is in use" -n penguin --key-file "$key"
+expect_failure "refused: a name in use" 64 "name gromit.local.magma is in use" timeout 20 \
+  "$MAGMAD" -n shaun -s gromit.local.magma -i "$other" -d "$new" -r "${address[gromit]}" \
+  --key-file "$key"
+expect_failure "refused: an address in use by another port of it" 64 "address" timeout 20 \
+  "$MAGMAD" -n shaun -s shaun.local.magma -i "$other" --console "${address[gromit]}:12002" \
+  -d "$new" -r "${address[gromit]}" --key-file "$key"
+expect "who was refused leaves nothing behind" [ ! -e "$new/volcano.json" ]
+expect_failure "refused: nobody there" 64 "no volcano answers at" timeout 20 "$MAGMAD" -n shaun \
+  -s shaun.local.magma -i "$other" -d "$new" -r "$net.253" --key-file "$key"
+"$MAGMAD" -n old -s old.local.magma -i "$other" -d "$work/storage.old" -b --make-only \
+  --key-file "$work/other.key" >/dev/null || failed "-b --make-only"
+expect_failure "refused: another filesystem's directory" 64 "of filesystem" timeout 20 "$MAGMAD" \
+  -n shaun -s shaun.local.magma -i "$other" -d "$work/storage.old" -r "${address[gromit]}" \
+  --key-file "$key"
+kill_node penguin
+expect_failure "refused: a directory of this ring" 64 "start it without -r" timeout 20 "$MAGMAD" \
+  -n penguin -s penguin.local.magma -i "${address[penguin]}" -d "${dir[penguin]}" \
+  -r "${address[gromit]}" --key-file "$key"
+expect_failure "-b and -r" 1 "-r" "$MAGMAD" -b -n x -s x.y -d "$new" -r "${address[gromit]}"
+run penguin
+
+# --- stop -----------------------------------------------------------------------------------------
+expect "magma lava stop ends one by its nick" timeout 20 "$MAGMA" lava --host "${address[wallace]}" \
+  --key-file "$key" stop penguin --yes
+wait "${pid[penguin]}"
+same "cleanly" $? 0
+pid[penguin]=
+expect_failure "and says when there is none" 2 "no volcano nobody" "$MAGMA" lava --host \
+  "${address[wallace]}" --key-file "$key" stop nobody --yes
+for node in wallace gromit; do
+  kill -TERM "${pid[$node]}"
+  wait "${pid[$node]}"
+  same "$node ends cleanly" $? 0
+  pid[$node]=
+  expect "its storage is clean" "$MAGMA" fsck --deep "${dir[$node]}"
+done
+
+# --- a directory of the time before rings ---------------------------------------------------------
+python3 - "${dir[wallace]}/volcano.json" <<'PY'
+import json, sys
+papers = json.load(open(sys.argv[1]))
+for member in ("volcano", "storage"):
+    del papers[member]
+papers["format"] = 1
+json.dump(papers, open(sys.argv[1], "w"))
+PY
+rm -f "${dir[wallace]}"/raft.db*
+run wallace
+becomes "a directory of format 1 is brought to format 2: a ring of one" wallace \
+  '[x["nick"] for x in r["volcanoes"]]' "['wallace']"
+expect "and says so" grep -q "storage_upgraded .*format=2" "${out[wallace]}"
+expect_failure "the node port is somebody's" 64 "choose another port with --node-port" timeout 20 \
+  "$MAGMAD" -b -n x -s x.y -i "${address[wallace]}" -p 12100 --node-port 12001 --console none \
+  -d "$work/storage.port" --key-file "$key"
+expect "which leaves no volcano behind" [ ! -e "$work/storage.port/volcano.json" ]
+kill_node wallace
+run wallace
+becomes "killed, it is there again" wallace 'r["coordinator"]' wallace
+exit 0
