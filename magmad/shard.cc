@@ -77,6 +77,7 @@ Result<void> Shard::begin(bool clean) {
   tokens_.begin_grace(sessions, now_ + wire::kTokenTerm + Tokens::kSlack);
   if (!clean) {
     TRY(drop_stray_chunks());
+    TRY(ops::forget_missing_chunks(*this));
     TRY(ops::finish_truncates(*this));
   }
   TRY_VALUE(bool unswept, disk_.exists(store::kUnsweptMark));

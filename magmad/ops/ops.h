@@ -65,9 +65,11 @@ void drop_link(Shard& shard, Ino ino, store::InodeRow row, WallTime when, bool l
 void reap(Shard& shard, Ino ino, const store::InodeRow& row);
 // Removes a chunk: its row, its bytes.
 void remove_chunk(Shard& shard, const store::ContentId& id);
-// After an unclean start (strays.cc): the chunks that no size authority names, to be removed; then
-// truncates of which only the inode's half is there are done to their end, in the open batch.
+// After an unclean start (strays.cc): the chunks that no size authority names, to be removed; then,
+// in the open batch, size authorities no longer name chunks that are not there, and truncates of
+// which only the inode's half is there are done to their end.
 Result<std::vector<store::ContentId>> stray_chunks(Shard& shard);
+Result<void> forget_missing_chunks(Shard& shard);
 Result<void> finish_truncates(Shard& shard);
 // After the last open of an inode went away: reap an orphan, end a size authority's mark.
 void after_last_open(Shard& shard, Ino ino);

@@ -4,6 +4,8 @@
 // cut can keep the first and lose the second, which was to list the chunk. Its bytes were never
 // promised; left there, they would come back when the file grows over them.
 //
+// Chunks that are named and are not there: the same the other way round. They read as zeros.
+//
 // Truncates half done. The inode's row and the answer that is kept for the asker lie in one
 // database, the size authority's in another: the first can be there without the second. The asker
 // would be told that all is done, so it is done now: the inode's truncate number is the higher one.
@@ -43,6 +45,32 @@ Result<std::vector<store::ContentId>> stray_chunks(Shard& shard) {
   }
   std::erase_if(found, [&](const store::ContentId& id) { return is_named(shard, id); });
   return found;
+}
+
+Result<void> forget_missing_chunks(Shard& shard) {
+  std::vector<std::pair<Ino, store::AuthorityRow>> found;
+  auto visit = [&](const store::MetadataStore::ScanRow& row) {
+    auto authority = wire::decode<store::AuthorityRow>(row.image);
+    if (!authority) return true;
+    std::vector<store::ChunkRun> there;
+    bool is_any_missing = false;
+    for (std::uint32_t chunk : chunks_from(authority->chunks, 0)) {
+      store::ContentId id{crypto::key_of_chunk(authority->key, chunk).slot(), Ino(row.b), chunk};
+      // Chunk 0 lies with the authority.
+      if (chunk == 0 || shard.get_raw(id.row(store::Table::chunk)))
+        add_chunk(there, chunk);
+      else
+        is_any_missing = true;
+    }
+    if (!is_any_missing) return true;
+    authority->chunks = std::move(there);
+    found.emplace_back(Ino(row.b), std::move(*authority));
+    return true;
+  };
+  for (unsigned database = 0; database < store::kDatabases; ++database)
+    TRY(shard.metadata().scan_database(database, store::Table::authority, visit));
+  for (const auto& [ino, authority] : found) put_authority(shard, ino, authority);
+  return {};
 }
 
 Result<void> finish_truncates(Shard& shard) {

@@ -207,7 +207,7 @@ void RandomWorkload::do_fallocate(Worker& worker) {
   spec.length = 1 + random_.below(random_.chance(3) ? 200'000 : 10'000);
   // Over a chunk border: of a file that reaches there often, and some files are made to.
   const bool is_huge = file != nullptr && file->content.size() > kChunk;
-  if (options_.far_write_one_in != 0 && random_.chance(is_huge ? 2 : 30))
+  if (options_.far_write_one_in != 0 && random_.chance(is_huge ? 2 : 8))
     spec.offset = kChunk - 1 - random_.below(spec.length);
   wire::FallocateRequest request;
   request.ino = ino_of(node);
