@@ -14,6 +14,10 @@ void list_counters(CounterList& list, const VolcanoStats& stats) {
                               {"volcano.operations_recovered", stats.operations_recovered},
                               {"volcano.ranges_recovered", stats.ranges_recovered},
                               {"volcano.sessions", stats.sessions},
+                              {"volcano.tokens", stats.tokens},
+                              {"volcano.notices_sent", stats.notices_sent},
+                              {"volcano.notices_expired", stats.notices_expired},
+                              {"volcano.answers_held", stats.answers_held},
                           });
 }
 

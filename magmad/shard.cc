@@ -509,12 +509,8 @@ bool Shard::is_space_short() {
 // ---- the batch
 
 bool Shard::has_work() const {
-  const bool is_any_ready =
-      std::any_of(held_.begin(), held_.end(), [&](const Answer& answer) {
-        return std::none_of(answer.waits.begin(), answer.waits.end(),
-                            [&](NoticeId notice) { return tokens_.is_open(notice); });
-      });
-  const bool any_answer = !answers_.empty() || !answers_committed_.empty() || is_any_ready;
+  const bool is_held_to_look_at = !held_.empty() && tokens_.ended() != held_looked_at_;
+  const bool any_answer = !answers_.empty() || !answers_committed_.empty() || is_held_to_look_at;
   if (failed()) return any_answer;
   return any_answer || !ready_.empty() || !ready_steps_.empty() || !touched_.empty() ||
          batch_error_.has_value() || operations_->has_messages() || metadata_.in_transaction();
@@ -524,14 +520,7 @@ void Shard::flush(UniqueFunction<void(Answer)>& send) {
   for (std::size_t round = 0; round < kRoundsPerFlush && has_work(); ++round) {
     now_ = clock_.now();
     operations_->deliver();
-    auto steps = std::move(ready_steps_);
-    ready_steps_.clear();
-    for (auto& step : steps) {
-      // Of any slot.
-      for (unsigned database = 0; database < store::kDatabases; ++database)
-        begin_step(ring::Slot(static_cast<std::uint16_t>(database)), SessionId());
-      step();
-    }
+    run_steps();
     auto requests = std::move(ready_);
     ready_.clear();
     for (auto& request : requests) dispatch(std::move(request));
@@ -542,13 +531,23 @@ void Shard::flush(UniqueFunction<void(Answer)>& send) {
     std::move(answers_.begin(), answers_.end(), std::back_inserter(answers));
     answers_.clear();
     step_.first_answer = 0;
-    for (Answer& answer : answers) {
-      if (answer.waits.empty())
-        send(std::move(answer));
-      else
-        held_.push_back(std::move(answer));
-    }
     if (!held_.empty()) send_held(send);
+    for (Answer& answer : answers) {
+      if (is_held_back(answer))
+        held_.push_back(std::move(answer));
+      else
+        send(std::move(answer));
+    }
+  }
+}
+
+void Shard::run_steps() {
+  const std::uint64_t failed_before = stats_.batches_failed;
+  for (auto& step : std::exchange(ready_steps_, {})) {
+    begin_step_of_any_slot();
+    // They belonged to operations that are no more (reload).
+    if (stats_.batches_failed != failed_before) return;
+    step();
   }
 }
 
@@ -600,6 +599,7 @@ void Shard::fail_batch() {
   for (Answer& answer : answers_) {
     answer.ok = false;
     answer.code = code;
+    answer.is_believed = false;
     answer.body.clear();
     answer.payload.clear();
   }

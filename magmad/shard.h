@@ -106,6 +106,7 @@ class Shard {
   Result<void> stop();
   // Messages to sessions that hold tokens: after each flush(), by the connection of connection_of.
   Tokens& tokens() { return tokens_; }
+  std::size_t answers_held() const { return held_.size(); }
   // What the session's last request came over; 0: none since the restart.
   std::uint64_t connection_of(SessionId session) const;
   // For good: a sync failed, or the rows could not be read again after a failed batch.
@@ -171,6 +172,8 @@ class Shard {
   // slot's database committed before another one, it is committed now: the answer may want the
   // opposite.
   void begin_step(ring::Slot slot, SessionId session);
+  // The same for a step whose answer may be of any slot.
+  void begin_step_of_any_slot();
   template <class Reply>
   void answer(RequestPtr request, const Reply& reply) {
     answer_raw(std::move(request), wire::encode(reply), {});
@@ -312,6 +315,8 @@ class Shard {
   void finish_step();
   void note_change(const store::RowKey& key);
   void note_reading(const store::RowKey& key);
+  void run_steps();
+  bool is_held_back(Answer& answer);
   void send_held(UniqueFunction<void(Answer)>& send);
   void write_oplog();
   bool commit_batch();
@@ -358,6 +363,7 @@ class Shard {
   Step step_;
   Tokens tokens_;
   std::deque<Answer> held_;  // until their notices have ended
+  std::uint64_t held_looked_at_ = 0;  // Tokens::ended() of the last time
   // By database: those (bits) whose commit must come first, because a reply in this one says that
   // what they hold was done. A kill in between leaves a request that is asked, and done, again.
   // Never a circle: begin_step.

@@ -75,11 +75,21 @@ void Shard::begin_step(ring::Slot slot, SessionId session) {
     if ((first & mine) != 0) return commit_early();
 }
 
+void Shard::begin_step_of_any_slot() {
+  new_step(SessionId());
+  databases_touched_ = 0;
+  const bool is_any_ordered = std::any_of(committed_first_.begin(), committed_first_.end(),
+                                          [](unsigned first) { return first != 0; });
+  if (is_any_ordered) commit_early();
+}
+
+// If that fails, the answers it has made into errors stay.
 void Shard::commit_early() {
-  if (!commit_batch()) return;
-  std::move(answers_.begin(), answers_.end(), std::back_inserter(answers_committed_));
-  answers_.clear();
-  step_.first_answer = 0;
+  if (commit_batch()) {
+    std::move(answers_.begin(), answers_.end(), std::back_inserter(answers_committed_));
+    answers_.clear();
+  }
+  step_.first_answer = answers_.size();
 }
 
 // Orders the next commit: what the request has changed in other databases before its reply.
@@ -158,15 +168,21 @@ void Shard::told(Ino ino, Tokens::Of what) {
 }
 
 void Shard::send_held(UniqueFunction<void(Answer)>& send) {
+  if (held_looked_at_ == tokens_.ended()) return;
+  held_looked_at_ = tokens_.ended();
   std::deque<Answer> waiting;
   for (Answer& answer : std::exchange(held_, {})) {
-    std::erase_if(answer.waits, [&](NoticeId notice) { return !tokens_.is_open(notice); });
-    if (answer.waits.empty())
-      send(std::move(answer));
-    else
+    if (is_held_back(answer))
       waiting.push_back(std::move(answer));
+    else
+      send(std::move(answer));
   }
   held_ = std::move(waiting);
+}
+
+bool Shard::is_held_back(Answer& answer) {
+  std::erase_if(answer.waits, [&](NoticeId notice) { return !tokens_.is_open(notice); });
+  return !answer.waits.empty();
 }
 
 std::uint64_t Shard::connection_of(SessionId session) const {

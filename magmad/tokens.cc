@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "libmagma/base/log.h"
+
 namespace magma {
 
 bool Tokens::grant(SessionId session, Ino ino, Of what, Instant now) {
@@ -95,6 +97,7 @@ std::vector<Tokens::Message> Tokens::take_messages() {
     auto found = notices_.find(id);
     if (found == notices_.end() || found->second.is_sent) continue;
     found->second.is_sent = true;
+    ++stats_.sent;
     messages.push_back({id, found->second.to, found->second.changes});
   }
   collecting_.clear();
@@ -126,6 +129,7 @@ void Tokens::end(std::map<NoticeId, Notice>::iterator notice) {
       grace != grace_.end() && grace->second == notice->first)
     grace_.erase(grace);
   notices_.erase(notice);
+  ++ended_;
 }
 
 void Tokens::confirmed(NoticeId id) {
@@ -163,7 +167,13 @@ void Tokens::on_timer(Instant now) {
   }
   for (auto next = notices_.begin(); next != notices_.end();) {
     auto notice = next++;
-    if (notice->second.until <= now) end(notice);
+    if (notice->second.until > now) continue;
+    if (notice->second.is_sent && !notice->second.changes.empty()) {
+      ++stats_.expired;
+      log_info("mount_silent session={:#x} changes={}", notice->second.to.value,
+               notice->second.changes.size());
+    }
+    end(notice);
   }
 }
 

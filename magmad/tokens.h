@@ -55,6 +55,8 @@ class Tokens {
   void add_unconfirmed(Ino ino, std::vector<NoticeId>& wait_for) const;
   bool has_unconfirmed() const { return !unconfirmed_.empty(); }
   bool is_open(NoticeId notice) const { return notices_.contains(notice); }
+  // Counts notices that have ended; while it stays the same, what was open is.
+  std::uint64_t ended() const { return ended_; }
 
   // What is to be sent now. A message that could not be delivered comes again after heard_from().
   struct Message {
@@ -81,6 +83,11 @@ class Tokens {
 
   std::size_t size() const { return size_; }
   std::size_t notices() const { return notices_.size(); }
+  struct Stats {
+    std::uint64_t sent = 0;     // `changed` messages, each time
+    std::uint64_t expired = 0;  // notices that nobody confirmed in time
+  };
+  Stats stats() const { return stats_; }
 
  private:
   struct Holder {
@@ -122,6 +129,8 @@ class Tokens {
   std::unordered_map<Ino, std::vector<NoticeId>> unconfirmed_;
   std::unordered_map<SessionId, NoticeId> grace_;  // a notice that is never sent
   NoticeId last_ = 0;
+  std::uint64_t ended_ = 0;
+  Stats stats_;
 };
 
 }  // namespace magma

@@ -181,6 +181,11 @@ VolcanoStats Volcano::stats() const {
   stats.operations_recovered = shard.operations_recovered;
   stats.sessions = parts_->shard->session_count();
   stats.ranges_recovered = shard.ranges_recovered;
+  const Tokens& tokens = parts_->shard->tokens();
+  stats.tokens = tokens.size();
+  stats.notices_sent = tokens.stats().sent;
+  stats.notices_expired = tokens.stats().expired;
+  stats.answers_held = parts_->shard->answers_held();
   return stats;
 }
 

@@ -45,6 +45,7 @@ struct VolcanoStats {
   std::uint64_t requests = 0, changes = 0, replays = 0, refused = 0, io_errors = 0;
   std::uint64_t batches = 0, operations = 0, operations_recovered = 0, sessions = 0;
   std::uint64_t ranges_recovered = 0;
+  std::uint64_t tokens = 0, notices_sent = 0, notices_expired = 0, answers_held = 0;
 };
 
 class Volcano final : public rpc::Handler {

@@ -1,8 +1,11 @@
 #include "mount.magma/filesystem.h"
 
-#include "mount.magma/fuse_channel.h"
+#include <cerrno>
+#include <chrono>
+#include <thread>
 
 #include "libmagma/base/check.h"
+#include "mount.magma/fuse_channel.h"
 
 namespace magma::mount {
 
@@ -229,10 +232,24 @@ std::vector<fuse_ino_t> Filesystem::nodes_of(Ino ino) const {
   return nodes;
 }
 
+namespace {
+
+// The kernel drops attributes and pages of the inode. ENOENT: it does not have it, or it is just
+// reading the reply that tells of it, hence the patience. Anything else ends with the mount.
+void invalidate_node(fuse_session* session, fuse_ino_t node) {
+  constexpr int kTries = 5;
+  for (int i = 0; i < kTries; ++i) {
+    if (fuse_lowlevel_notify_inval_inode(session, node, 0, 0) != -ENOENT) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
+}  // namespace
+
 void Filesystem::invalidate(Ino ino, UniqueFunction<void()> done) {
   if (notifier == nullptr || channel == nullptr) return done();
   notifier->run([session = channel->session(), nodes = nodes_of(ino)] {
-    // ENOENT: the kernel does not have it. Anything else ends with the mount.
+    if (nodes.size() == 1) return invalidate_node(session, nodes.front());
     for (fuse_ino_t node : nodes) fuse_lowlevel_notify_inval_inode(session, node, 0, 0);
   }, std::move(done));
 }

@@ -18,6 +18,7 @@
 #include "libmagma/ring/slot.h"
 #include "libmagma/wire/lock_messages.h"
 #include "libmagma/wire/operator_messages.h"
+#include "libmagma/wire/session_messages.h"
 
 namespace magma::wire {
 
@@ -30,9 +31,6 @@ inline constexpr std::size_t kIoBytesMax = 1u << 20;       // payload of one rea
 inline constexpr std::size_t kLanes = 256;                 // of one session
 inline constexpr std::uint16_t kNoLane = 0xffff;           // requests of kind read
 inline constexpr std::uint64_t kFileBytesMax = std::uint64_t{1} << 44;  // 16 TiB
-inline constexpr Duration kSessionLease = seconds(10);
-// How long a client may believe what it was told (ResponseHead::believe_ms is this or 0).
-inline constexpr Duration kTokenTerm = seconds(5);
 
 struct RequestHead {
   std::uint16_t op = 0;
@@ -493,82 +491,6 @@ struct StatfsReply {
     v("blocks_available", s.blocks_available);
     v("files", s.files);
     v("files_free", s.files_free);
-  }
-};
-
-// Begins or renews a session (kSessionLease); to any volcano. Also tells what a client must know.
-struct AttachRequest {
-  SessionId session;
-  bool fresh = false;      // refused (exists) if the ring knows the session already
-  std::string host{};      // for people: who mounts
-  std::uint16_t believes_ms = 0;  // for so long it may still believe what it was told before
-  template <class Self, class Visit>
-  static void fields(Self& s, Visit& v) {
-    v("session", s.session);
-    v("fresh", s.fresh);
-    v("host", s.host);
-    v("believes_ms", s.believes_ms);
-  }
-};
-
-// A name of a directory now leads elsewhere, to nothing, or to something; without a name: the
-// attributes or the content of the flare are others.
-struct Change {
-  Ino ino;
-  std::string name{};
-  template <class Self, class Visit>
-  static void fields(Self& s, Visit& v) {
-    v("ino", s.ino);
-    v("name", s.name);
-  }
-  friend bool operator==(const Change&, const Change&) = default;
-};
-
-// From a volcano to a client: what it believes of these is no longer so. Answered when it, and who
-// asks through it, believes it no more.
-struct ChangedRequest {
-  std::vector<Change> changes{};
-  template <class Self, class Visit>
-  static void fields(Self& s, Visit& v) {
-    v("changes", s.changes);
-  }
-};
-
-// Slots first..last have this epoch and these addresses as replicas, primary first.
-struct MapRun {
-  ring::Slot first, last;
-  Epoch epoch;
-  std::vector<std::string> replicas{};
-  template <class Self, class Visit>
-  static void fields(Self& s, Visit& v) {
-    v("first", s.first);
-    v("last", s.last);
-    v("epoch", s.epoch);
-    v("replicas", s.replicas);
-  }
-};
-
-struct AttachReply {
-  std::string nick{};
-  std::uint64_t small_file_bytes_max = 0;
-  Ino root;
-  std::uint32_t map_version = 0;
-  std::vector<MapRun> map{};
-  template <class Self, class Visit>
-  static void fields(Self& s, Visit& v) {
-    v("nick", s.nick);
-    v("small_file_bytes_max", s.small_file_bytes_max);
-    v("root", s.root);
-    v("map_version", s.map_version);
-    v("map", s.map);
-  }
-};
-
-struct DetachRequest {  // the session ends: its opens are released
-  SessionId session;
-  template <class Self, class Visit>
-  static void fields(Self& s, Visit& v) {
-    v("session", s.session);
   }
 };
 

@@ -349,14 +349,19 @@ void Operations::send(Verb verb, OpId op, std::uint16_t index, ring::Slot from, 
 void Operations::deliver() {
   auto messages = std::move(inbox_);
   inbox_.clear();
-  for (SlotMessage& message : messages) handle(std::move(message));
+  const std::uint64_t generation = generation_;
+  for (SlotMessage& message : messages) {
+    if (message.to_epoch != shard_.epoch_of(message.to) ||
+        message.from_epoch != shard_.epoch_of(message.from))
+      continue;
+    // It may commit what came before; if that fails, who is left is asked anew (reload).
+    shard_.begin_step(message.to, message.session);
+    if (generation != generation_) return;
+    handle(std::move(message));
+  }
 }
 
 void Operations::handle(SlotMessage message) {
-  if (message.to_epoch != shard_.epoch_of(message.to) ||
-      message.from_epoch != shard_.epoch_of(message.from))
-    return;
-  shard_.begin_step(message.to, message.session);
   switch (message.verb) {
     case Verb::prepare: return on_prepare(std::move(message));
     case Verb::prepared: return on_prepared(std::move(message));
