@@ -11,7 +11,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
+#include <fstream>
+#include <string>
 #include <utility>
 
 #include "config.h"
@@ -59,6 +62,19 @@ void raise_file_limit() {
   limit.rlim_cur = limit.rlim_max;
   if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
     log_warning("open_files_limit_not_raised limit={}", limit.rlim_cur);
+}
+
+// The first half of the random number that Linux draws at each start of the machine (random(4)); 0
+// if there is none.
+std::uint64_t machine_boot() {
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::string text;
+  file >> text;
+  std::erase(text, '-');
+  std::uint64_t number = 0;
+  const std::size_t digits = std::min<std::size_t>(text.size(), 16);
+  std::from_chars(text.data(), text.data() + digits, number, 16);
+  return number;
 }
 
 // What doc/metrics.md lists of the socket and the loop.
@@ -113,8 +129,11 @@ class Daemon {
     config.filesystem = opened.filesystem;
     config.keys = opened.keys;
     config.small_file_bytes_max = opened.papers.small_files;
-    // Until slots can move, the founder has them all.
-    config.serves = opened.papers.volcano == ring::kFounder.value;
+    // Until slots can move, the founder has them all, and others mirror it.
+    config.self = ring::VolcanoId(static_cast<std::uint16_t>(opened.papers.volcano));
+    config.serves = config.self == ring::kFounder;
+    config.awaits_ring = !options_.make_only;
+    config.machine_boot = machine_boot();
     TRY_VALUE(volcano_,
               Volcano::start(config, opened.create, clock_, random_, *socket_, *disk_, *pool_));
     start_console();

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "libmagma/base/bytes.h"
 #include "libmagma/wire/flare_messages.h"
@@ -25,6 +26,9 @@ struct Request {
   Bytes kept;
   Bytes copied;      // the payload of a copy, read from its source
   std::optional<wire::NamesChanged> names_changed;  // goes with the answer
+  // What the answer must wait for besides what its step must (Answer).
+  std::vector<std::uint64_t> waits{};
+  std::uint64_t batch = 0;
 
   // Copies the body so that the request may outlive the packet.
   void keep() {

@@ -31,6 +31,13 @@ void Shard::push_answer(const Request& request, bool ok, Code code, Bytes body, 
   answer.session = request.head.session;
   answer.lane = request.head.lane;
   answer.sequence = request.head.sequence;
+  answer.waits = request.waits;
+  answer.batch = request.batch;
+}
+
+void Shard::tells_content(Request& request, const store::ContentId& id) const {
+  tokens_.add_unconfirmed(id.ino, request.waits);
+  request.batch = std::max(request.batch, slots_[id.slot.value].last_batch);
 }
 
 void Shard::answer_raw(RequestPtr request, Bytes body, Bytes payload) {
@@ -49,6 +56,11 @@ void Shard::answer_raw(RequestPtr request, Bytes body, Bytes payload) {
     answers_.back().names_changed = std::move(request->names_changed);
 }
 
+void Shard::answer_when_replicated(RequestPtr request, std::uint64_t batch) {
+  answer(std::move(request), wire::EmptyReply{});
+  answers_.back().batch = batch;
+}
+
 void Shard::new_step(SessionId session) {
   finish_step();
   step_.session = session;
@@ -60,6 +72,7 @@ void Shard::finish_step() {
   for (std::size_t i = step_.first_answer; i < answers_.size(); ++i) {
     Answer& answer = answers_[i];
     answer.waits.insert(answer.waits.end(), step_.waits.begin(), step_.waits.end());
+    answer.batch = std::max(answer.batch, step_.batch);
     answer.is_believed = answer.ok && step_.tells && step_.is_believed &&
                          answer.session == step_.session;
   }
@@ -168,8 +181,9 @@ void Shard::told(Ino ino, Tokens::Of what) {
 }
 
 void Shard::send_held(UniqueFunction<void(Answer)>& send) {
-  if (held_looked_at_ == tokens_.ended()) return;
+  if (held_looked_at_ == tokens_.ended() && replicated_looked_at_ == replicated_) return;
   held_looked_at_ = tokens_.ended();
+  replicated_looked_at_ = replicated_;
   std::deque<Answer> waiting;
   for (Answer& answer : std::exchange(held_, {})) {
     if (is_held_back(answer))
@@ -182,7 +196,7 @@ void Shard::send_held(UniqueFunction<void(Answer)>& send) {
 
 bool Shard::is_held_back(Answer& answer) {
   std::erase_if(answer.waits, [&](NoticeId notice) { return !tokens_.is_open(notice); });
-  return !answer.waits.empty();
+  return !answer.waits.empty() || answer.batch > replicated_;
 }
 
 std::uint64_t Shard::connection_of(SessionId session) const {

@@ -18,7 +18,8 @@ void read_content(Shard& shard, RequestPtr request, const store::ContentId& id,
     return shard.answer_raw(std::move(request), wire::encode(wire::ReadReply{data_version}), {});
   request->keep();
   auto shared = std::make_shared<RequestPtr>(std::move(request));
-  auto done = [&shard, shared, data_version](Result<Bytes> bytes) {
+  auto done = [&shard, shared, id, data_version](Result<Bytes> bytes) {
+    shard.tells_content(**shared, id);
     if (!bytes) return shard.refuse(std::move(*shared), bytes.error());
     shard.answer_raw(std::move(*shared), wire::encode(wire::ReadReply{data_version}),
                      std::move(*bytes));

@@ -96,6 +96,8 @@ Result<FsckReport> Fsck::run() {
   TRY_VALUE(bool unswept, disk_.exists(kUnsweptMark));
   if (unswept) options_.unclean = true;  // a start has not yet made all good
   TRY_VALUE(metadata_, MetadataStore::open(disk_, executor_, false));
+  TRY_VALUE(bool is_comparable, read_mirror_state());
+  if (!is_comparable) return std::move(report_);
   TRY(read_slots());
   TRY(read_operations());
   TRY(read_inodes());
@@ -113,6 +115,21 @@ Result<FsckReport> Fsck::run() {
   sort_texts(report_.problems);
   sort_texts(report_.notes);
   return std::move(report_);
+}
+
+// False: rows are of different moments, so that nothing can be said of how they belong together.
+Result<bool> Fsck::read_mirror_state() {
+  TRY_VALUE(auto row, metadata_->get({Table::mirror, 0, 0, {}}));
+  if (!row) return true;
+  auto state = wire::decode<MirrorStateRow>(row->image);
+  if (!state) {
+    problem("the mirror row is malformed");
+    return true;
+  }
+  if (state->is_whole && !state->is_mixed) return true;
+  note(state->is_whole ? "this mirror was catching up when it ended: its primary goes on with it"
+                       : "this mirror is not whole: its primary has yet to copy everything to it");
+  return false;
 }
 
 Result<bool> Fsck::check_databases() {

@@ -70,6 +70,7 @@ class Fsck {
 
   // ---- fsck.cc: reading
   Result<bool> check_databases();  // false: one is too damaged to go on
+  Result<bool> read_mirror_state();
   template <class Visit>
   Result<void> each(Table table, Visit visit);
   template <class Struct, class Visit>

@@ -19,6 +19,7 @@ constexpr std::string_view kRoot = ".";
 constexpr std::string_view kPapers = "volcano.json";
 constexpr std::string_view kPapersTemporary = "volcano.json.new";
 constexpr std::string_view kClean = "clean";
+constexpr std::string_view kBoot = "boot";
 constexpr std::string_view kLock = "lock";  // of the process that looks
 constexpr std::string_view kLostAndFound = "lost+found";  // of a filesystem's root
 constexpr std::size_t kPapersBytesMax = 65536;
@@ -32,7 +33,7 @@ bool is_database_file(std::string_view name) {
 // What is there before volcano.json is. The key and the map's log are made by main.cc, and stay.
 bool may_be_unfinished(std::string_view name) {
   return is_database_file(name) || name == kFlaresDirectory || name == kPapersTemporary ||
-         name == kClean || name == kUnsweptMark || name == "network.key";
+         name == kClean || name == kBoot || name == kUnsweptMark || name == "network.key";
 }
 
 Result<Bytes> read_whole(sys::Disk& disk, std::string_view path) {
@@ -105,7 +106,7 @@ Result<void> clear_unfinished(sys::Disk& disk) {
   TRY_VALUE(auto names, disk.list(kRoot));
   for (const std::string& name : names) {
     bool remains = is_database_file(name) || name == kPapersTemporary ||
-                   name == kClean || name == kUnsweptMark;
+                   name == kClean || name == kBoot || name == kUnsweptMark;
     if (remains) TRY(disk.remove(name));
   }
   return disk.sync_directory(kRoot);
@@ -162,6 +163,18 @@ Result<bool> take_clean_mark(sys::Disk& disk) {
   if (!removed) return fail(std::move(removed.error()));
   TRY(disk.sync_directory(kRoot));
   return true;
+}
+
+Result<bool> note_machine_boot(sys::Disk& disk, std::uint64_t boot) {
+  const std::string text = fmt::format("{:016x}\n", boot);
+  TRY_VALUE(bool is_there, disk.exists(kBoot));
+  if (is_there) {
+    TRY_VALUE(Bytes before, read_whole(disk, kBoot));
+    if (boot != 0 && std::string(before.begin(), before.end()) == text) return true;
+  }
+  TRY(write_synced(disk, kBoot, text));
+  TRY(disk.sync_directory(kRoot));
+  return false;
 }
 
 Result<void> leave_clean_mark(sys::Disk& disk) {
