@@ -314,7 +314,8 @@ void Shard::dispatch(RequestPtr request) {
 #define MAGMA_FLARE_OP(name, number, RequestType, Response, kind, priority)                \
   case wire::FlareOp::name: {                                                              \
     if constexpr (wire::OpKind::kind == wire::OpKind::host ||                              \
-                  wire::OpKind::kind == wire::OpKind::client) {                            \
+                  wire::OpKind::kind == wire::OpKind::client ||                            \
+                  wire::OpKind::kind == wire::OpKind::mirror) {                            \
       return refuse(std::move(request), Code::unknown_op);                                 \
     } else {                                                                               \
       auto message = wire::decode_front<wire::RequestType>(request->body);                 \

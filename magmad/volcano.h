@@ -36,9 +36,13 @@ struct VolcanoConfig {
   crypto::Keyring keys;             // network secret or ring and client keys
   std::uint64_t small_file_bytes_max = 65536;  // 0 to 1 MiB; fixed when the network is made
   std::size_t datagram_bytes = 1400;
-  // False: a volcano of the ring without slots. It answers what operators ask; everything else with
-  // not_primary.
+  ring::VolcanoId self = ring::kFounder;  // its number in the ring
+  // False: it serves no slots, but may mirror those of another volcano (magmad/replication/mirror.h).
+  // It answers what operators ask; everything else of clients with not_primary.
   bool serves = true;
+  // A volcano that serves: nobody is answered before it knows the lava map (set_ring), because
+  // there may be mirrors that must have what it acknowledges.
+  bool awaits_ring = false;
 };
 
 struct VolcanoStats {
@@ -75,7 +79,8 @@ class Volcano final : public rpc::Handler {
   Result<sys::DiskSpace> space();  // of the storage directory's disk
   // The console that `console` requests talk to; nullptr: none. It outlives this, or is taken away.
   void set_console(ConsoleGateway* console);
-  // What the node knows of the ring, from now on; nullptr: nothing (tests without a node).
+  // What the node knows of the ring, from now on: whoever the map has as replicas beside this
+  // volcano is its mirror. nullptr: nothing (tests without a node).
   void set_ring(node::RingViewPtr view);
   const node::RingViewPtr& ring() const;
   // For the ring's status: what this volcano holds, as far as it was counted.

@@ -18,6 +18,7 @@
 #include "libmagma/ring/slot.h"
 #include "libmagma/wire/lock_messages.h"
 #include "libmagma/wire/operator_messages.h"
+#include "libmagma/wire/replica_messages.h"
 #include "libmagma/wire/session_messages.h"
 
 namespace magma::wire {
@@ -705,7 +706,7 @@ enum class FlareOp : std::uint16_t {
 #undef MAGMA_FLARE_OP
 };
 
-enum class OpKind : std::uint8_t { read, change, session, host, client };
+enum class OpKind : std::uint8_t { read, change, session, host, client, mirror };
 
 std::string_view name_of(FlareOp op);  // "?" for a number that is none
 bool is_known_op(std::uint16_t number);

@@ -10,7 +10,12 @@ namespace {
 constexpr std::uint8_t heartbeat = 0;
 constexpr std::uint8_t lock = 1;
 
-bool is_sound(const VolcanoFacts& facts) { return facts.version.size() <= kVersionBytesMax; }
+bool is_sound(const VolcanoFacts& facts) {
+  return facts.version.size() <= kVersionBytesMax && facts.mirrors.size() <= ring::kReplicasMax &&
+         std::all_of(facts.mirrors.begin(), facts.mirrors.end(), [](const MirrorFact& mirror) {
+           return mirror.state >= MirrorState::away && mirror.state <= MirrorState::released;
+         });
+}
 
 bool is_sound(const ring::Profile& p) {
   return p.nick.size() <= ring::kNickBytesMax && p.fqdn.size() <= ring::kFqdnBytesMax &&

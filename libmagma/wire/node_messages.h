@@ -73,6 +73,34 @@ struct RaftRequest {
   }
 };
 
+enum class MirrorState : std::uint8_t {
+  away = 1,      // not connected
+  copying = 2,   // it does not have everything yet
+  in_sync = 3,   // it has everything acknowledged; the primary waits for it from now on
+  released = 4,  // it fell behind: the primary asks to be freed of waiting for it
+};
+
+// What the primary says of a volcano that mirrors its slots. In effect only while the map has that
+// epoch: what was said before a change is void after it.
+struct MirrorFact {
+  ring::VolcanoId volcano;
+  MirrorState state = MirrorState::away;
+  Epoch epoch;                    // of slot 0 in the map the primary has
+  std::uint64_t bytes_done = 0;   // while copying: of bytes_total, as far as it is known
+  std::uint64_t bytes_total = 0;
+  std::uint64_t batches_behind = 0;
+  friend bool operator==(const MirrorFact&, const MirrorFact&) = default;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("volcano", s.volcano);
+    v("state", s.state);
+    v("epoch", s.epoch);
+    v("bytes_done", s.bytes_done);
+    v("bytes_total", s.bytes_total);
+    v("batches_behind", s.batches_behind);
+  }
+};
+
 // What a volcano tells of itself for the status of the ring.
 struct VolcanoFacts {
   std::string version{};  // of its magmad
@@ -81,6 +109,7 @@ struct VolcanoFacts {
   std::uint64_t bytes = 0;  // sizes of their files
   std::uint64_t space_total = 0;
   std::uint64_t space_available = 0;
+  std::vector<MirrorFact> mirrors{};  // of a primary
   friend bool operator==(const VolcanoFacts&, const VolcanoFacts&) = default;
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
@@ -90,6 +119,7 @@ struct VolcanoFacts {
     v("bytes", s.bytes);
     v("space_total", s.space_total);
     v("space_available", s.space_available);
+    v("mirrors", s.mirrors);
   }
 };
 

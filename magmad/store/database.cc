@@ -19,8 +19,8 @@ constexpr std::array<std::string_view, kTableLast + 1> kTableNames = {
     "",     "slot",      "inode",     "inline_data", "entry", "lock",    "chunk",
     "authority", "page_sums", "hot_range", "intent",   "part",  "refusal", "reply",
     "session", "open",   "orphan",    "xattr",       "removal",
-    "file_lock"};
-static_assert(static_cast<unsigned>(Table::file_lock) == kTableLast);
+    "file_lock", "mirror"};
+static_assert(static_cast<unsigned>(Table::mirror) == kTableLast);
 
 sqlite3_int64 to_sqlite(std::uint64_t value) {
   return static_cast<sqlite3_int64>(value ^ kSignBit);

@@ -49,8 +49,10 @@ enum class Table : std::uint8_t {
       18,  // a = slot|chunk, b = ino                    raw: content file to be removed or cut;
            //   of this volcano alone, written by ContentStore, not replicated
   file_lock = 19,  // a = ino, b = session                       ops::HeldLocks
+  mirror = 20,  // a = 0                                      MirrorStateRow: of a mirror; of this
+                //   volcano alone, not replicated
 };
-inline constexpr std::uint8_t kTableLast = 19;
+inline constexpr std::uint8_t kTableLast = 20;
 
 struct RowKey {
   Table table{};
@@ -273,6 +275,50 @@ struct SessionRow {
     v("fenced", s.fenced);
     v("since", s.since);
     v("host", s.host);
+  }
+};
+
+// How far a mirror has come (wire::MirrorPosition).
+struct MirrorStateRow {
+  std::uint64_t primary = 0;  // number of the volcano it has it from
+  std::uint64_t stream = 0;
+  std::uint64_t batch = 0;
+  bool is_whole = false;  // false: a copy is under way, which must begin anew
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("primary", s.primary);
+    v("stream", s.stream);
+    v("batch", s.batch);
+    v("is_whole", s.is_whole);
+  }
+};
+
+// Bytes of a content of the slot that an oplog row is of.
+struct ContentRange {
+  Ino ino;
+  std::uint32_t chunk = 0;
+  std::uint64_t offset = 0;
+  std::uint64_t length = 0;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("chunk", s.chunk);
+    v("offset", s.offset);
+    v("length", s.length);
+  }
+};
+
+// An oplog row: what a batch touched in a slot. A mirror that has all batches of this epoch before
+// `batch` needs these rows and ranges, as they are now, and those of later oplog rows.
+struct OplogBody {
+  std::uint64_t batch = 0;
+  std::vector<RowKey> keys{};
+  std::vector<ContentRange> contents{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("batch", s.batch);
+    v("keys", s.keys);
+    v("contents", s.contents);
   }
 };
 

@@ -1,0 +1,256 @@
+// Messages of replication: from the primary to a volcano that mirrors it, over the flare port, with
+// the ring key. Part of the flare protocol (flare_messages.h), operations of kind `mirror`.
+//
+// A *run* is one course of messages from one primary to one mirror, begun by a hello. The mirror
+// does what the messages of a run say in the order of their numbers (1, 2, 3 ...; the hello is 0),
+// and answers each when it is done; messages of another run are refused (old_sequence). So whatever
+// was sent before has happened when something is answered.
+//
+// A *position* says how far a mirror has come: it has what the primary had committed when that
+// batch ended. Streams are the primary's epochs, so positions only rise.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "libmagma/base/bytes.h"
+#include "libmagma/base/strong.h"
+#include "libmagma/ring/slot.h"
+
+namespace magma::wire {
+
+// About as much as one message may hold besides one write's bytes (kIoBytesMax).
+inline constexpr std::size_t kMirrorBytesMax = 32 * 1024;
+inline constexpr std::size_t kMirrorTornMax = 4096;  // of MirrorHelloReply
+
+struct MirrorHead {
+  std::uint64_t run = 0;
+  std::uint64_t number = 0;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("run", s.run);
+    v("number", s.number);
+  }
+};
+
+struct MirrorPosition {
+  std::uint64_t stream = 0;
+  std::uint64_t batch = 0;
+  friend auto operator<=>(const MirrorPosition&, const MirrorPosition&) = default;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("stream", s.stream);
+    v("batch", s.batch);
+  }
+};
+
+// A row as it is now (doc/disk-format.md); or that there is none.
+struct MirrorRow {
+  std::uint8_t table = 0;
+  std::uint64_t a = 0;
+  std::uint64_t b = 0;
+  std::string c{};
+  bool is_erased = false;
+  Epoch epoch;  // version of the row
+  Seq seq;
+  Bytes image{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("table", s.table);
+    v("a", s.a);
+    v("b", s.b);
+    v("c", s.c);
+    v("is_erased", s.is_erased);
+    v("epoch", s.epoch);
+    v("seq", s.seq);
+    v("image", s.image);
+  }
+};
+
+// Bytes of a content: of a chunk at its slot, of a small file at its home.
+struct MirrorRange {
+  ring::Slot slot;
+  Ino ino;
+  std::uint32_t chunk = 0;
+  std::uint64_t offset = 0;
+  std::uint64_t length = 0;
+  friend auto operator<=>(const MirrorRange&, const MirrorRange&) = default;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("slot", s.slot);
+    v("ino", s.ino);
+    v("chunk", s.chunk);
+    v("offset", s.offset);
+    v("length", s.length);
+  }
+};
+
+enum class MirrorChangeKind : std::uint8_t {
+  write = 1,     // the range has these bytes, which follow the message
+  truncate = 2,  // the content is cut or extended to `offset` bytes
+  punch = 3,     // the range is a hole
+  remove = 4,    // there is no such content
+};
+
+struct MirrorChange {
+  MirrorChangeKind kind{};
+  MirrorRange range{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("kind", s.kind);
+    v("range", s.range);
+  }
+};
+
+struct MirrorLog {  // a row of the oplog
+  ring::Slot slot;
+  Epoch epoch;
+  Seq seq;
+  Bytes image{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("slot", s.slot);
+    v("epoch", s.epoch);
+    v("seq", s.seq);
+    v("image", s.image);
+  }
+};
+
+// Begins a run; what the mirror has of an earlier one ends. not_primary: the asked volcano is no
+// mirror.
+struct MirrorHelloRequest {
+  MirrorHead head{};
+  std::uint64_t primary = 0;  // number of the volcano that asks
+  MirrorPosition position{};  // of the primary
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("head", s.head);
+    v("primary", s.primary);
+    v("position", s.position);
+  }
+};
+
+struct MirrorHelloReply {
+  bool is_whole = false;  // it has all of `position`; else nothing is known of what it has
+  MirrorPosition position{};
+  std::vector<MirrorRange> torn{};  // whose bytes a crash may have left between two states
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("is_whole", s.is_whole);
+    v("position", s.position);
+    v("torn", s.torn);
+  }
+};
+
+// What a batch of the primary changed; in several messages if it is much. All of it happens when
+// the last one has come, in one transaction: changes of content in their order, then rows. The
+// bytes of writes follow the message, one after the other.
+struct MirrorBatchRequest {
+  MirrorHead head{};
+  MirrorPosition position{};  // after it
+  bool is_last = true;        // of this batch
+  bool is_whole = false;      // the mirror has everything up to `position` then
+  std::vector<MirrorChange> changes{};
+  std::vector<MirrorRow> rows{};
+  std::vector<MirrorLog> log{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("head", s.head);
+    v("position", s.position);
+    v("is_last", s.is_last);
+    v("is_whole", s.is_whole);
+    v("changes", s.changes);
+    v("rows", s.rows);
+    v("log", s.log);
+  }
+};
+
+struct MirrorKey {
+  std::uint64_t a = 0;
+  std::uint64_t b = 0;
+  std::string c{};
+  friend auto operator<=>(const MirrorKey&, const MirrorKey&) = default;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("a", s.a);
+    v("b", s.b);
+    v("c", s.c);
+  }
+};
+
+// These are all the rows of the table in this database whose key is above `after` (if `is_first`:
+// from the first on) and at most the last row's key (if `is_end`: to the table's end). The mirror
+// drops others that it has there, and the content of chunks that it drops.
+struct MirrorRowsRequest {
+  MirrorHead head{};
+  std::uint8_t database = 0;
+  std::uint8_t table = 0;
+  bool is_first = false;
+  bool is_end = false;
+  MirrorKey after{};
+  std::vector<MirrorRow> rows{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("head", s.head);
+    v("database", s.database);
+    v("table", s.table);
+    v("is_first", s.is_first);
+    v("is_end", s.is_end);
+    v("after", s.after);
+    v("rows", s.rows);
+  }
+};
+
+struct MirrorSums {  // of one MiB of a content: doc/disk-format.md, page_sums
+  std::uint32_t part = 0;
+  Bytes image{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("part", s.part);
+    v("image", s.image);
+  }
+};
+
+// Compares a content: which ranges differ? A longer one is cut to `range.length`.
+struct MirrorCheckRequest {
+  MirrorHead head{};
+  MirrorRange range{};  // offset 0
+  std::vector<MirrorSums> sums{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("head", s.head);
+    v("range", s.range);
+    v("sums", s.sums);
+  }
+};
+
+struct MirrorSpan {
+  std::uint64_t offset = 0;
+  std::uint64_t length = 0;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("offset", s.offset);
+    v("length", s.length);
+  }
+};
+
+struct MirrorCheckReply {
+  std::vector<MirrorSpan> different{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("different", s.different);
+  }
+};
+
+// Answered when everything before it is on stable storage.
+struct MirrorSyncRequest {
+  MirrorHead head{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("head", s.head);
+  }
+};
+
+}  // namespace magma::wire
