@@ -5,8 +5,7 @@ namespace magma::wire {
 std::optional<Code> xattr_name_error(std::string_view name) {
   if (name.empty() || name.size() > kXattrNameBytesMax) return Code::out_of_range;
   if (name.find('\0') != std::string_view::npos) return Code::invalid;
-  if (name == "system.posix_acl_access" || name == "system.posix_acl_default")
-    return std::nullopt;
+  if (name == "system.posix_acl_access" || name == "system.posix_acl_default") return std::nullopt;
   for (std::string_view space : {"user.", "trusted.", "security."})
     if (name.starts_with(space))
       return name.size() > space.size() ? std::nullopt : std::optional(Code::invalid);
@@ -18,6 +17,7 @@ namespace {
 constexpr std::uint8_t lock = 1;
 constexpr std::uint8_t metadata = 2;
 constexpr std::uint8_t data = 3;
+constexpr std::uint8_t background = 4;
 }  // namespace
 
 std::string_view name_of(FlareOp op) {
