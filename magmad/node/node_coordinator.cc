@@ -54,7 +54,8 @@ bool Node::coordinate() {
   const core::Decision decision = coordinator_.next({.map = *map_,
                                                      .configuration = raft_.configuration(),
                                                      .followers = known,
-                                                     .preferred = preferred_leader()},
+                                                     .preferred = preferred_leader(),
+                                                     .own = facts_},
                                                     now);
   if (std::holds_alternative<std::monostate>(decision)) {
     act_at_ = now + kActAgain;
