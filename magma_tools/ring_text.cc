@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "libmagma/client/ring_words.h"
 #include "libmagma/crypto/network_key.h"
 #include "libmagma/ring/lava_map.h"
 #include "libmagma/ring/progress.h"
@@ -40,12 +41,6 @@ ring::Slice slice_of(const wire::RingSlice& slice) {
   return {ring::Slot(slice.first), ring::Slot(slice.last)};
 }
 
-unsigned slots_of(const wire::RingVolcano& volcano) {
-  unsigned slots = 0;
-  for (const wire::RingSlice& slice : volcano.slices) slots += slice_of(slice).slots();
-  return slots;
-}
-
 std::string nick_of(const wire::RingReply& ring, std::uint16_t id) {
   for (const wire::RingVolcano& volcano : ring.volcanoes)
     if (volcano.id == id) return printable(volcano.nick);
@@ -64,15 +59,6 @@ std::string alive_line(const wire::RingVolcano& volcano) {
   return text;
 }
 
-std::string holds_text(const wire::RingVolcano& volcano) {
-  if (volcano.slices.empty() && volcano.backups == 0) return "no slots: nothing is stored here yet";
-  std::string text = fmt::format("{} slots, copies of {}", slots_of(volcano), volcano.backups);
-  if (volcano.slots_waiting > 0) text += fmt::format(", {} wait for it", volcano.slots_waiting);
-  if (volcano.has_census)
-    text += fmt::format(", {} flares, {} of content", volcano.keys, bytes_text(volcano.bytes));
-  return text;
-}
-
 std::string volcano_text(const wire::RingReply& ring, const wire::RingVolcano& volcano) {
   std::string text = fmt::format("{} ({}){}\n", printable(volcano.nick), printable(volcano.fqdn),
                                  volcano.id == ring.self ? ", which answers" : "");
@@ -84,7 +70,7 @@ std::string volcano_text(const wire::RingReply& ring, const wire::RingVolcano& v
   line("state", ring::name_of(static_cast<ring::VolcanoState>(volcano.state)));
   line("vote",
        fmt::format("{}{}", vote_text(volcano.vote), volcano.is_coordinator ? ", coordinator" : ""));
-  line("holds", holds_text(volcano));
+  line("holds", client::holds_text(volcano));
   for (const wire::RingSlice& slice : volcano.slices)
     line("keys", fmt::format("{} - {}", slice_of(slice).start_key().hex(),
                              slice_of(slice).stop_key().hex()));
@@ -94,6 +80,30 @@ std::string volcano_text(const wire::RingReply& ring, const wire::RingVolcano& v
   if (volcano.entries_behind > 0)
     line("behind", fmt::format("{} changes of the lava map", volcano.entries_behind));
   return text;
+}
+
+std::string_view mirror_name(wire::RingMirror mirror) {
+  switch (mirror) {
+    case wire::RingMirror::in_sync: return "in_sync";
+    case wire::RingMirror::copying: return "copying";
+    case wire::RingMirror::behind: return "behind";
+    case wire::RingMirror::none: break;
+  }
+  return "none";
+}
+
+// Null: it has no copies.
+Json mirror_json(const wire::RingVolcano& volcano) {
+  if (volcano.mirror == wire::RingMirror::none) return nullptr;
+  Json json = {{"state", mirror_name(volcano.mirror)},
+               {"percent", nullptr},
+               {"bytes_done", volcano.mirror_bytes_done},
+               {"bytes_total", volcano.mirror_bytes_total},
+               {"batches_behind", volcano.mirror_batches_behind},
+               {"left_ns", nullptr}};
+  if (const auto percent = client::percent_copied(volcano)) json["percent"] = *percent;
+  if (volcano.mirror_left_ns) json["left_ns"] = *volcano.mirror_left_ns;
+  return json;
 }
 
 Json volcano_json(const wire::RingVolcano& volcano) {
@@ -118,9 +128,10 @@ Json volcano_json(const wire::RingVolcano& volcano) {
                {"is_coordinator", volcano.is_coordinator},
                {"lease_left_ns", volcano.lease_left_ns},
                {"entries_behind", volcano.entries_behind},
-               {"slots", slots_of(volcano)},
+               {"slots", client::slots_of(volcano)},
                {"slots_waiting", volcano.slots_waiting},
                {"slots_copied", volcano.backups},
+               {"mirror", mirror_json(volcano)},
                {"slices", std::move(slices)},
                {"keys", nullptr},
                {"bytes", nullptr},
@@ -141,8 +152,8 @@ std::string ring_text(const wire::RingReply& ring) {
   const ring::HealthReport health{static_cast<ring::Health>(ring.health), ring.reason};
   std::string text = fmt::format("{:<11} {}\n", "ring", printable(health.text()));
   text += fmt::format("{:<11} {}\n", "coordinator", coordinator_text(ring));
-  text += fmt::format("{:<11} version {}, generation {}, {} copies wanted\n", "map", ring.version,
-                      ring.generation, ring.copies);
+  text += fmt::format("{:<11} {}\n", "copies", client::copies_text(ring));
+  text += fmt::format("{:<11} version {}, generation {}\n", "map", ring.version, ring.generation);
   for (const wire::RingVolcano& volcano : ring.volcanoes) text += volcano_text(ring, volcano);
   return text;
 }
@@ -163,6 +174,7 @@ Json ring_json(const wire::RingReply& ring) {
           {"generation", ring.generation},
           {"membership", ring.membership},
           {"copies", ring.copies},
+          {"copies_had", ring.copies_had},
           {"volcanoes", std::move(volcanoes)}};
 }
 

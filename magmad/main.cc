@@ -44,6 +44,7 @@ constexpr Duration kSpinAfter = microseconds(300);  // the last one
 // After the console's `shutdown`: whoever typed it gets the answer, over the flare protocol too.
 constexpr Duration kLastWords = milliseconds(200);
 constexpr Duration kTickEvery = milliseconds(400);  // well below node::kTickFresh
+constexpr Duration kTickOften = node::kNewsEvery;   // while mirrors are not in sync
 constexpr Duration kNodeAgain = seconds(10);        // after its store failed
 constexpr int kExitUsage = 1;
 constexpr int kExitSetUp = 64;
@@ -259,8 +260,12 @@ class Daemon {
   void tick_node() {
     const Instant now = clock_.now();
     if (!node_ || now < next_tick_) return;
-    next_tick_ = now + kTickEvery;
-    node_->tick(volcano_->facts());
+    wire::VolcanoFacts facts = volcano_->facts();
+    const bool is_in_sync = std::all_of(
+        facts.mirrors.begin(), facts.mirrors.end(),
+        [](const wire::MirrorFact& mirror) { return mirror.state == wire::MirrorState::in_sync; });
+    next_tick_ = now + (is_in_sync ? kTickEvery : kTickOften);
+    node_->tick(std::move(facts));
   }
 
   void start_console() {

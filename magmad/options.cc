@@ -9,6 +9,7 @@
 #include <CLI/CLI.hpp>
 
 #include "config.h"
+#include "libmagma/ring/lava_map.h"
 
 namespace magma {
 
@@ -46,8 +47,8 @@ Result<void> check_names(MagmadOptions& options) {
   if (options.fqdn.empty()) options.fqdn = host_name();
   const bool is_new = options.bootstrap || !options.ring.empty();
   if (is_new && options.fqdn.find('.') == std::string::npos)
-    return fail(Code::invalid, "-s: a full name with a dot is needed, as in -s " + options.nick +
-                                   ".example.org");
+    return fail(Code::invalid,
+                "-s: a full name with a dot is needed, as in -s " + options.nick + ".example.org");
   if (is_new && !is_plain_name(options.fqdn))
     return fail(Code::invalid, "-s '" + options.fqdn +
                                    "': a full name has at most 253 letters, digits, '.', '-' or "
@@ -98,6 +99,7 @@ Result<ParsedOptions> parse_options(int argc, char** argv) {
   std::string console;
   std::uint16_t port = kFlarePort;
   std::optional<std::uint16_t> node_port;
+  std::optional<unsigned> copies;
   bool version = false;
   CLI::App app{"A volcano of a Magma lava network: serves one storage directory."};
   app.set_help_flag("-h,--help", "Show this help and exit");
@@ -108,15 +110,15 @@ Result<ParsedOptions> parse_options(int argc, char** argv) {
   app.add_option("-s,--fqdn", options.fqdn, "Full name of this host, with a dot");
   app.add_option("-i,--ip", ip, "Address to serve on (default 127.0.0.1)");
   app.add_option("-d,--directory", options.directory, "Storage directory")->required();
-  auto* key_file = app.add_option("--key-file", options.key_file,
-                                  "Key file (mode 0600) made by `magma keygen`");
+  auto* key_file =
+      app.add_option("--key-file", options.key_file, "Key file (mode 0600) made by `magma keygen`");
   app.add_option("-k,--key", options.passphrase,
                  "Pass-phrase instead of a key file; other users may see it in ps")
       ->configurable(false)
       ->excludes(key_file);
-  auto* bootstrap = app.add_flag("-b,--bootstrap", options.bootstrap,
-                                 "Make a new lava network in -d")
-                        ->configurable(false);
+  auto* bootstrap =
+      app.add_flag("-b,--bootstrap", options.bootstrap, "Make a new lava network in -d")
+          ->configurable(false);
   app.add_option("-r,--ring", options.ring,
                  "Join the lava ring of the volcano HOST[:PORT] (node port, default 12001)")
       ->configurable(false)
@@ -128,8 +130,7 @@ Result<ParsedOptions> parse_options(int argc, char** argv) {
       ->configurable(false)
       ->needs(bootstrap)
       ->excludes(daemon);
-  app.add_option("-p,--port", port, "Flare port, UDP (default 12000)")
-      ->check(CLI::Range(1, 65535));
+  app.add_option("-p,--port", port, "Flare port, UDP (default 12000)")->check(CLI::Range(1, 65535));
   app.add_option("--node-port", node_port, "Node port, UDP (default: one above -p, so 12001)")
       ->check(CLI::Range(1, 65535));
   app.add_option("--console", console,
@@ -140,6 +141,9 @@ Result<ParsedOptions> parse_options(int argc, char** argv) {
                  "With -b: files up to this many bytes live with their directory (default 65536)")
       ->configurable(false)
       ->check(CLI::Range(std::uint64_t{0}, std::uint64_t{1} << 20));
+  app.add_option("--copies", copies, "With -b: volcanoes that each flare is to be on (default 2)")
+      ->configurable(false)
+      ->check(CLI::Range(1u, ring::kCopiesMax));
   app.add_option("--pid-file", options.pid_file, "Write the process id here");
   app.add_option("--log-file", options.log_file, "With --daemon: write logs here");
   app.add_option("-D,--debug", options.log_channels, "Log channels by letter, e.g. -D ns");
@@ -165,11 +169,15 @@ Result<ParsedOptions> parse_options(int argc, char** argv) {
   if (options.node_port == 0 || options.node_port == port)
     return fail(Code::invalid, "--node-port: the node protocol needs a port of its own");
   if (options.address.is_any())
-    return fail(Code::invalid, "-i " + ip + ": clients are told this address, so it must be one "
-                                            "they can reach");
+    return fail(Code::invalid, "-i " + ip +
+                                   ": clients are told this address, so it must be one "
+                                   "they can reach");
   TRY(set_console(console, options));
   if (options.small_file_bytes && !options.bootstrap)
     return fail(Code::invalid, "--small-files is fixed when the network is made: only with -b");
+  if (copies && !options.bootstrap)
+    return fail(Code::invalid, "--copies is said when the network is made: only with -b");
+  if (copies) options.copies = static_cast<std::uint8_t>(*copies);
   TRY(check_names(options));
   return parsed;
 }

@@ -17,22 +17,23 @@ inline constexpr std::uint16_t kConsolePort = 12002;
 struct MagmadOptions {
   std::string nick;
   std::string fqdn;
-  std::string passphrase;        // -k; wiped from argv by parse_options
+  std::string passphrase;  // -k; wiped from argv by parse_options
   std::string key_file;
-  sys::Address address;          // -i and -p
+  sys::Address address;  // -i and -p
   std::uint16_t node_port = kNodePort;
   std::optional<sys::Address> console;  // nothing with --console none
   bool console_remote = false;
   std::string directory;
-  bool bootstrap = false;        // -b
-  std::string ring;              // -r: HOST[:PORT] of a volcano of the ring to join; empty: none
-  bool make_only = false;        // with -b: make the storage and end
+  bool bootstrap = false;  // -b
+  std::string ring;        // -r: HOST[:PORT] of a volcano of the ring to join; empty: none
+  bool make_only = false;  // with -b: make the storage and end
   std::optional<std::uint64_t> small_file_bytes;
+  std::optional<std::uint8_t> copies;  // with -b
   bool daemon = false;
   std::string pid_file;
-  std::string log_file;          // with --daemon: where stderr goes
-  std::string log_channels;      // -D letters
-  bool all_channels = false;     // -A
+  std::string log_file;       // with --daemon: where stderr goes
+  std::string log_channels;   // -D letters
+  bool all_channels = false;  // -A
 };
 
 // What the command line asks for instead of running: text for stdout and an exit code.

@@ -57,7 +57,8 @@ Result<void> found_ring(const MagmadOptions& options, Opened& opened) {
   opened.papers.format = store::kStorageFormat;
   opened.papers.volcano = 1;
   TRY_VALUE(const ring::LavaMap map,
-            node::founded_map(opened.filesystem, profile_of(opened.papers, options)));
+            node::founded_map(opened.filesystem, profile_of(opened.papers, options),
+                              options.copies.value_or(node::kCopiesDefault)));
   TRY(store::remove_raft_store(*opened.disk));
   TRY_VALUE(auto store, store::create_raft_store(*opened.disk));
   const raft::Persist first = raft::founding_write(raft::NodeId(1), wire::encode_map(map));

@@ -186,7 +186,8 @@ bool Volcano::failed() const { return parts_->shard->failed(); }
 bool Volcano::stop_wanted() const { return parts_->host_requests->stop_wanted(); }
 void Volcano::set_console(ConsoleGateway* console) { parts_->host_requests->set_console(console); }
 void Volcano::set_ring(node::RingViewPtr view) {
-  if (parts_->source && view) parts_->source->set_map(*view->map);
+  // Before that a word of this volcano's last start may still change the map.
+  if (parts_->source && view && view->is_start_known) parts_->source->set_map(*view->map);
   parts_->host_requests->set_ring(std::move(view));
 }
 const node::RingViewPtr& Volcano::ring() const { return parts_->host_requests->ring(); }

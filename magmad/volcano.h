@@ -40,7 +40,7 @@ struct VolcanoConfig {
   // A number of this start of the machine; 0: not known, then each unclean end may have been a loss
   // of power.
   std::uint64_t machine_boot = 0;
-  // False: it serves no slots, but may mirror those of another volcano (magmad/replication/mirror.h).
+  // False: it serves no slots, but may mirror another volcano's (magmad/replication/mirror.h).
   // It answers what operators ask; everything else of clients with not_primary.
   bool serves = true;
   // A volcano that serves: nobody is answered before it knows the lava map (set_ring), because

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "libmagma/base/time.h"
 #include "libmagma/ring/lava_map.h"
@@ -46,21 +47,37 @@ class ProgressMeter {
 };
 
 enum class Health : std::uint8_t {
-  ok = 0,
+  healthy = 0,
   degraded = 1,  // all slots serve; some have fewer copies than they should, or a volcano is away
   stalled = 2,   // operations on some slots wait
 };
 std::string_view name_of(Health health);
 
 struct HealthReport {
-  Health health = Health::ok;
-  std::string reason{};  // empty for a ring at rest
-  // "degraded: 37 slots have one copy, gromit is down, resync 42 %, 3 min left"
+  Health health = Health::healthy;
+  std::string reason{};  // a note, or nothing, if it is healthy
+  // "degraded: one copy of everything; gromit is copying, 42 %, 3 min left"
+  // "healthy (one volcano: one copy)"
   std::string text() const;
 };
-// Copies that should be: `copies`, or as many as there are volcanoes with a share, if these are
-// fewer; those that are away are counted until they are removed.
-HealthReport health_of(const LavaMap& map, const std::optional<Progress>& progress);
+
+// What is known of a volcano besides the map.
+struct VolcanoSeen {
+  VolcanoId volcano;
+  bool is_silent = false;  // it may not be called down yet
+  std::optional<Duration> silent_for{};
+  bool is_copying = false;            // its copies are being made
+  std::optional<unsigned> percent{};  // of these
+  std::optional<Duration> left{};     // until they are there
+};
+// Copies that should be: `copies`, or as many as there are volcanoes that store, if these are
+// fewer; those that are away are counted until they are removed. A slot whose primary is silent
+// waits.
+HealthReport health_of(const LavaMap& map, const std::optional<Progress>& progress,
+                       const std::vector<VolcanoSeen>& seen = {});
+
+// Of the slot that has fewest: replicas in sync; 0 if it waits.
+unsigned copies_had(const LavaMap& map);
 
 // "40 s", "3 min", "2 h 5 min", "3 d 4 h": rounded up, so that a promise is kept.
 std::string text_of(Duration left);

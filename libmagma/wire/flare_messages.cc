@@ -5,8 +5,7 @@ namespace magma::wire {
 std::optional<Code> xattr_name_error(std::string_view name) {
   if (name.empty() || name.size() > kXattrNameBytesMax) return Code::out_of_range;
   if (name.find('\0') != std::string_view::npos) return Code::invalid;
-  if (name == "system.posix_acl_access" || name == "system.posix_acl_default")
-    return std::nullopt;
+  if (name == "system.posix_acl_access" || name == "system.posix_acl_default") return std::nullopt;
   for (std::string_view space : {"user.", "trusted.", "security."})
     if (name.starts_with(space))
       return name.size() > space.size() ? std::nullopt : std::optional(Code::invalid);

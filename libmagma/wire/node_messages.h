@@ -85,8 +85,8 @@ enum class MirrorState : std::uint8_t {
 struct MirrorFact {
   ring::VolcanoId volcano;
   MirrorState state = MirrorState::away;
-  Epoch epoch;                    // of slot 0 in the map the primary has
-  std::uint64_t bytes_done = 0;   // while copying: of bytes_total, as far as it is known
+  Epoch epoch;                   // of slot 0 in the map the primary has
+  std::uint64_t bytes_done = 0;  // while copying: of bytes_total, as far as it is known
   std::uint64_t bytes_total = 0;
   std::uint64_t batches_behind = 0;
   friend bool operator==(const MirrorFact&, const MirrorFact&) = default;
@@ -195,12 +195,16 @@ struct AnnounceReply {
   std::string reason{};
   ring::VolcanoId coordinator{};
   std::string address{};  // its node address
+  // With accepted: of a map in which this start is. What the primary of a slot does before it has
+  // such a map is by epochs of an earlier start.
+  std::uint64_t map_version = 0;
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("outcome", s.outcome);
     v("reason", s.reason);
     v("coordinator", s.coordinator);
     v("address", s.address);
+    v("map_version", s.map_version);
   }
 };
 

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -143,6 +144,13 @@ struct RingSlice {  // slots `first` to `last`, all with the same primary
 
 enum class RingAlive : std::uint8_t { no = 0, yes = 1, unknown = 2 };
 enum class RingVote : std::uint8_t { none = 0, learns = 1, votes = 2 };
+// What a volcano has of slots whose primary is another one.
+enum class RingMirror : std::uint8_t {
+  none = 0,     // nothing
+  in_sync = 1,  // every acknowledged change
+  copying = 2,  // a part: the primary sends the rest
+  behind = 3,   // it misses changes, and nothing is sent now
+};
 
 struct RingVolcano {
   std::uint16_t id = 0;  // ring::VolcanoId
@@ -155,15 +163,20 @@ struct RingVolcano {
   std::uint64_t silent_ns = 0;  // since the coordinator, or who answers, heard of it
   RingVote vote = RingVote::none;
   bool is_coordinator = false;
-  std::uint64_t lease_left_ns = 0;  // of its lease, as the coordinator granted it
+  std::uint64_t lease_left_ns = 0;   // of its lease, as the coordinator granted it
   std::uint64_t entries_behind = 0;  // of the map's log, seen from the coordinator
   std::vector<RingSlice> slices{};   // whose primary it is
   std::uint32_t slots_waiting = 0;   // of these: operations on them wait for it
   std::uint32_t backups = 0;         // slots of others that it has a copy of, in sync
-  bool has_census = false;           // `keys` and `bytes` were counted
-  std::uint64_t keys = 0;            // flares it holds
-  std::uint64_t bytes = 0;           // sizes of their files
-  std::uint64_t space_total = 0;     // of its disk; 0: not known
+  RingMirror mirror = RingMirror::none;
+  std::uint64_t mirror_bytes_done = 0;  // of mirror_bytes_total; 0 of 0: not known
+  std::uint64_t mirror_bytes_total = 0;
+  std::uint64_t mirror_batches_behind = 0;
+  std::optional<std::uint64_t> mirror_left_ns{};  // until it has all; nothing: not known
+  bool has_census = false;                        // `keys` and `bytes` were counted
+  std::uint64_t keys = 0;                         // flares it holds
+  std::uint64_t bytes = 0;                        // sizes of their files
+  std::uint64_t space_total = 0;                  // of its disk; 0: not known
   std::uint64_t space_available = 0;
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
@@ -185,6 +198,11 @@ struct RingVolcano {
     v("slices", s.slices);
     v("slots_waiting", s.slots_waiting);
     v("backups", s.backups);
+    v("mirror", s.mirror);
+    v("mirror_bytes_done", s.mirror_bytes_done);
+    v("mirror_bytes_total", s.mirror_bytes_total);
+    v("mirror_batches_behind", s.mirror_batches_behind);
+    v("mirror_left_ns", s.mirror_left_ns);
     v("has_census", s.has_census);
     v("keys", s.keys);
     v("bytes", s.bytes);
@@ -200,12 +218,13 @@ struct RingReply {
   std::uint64_t version = 0;  // of the map
   std::uint32_t generation = 0;
   std::uint64_t membership = 0;
-  std::uint8_t copies = 0;
-  std::uint64_t term = 0;          // of Raft
-  std::uint16_t coordinator = 0;   // 0: none is known
+  std::uint8_t copies = 0;           // wanted
+  std::uint8_t copies_had = 0;       // by the slot that has fewest; 0: one waits
+  std::uint64_t term = 0;            // of Raft
+  std::uint16_t coordinator = 0;     // 0: none is known
   std::uint64_t coordinator_ns = 0;  // since who answers heard of it
-  std::uint8_t health = 0;         // ring::Health
-  std::string reason{};            // of it; empty for a ring at rest
+  std::uint8_t health = 0;           // ring::Health
+  std::string reason{};              // of it, or a note if it is healthy; may be empty
   std::vector<RingVolcano> volcanoes{};
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
@@ -215,6 +234,7 @@ struct RingReply {
     v("generation", s.generation);
     v("membership", s.membership);
     v("copies", s.copies);
+    v("copies_had", s.copies_had);
     v("term", s.term);
     v("coordinator", s.coordinator);
     v("coordinator_ns", s.coordinator_ns);

@@ -74,6 +74,7 @@ struct LavaLine {
   std::string alive{};                  // "yes", "no, silent for 12 s"
   std::string state{};                  // "up", "joining"; empty: there is no ring
   std::string vote{};                   // "votes, coordinator"
+  std::string holds{};                  // "mirror, in sync"; empty: there is no ring
   std::vector<ring::Slice> slices{};    // whose primary it is
   std::optional<std::uint64_t> keys{};  // flares it holds; nothing: not counted yet
   std::uint64_t free_bytes = 0;
@@ -82,7 +83,8 @@ struct LavaLine {
 
 // What `lava` says.
 struct LavaReport {
-  std::string health;  // "degraded: gromit is down"; empty: there is no ring
+  std::string health;    // "degraded: gromit is away"; empty: there is no ring
+  std::string copies{};  // "2 wanted, 1 had"
   std::vector<LavaLine> lines;
 };
 

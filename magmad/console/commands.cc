@@ -87,11 +87,11 @@ void say_volcano(Session& session, const LavaLine& line) {
   session.say("  alive       " + line.alive);
   if (!line.state.empty()) session.say("  state       " + line.state);
   if (!line.vote.empty()) session.say("  vote        " + line.vote);
+  if (!line.holds.empty()) session.say("  holds       " + line.holds);
   for (const ring::Slice& slice : line.slices) {
     session.say("  start key   " + slice.start_key().hex());
     session.say("  stop key    " + slice.stop_key().hex());
   }
-  if (line.slices.empty()) session.say("  slices      none: nothing is stored here yet");
   session.say("  keys        " + (line.keys ? std::to_string(*line.keys) : "not counted yet"));
   session.say("  bandwidth   not measured by this version");
   if (line.total_bytes == 0) return session.say("  storage     not known");
@@ -101,7 +101,9 @@ void say_volcano(Session& session, const LavaLine& line) {
 
 void say_ring(Session& session, const LavaReport& report) {
   for (const LavaLine& line : report.lines) say_volcano(session, line);
-  if (!report.health.empty()) session.say("The ring is " + report.health + ".");
+  if (report.health.empty()) return;
+  session.say("Copies: " + report.copies + ".");
+  session.say("The ring is " + report.health + ".");
 }
 
 class Lava final : public Running {
@@ -210,8 +212,8 @@ constexpr Command kCommands[] = {
     {"inspect", "[PATH]", "type, owner, size, key and volcano of a flare and of its parent",
      Rights::all, 0, 1, run_inspect},
     {"erase", "PATH", "removes a file; directories are refused", Rights::all, 1, 1, run_erase},
-    {"lava", "", "the volcanoes: keys, storage, whether they are alive", Rights::all, 0, 0,
-     run_lava},
+    {"lava", "", "the volcanoes: what they hold, storage, whether they are alive", Rights::all, 0,
+     0, run_lava},
     {"cache load", "", "how much is held in memory", Rights::all, 0, 0, run_cache_load},
     {"print cache", "", "open content files and sessions", Rights::all, 0, 0, run_print_cache},
     {"print debug", "", "the log channels, [*] those that are on", Rights::all, 0, 0,

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "libmagma/client/ring_words.h"
 #include "libmagma/crypto/path_hash.h"
 #include "libmagma/ring/progress.h"
 #include "libmagma/ring/slice.h"
@@ -39,6 +40,7 @@ LavaLine line_of(const wire::RingVolcano& volcano) {
                 .alive = alive_text(volcano),
                 .state = std::string(ring::name_of(static_cast<ring::VolcanoState>(volcano.state))),
                 .vote = "none",
+                .holds = client::holds_text(volcano),
                 .free_bytes = volcano.space_available,
                 .total_bytes = volcano.space_total};
   if (volcano.vote == wire::RingVote::votes) line.vote = "votes";
@@ -234,6 +236,7 @@ LavaReport Console::lava_report(std::optional<std::uint64_t> keys,
     line.free_bytes = space.free_bytes;
     line.total_bytes = space.total_bytes;
   }
+  report.copies = client::copies_text(ring);
   report.health = ring::HealthReport{static_cast<ring::Health>(ring.health), ring.reason}.text();
   return report;
 }

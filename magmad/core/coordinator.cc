@@ -2,12 +2,19 @@
 
 #include <algorithm>
 
+#include "magmad/core/mirror_rules.h"
+
 namespace magma::core {
 
 namespace {
 
 std::uint64_t as_ns(Duration d) {
   return static_cast<std::uint64_t>(std::max<std::int64_t>(d.ns, 0));
+}
+
+bool is_primary_of_any(const ring::LavaMap& map, ring::VolcanoId id) {
+  return std::any_of(map.slots.begin(), map.slots.end(),
+                     [&](const ring::SlotEntry& entry) { return entry.primary() == id; });
 }
 
 }  // namespace
@@ -73,9 +80,28 @@ std::optional<ring::Command> Coordinator::who_came_or_went(const ring::LavaMap& 
     if (has_lease && !planted_.calls_down_within_lease) continue;
     const Duration grace = volcano.id == former_ ? kFormerGrace : kGrace;
     if (!was_heard && now < silent_since(volcano.id) + grace) continue;
+    // That would make a mirror primary of its slots, and mirrors cannot serve yet: its slots wait
+    // for it all the same. This exception goes when a mirror can take a primary's place.
+    if (is_primary_of_any(map, volcano.id)) continue;
     return ring::VolcanoDown{.volcano = volcano.id, .starts = volcano.starts};
   }
   return std::nullopt;
+}
+
+// By what the primary said last: in a heartbeat, or here if it is this volcano.
+std::optional<ring::Command> Coordinator::mirror_step(const Situation& situation,
+                                                      Instant now) const {
+  const ring::SlotEntry& slot = situation.map.slots.front();
+  std::vector<wire::MirrorFact> told;
+  if (slot.primary() == self_) {
+    told = situation.own.mirrors;
+  } else if (auto found = heard_.find(slot.primary()); found != heard_.end()) {
+    told = found->second.facts.mirrors;
+  }
+  if (planted_.believes_old_facts)
+    for (wire::MirrorFact& fact : told) fact.epoch = slot.epoch;
+  return next_mirror_step(situation.map, told,
+                          [&](ring::VolcanoId id) { return is_there(id, now); });
 }
 
 std::vector<MemberState> Coordinator::member_states(const Situation& situation, Instant now) const {
@@ -96,6 +122,7 @@ std::vector<MemberState> Coordinator::member_states(const Situation& situation, 
 Decision Coordinator::next(const Situation& situation, Instant now) {
   if (!since_) return {};
   if (auto command = who_came_or_went(situation.map, now)) return *command;
+  if (auto command = mirror_step(situation, now)) return *command;
   const std::size_t voters = situation.configuration.voters.size();
   if (voters % 2 == 1)
     even_since_.reset();

@@ -12,6 +12,8 @@
 //
 // Who was never heard of by this coordinator is away when it has not come within kGrace; the leader
 // before, whose silence made the election, within kFormerGrace.
+//
+// It also says who mirrors the slots (mirror_rules.h), by what their primary says of its mirrors.
 #pragma once
 
 #include <cstdint>
@@ -52,6 +54,7 @@ class Coordinator {
   struct Planted {
     bool grants_beyond_own_lease = false;
     bool calls_down_within_lease = false;
+    bool believes_old_facts = false;  // what a primary said of its mirrors in an earlier epoch
   };
   explicit Coordinator(ring::VolcanoId self) : self_(self) {}
   Coordinator(ring::VolcanoId self, Planted planted) : self_(self), planted_(planted) {}
@@ -77,7 +80,8 @@ class Coordinator {
     const ring::LavaMap& map;
     const raft::Configuration& configuration;
     const std::vector<Follower>& followers;
-    ring::VolcanoId preferred;  // who should lead
+    ring::VolcanoId preferred;      // who should lead
+    const wire::VolcanoFacts& own;  // of this volcano
   };
   // What is to be done next. Asked again when that is done or was refused.
   Decision next(const Situation& situation, Instant now);
@@ -99,6 +103,7 @@ class Coordinator {
   // Since when a volcano has been silent, for all that is known here.
   Instant silent_since(ring::VolcanoId volcano) const;
   std::optional<ring::Command> who_came_or_went(const ring::LavaMap& map, Instant now) const;
+  std::optional<ring::Command> mirror_step(const Situation& situation, Instant now) const;
   std::vector<MemberState> member_states(const Situation& situation, Instant now) const;
 
   ring::VolcanoId self_;

@@ -1,5 +1,7 @@
 magmad_core_sources = \
 	magmad/core/coordinator.cc \
 	magmad/core/coordinator.h \
+	magmad/core/mirror_rules.cc \
+	magmad/core/mirror_rules.h \
 	magmad/core/voter_rules.cc \
 	magmad/core/voter_rules.h

@@ -13,9 +13,24 @@ using core::node_of;
 using core::volcano_of;
 using ring::VolcanoId;
 
-Result<ring::LavaMap> founded_map(const crypto::Uuid& filesystem, const ring::Profile& profile) {
+namespace {
+
+// Whether the coordinator may have to do something about it; bytes that were copied are no news.
+bool is_news(const std::vector<wire::MirrorFact>& before,
+             const std::vector<wire::MirrorFact>& after) {
+  return !std::equal(before.begin(), before.end(), after.begin(), after.end(),
+                     [](const wire::MirrorFact& a, const wire::MirrorFact& b) {
+                       return a.volcano == b.volcano && a.state == b.state && a.epoch == b.epoch;
+                     });
+}
+
+}  // namespace
+
+Result<ring::LavaMap> founded_map(const crypto::Uuid& filesystem, const ring::Profile& profile,
+                                  std::uint8_t copies) {
   ring::LavaMap map;
-  TRY(ring::apply_command(map, ring::Found{.filesystem = filesystem, .profile = profile}));
+  TRY(ring::apply_command(
+      map, ring::Found{.filesystem = filesystem, .copies = copies, .profile = profile}));
   return map;
 }
 
@@ -323,9 +338,14 @@ void Node::serve_raft(const wire::NodeRequestHead& head, ByteSpan body, const Re
 // ---- as a volcano of the ring
 
 void Node::on_tick(const wire::VolcanoFacts& facts) {
+  const bool has_mirror_news = is_news(facts_.mirrors, facts.mirrors);
   facts_ = facts;
   facts_.version = config_.version;
   ticked_ = clock_.now();
+  if (!has_mirror_news) return;
+  has_news_ = true;
+  act_at_ = {};
+  report_at_ = std::min(report_at_, std::max(*ticked_, reported_at_ + kNewsEvery));
 }
 
 bool Node::is_coordinator() const {
@@ -336,6 +356,7 @@ bool Node::is_coordinator() const {
 void Node::report() {
   const Instant now = clock_.now();
   report_at_ = now + core::kHeartbeatEvery;
+  reported_at_ = now;
   if (!is_announced_) {
     if (is_coordinator())
       announce_self();
@@ -416,9 +437,8 @@ void Node::on_announce_answered(Result<ByteSpan> body) {
   auto reply = decode_node<wire::AnnounceReply>(*body);
   if (!reply) return;
   if (reply->outcome == wire::NodeOutcome::accepted) {
-    is_announced_ = true;
     log_info("announced volcano={} to={}", config_.self.value, standing_.leader.value);
-    report_at_ = {};
+    on_announced(reply->map_version);
   } else if (reply->outcome == wire::NodeOutcome::refused) {
     log_error("announce_refused volcano={} reason={}", config_.self.value, reply->reason);
   } else if (reply->outcome == wire::NodeOutcome::ask_other && reply->coordinator != config_.self &&
@@ -430,8 +450,8 @@ void Node::on_announce_answered(Result<ByteSpan> body) {
                 [this](Result<ByteSpan> again) {
                   if (!again) return;
                   auto second = decode_node<wire::AnnounceReply>(*again);
-                  is_announced_ =
-                      is_announced_ || (second && second->outcome == wire::NodeOutcome::accepted);
+                  if (second && second->outcome == wire::NodeOutcome::accepted)
+                    on_announced(second->map_version);
                 });
   }
 }
@@ -442,12 +462,19 @@ void Node::announce_self() {
   bring_up(config_.self, {.boot = boot_, .profile = config_.profile},
            [this](Result<ring::Applied> result) {
              is_announcing_ = false;
-             is_announced_ = result.has_value();
-             if (!result)
-               log_warning("announce_failed volcano={} error={}", config_.self.value,
-                           describe(result.error()));
+             if (result) return on_announced(result->version);
+             log_warning("announce_failed volcano={} error={}", config_.self.value,
+                         describe(result.error()));
              report_at_ = {};
            });
+}
+
+void Node::on_announced(std::uint64_t version) {
+  report_at_ = {};
+  if (is_announced_) return;
+  is_announced_ = true;
+  start_version_ = version;
+  has_news_ = true;
 }
 
 // ---- views
@@ -460,6 +487,7 @@ RingView Node::view() const {
   view.term = standing_.term;
   view.leader = volcano_of(standing_.leader);
   view.is_coordinator = is_coordinator();
+  view.is_start_known = is_announced_ && map_->version >= start_version_;
   view.leader_heard = leader_heard_;
   view.lease_until = lease_until_;
   view.table_at = table_at_;
@@ -491,7 +519,10 @@ void Node::publish(bool is_due) {
   if (!publish_ || (!has_news_ && !is_due)) return;
   has_news_ = false;
   view_at_ = clock_.now() + kViewEvery;
-  publish_(std::make_shared<const RingView>(view()));
+  RingView told = view();
+  copies_.note(told.made, mirrors_of(told));
+  told.copy_left = copies_.left();
+  publish_(std::make_shared<const RingView>(std::move(told)));
 }
 
 // ---- time

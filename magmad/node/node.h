@@ -28,6 +28,7 @@
 #include "libmagma/ring/map_commands.h"
 #include "libmagma/sys/executor.h"
 #include "magmad/core/coordinator.h"
+#include "magmad/node/copy_progress.h"
 #include "magmad/node/links.h"
 #include "magmad/node/ring_view.h"
 
@@ -35,9 +36,11 @@ namespace magma::node {
 
 inline constexpr Duration kViewEvery = milliseconds(500);
 inline constexpr Duration kTableEvery = seconds(1);
+inline constexpr Duration kNewsEvery = milliseconds(50);  // heartbeats that bring news of mirrors
 inline constexpr Duration kTickFresh = seconds(1);        // an older tick of a shard: no lease
 inline constexpr Duration kActAgain = milliseconds(100);  // after something was refused
-inline constexpr std::size_t kNewcomersMax = 64;          // waiting for their answer
+inline constexpr std::uint8_t kCopiesDefault = 2;
+inline constexpr std::size_t kNewcomersMax = 64;  // waiting for their answer
 
 struct NodeConfig {
   ring::VolcanoId self;  // of the papers; for a founder 1
@@ -94,7 +97,7 @@ class Node {
   void stop();
 
   // A shard is well: it has just ticked. Without that there is no lease. And what the ring is to
-  // know of this volcano.
+  // know of this volcano: at once if its mirrors are in another state.
   void on_tick(const wire::VolcanoFacts& facts);
 
   bool failed() const { return failed_.has_value(); }
@@ -165,6 +168,7 @@ class Node {
   void report();
   void announce();
   void announce_self();
+  void on_announced(std::uint64_t version);
   void on_heartbeat_answered(Instant sent, Result<ByteSpan> body);
   void on_announce_answered(Result<ByteSpan> body);
   std::vector<wire::StatusCounter> status_counters() const;
@@ -210,9 +214,11 @@ class Node {
 
   // As a volcano of the ring:
   bool is_announced_ = false;
+  std::uint64_t start_version_ = 0;  // of a map that has this start; once it is announced
   bool is_announcing_ = false;
   std::size_t asked_ = 0;  // whom to announce to, in turn
   Instant report_at_{};
+  Instant reported_at_{};
   Instant table_wanted_at_{};
   wire::VolcanoFacts facts_{};
   std::optional<Instant> ticked_{};
@@ -220,6 +226,7 @@ class Node {
   std::optional<Instant> leader_heard_{};
   std::optional<Instant> table_at_{};
   std::vector<wire::VolcanoNews> table_{};
+  CopyProgress copies_;
   Instant view_at_{};
   bool has_news_ = true;
 
@@ -228,6 +235,7 @@ class Node {
 };
 
 // The first state of a ring's map: what a founder's store begins with.
-Result<ring::LavaMap> founded_map(const crypto::Uuid& filesystem, const ring::Profile& profile);
+Result<ring::LavaMap> founded_map(const crypto::Uuid& filesystem, const ring::Profile& profile,
+                                  std::uint8_t copies = kCopiesDefault);
 
 }  // namespace magma::node

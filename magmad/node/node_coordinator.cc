@@ -54,7 +54,8 @@ bool Node::coordinate() {
   const core::Decision decision = coordinator_.next({.map = *map_,
                                                      .configuration = raft_.configuration(),
                                                      .followers = known,
-                                                     .preferred = preferred_leader()},
+                                                     .preferred = preferred_leader(),
+                                                     .own = facts_},
                                                     now);
   if (std::holds_alternative<std::monostate>(decision)) {
     act_at_ = now + kActAgain;
@@ -110,7 +111,7 @@ void Node::serve_heartbeat(const wire::NodeRequestHead& head, ByteSpan body, con
   if (request->wants_table) reply.table = coordinator_.table(*map_, followers(), facts_, now);
   if (watcher_ != nullptr && granted.ns > 0) watcher_->granted(raft_, head.from, now + granted);
   links_.answer(to, reply);
-  if (!map_->is_alive(head.from)) act_at_ = {};
+  if (!map_->is_alive(head.from) || !request->facts.mirrors.empty()) act_at_ = {};
   pump();
 }
 
@@ -149,6 +150,8 @@ void Node::serve_announce(const wire::NodeRequestHead& head, ByteSpan body, cons
       const bool is_final = code == Code::exists || code == Code::invalid;
       answer.outcome = is_final ? NodeOutcome::refused : NodeOutcome::wait;
       answer.reason = result.error().detail;
+    } else {
+      answer.map_version = result->version;
     }
     links_.answer(to, answer);
   });

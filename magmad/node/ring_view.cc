@@ -1,6 +1,7 @@
 #include "magmad/node/ring_view.h"
 
 #include <algorithm>
+#include <optional>
 
 #include <fmt/format.h>
 
@@ -54,14 +55,37 @@ void add_facts(wire::RingVolcano& told, const wire::VolcanoFacts& facts) {
 void add_slots(wire::RingVolcano& told, const ring::LavaMap& map, VolcanoId id) {
   for (const ring::Slice& slice : ring::slices_of(map, id))
     told.slices.push_back({slice.first.value, slice.last.value});
+  bool is_mirror = false;
   for (const ring::SlotEntry& entry : map.slots) {
     if (entry.primary() == id) {
       if (entry.state == ring::SlotState::waiting) ++told.slots_waiting;
       continue;
     }
     const ring::Replica* replica = entry.replicas.find(id);
-    if (replica != nullptr && replica->state == ring::ReplicaState::in_sync) ++told.backups;
+    if (replica == nullptr) continue;
+    is_mirror = true;
+    if (replica->state == ring::ReplicaState::in_sync) ++told.backups;
   }
+  if (!is_mirror) return;
+  told.mirror = told.backups > 0 ? wire::RingMirror::in_sync : wire::RingMirror::behind;
+}
+
+// What the map cannot know: how far the primary is with it.
+void add_copying(wire::RingVolcano& told, const RingView& view, VolcanoId id) {
+  if (told.mirror == wire::RingMirror::none) return;
+  for (const wire::MirrorFact& fact : mirrors_of(view)) {
+    if (fact.volcano != id) continue;
+    told.mirror_bytes_done = fact.bytes_done;
+    told.mirror_bytes_total = fact.bytes_total;
+    told.mirror_batches_behind = fact.batches_behind;
+    const bool is_moving =
+        fact.state == wire::MirrorState::copying || fact.state == wire::MirrorState::in_sync;
+    if (told.mirror == wire::RingMirror::behind && is_moving && view.map->is_alive(id))
+      told.mirror = wire::RingMirror::copying;
+  }
+  const auto left = view.copy_left.find(id);
+  if (told.mirror == wire::RingMirror::copying && left != view.copy_left.end())
+    told.mirror_left_ns = as_ns(left->second);
 }
 
 wire::RingVolcano line_of(const RingView& view, const ring::Volcano& volcano, Instant now) {
@@ -90,6 +114,7 @@ wire::RingVolcano line_of(const RingView& view, const ring::Volcano& volcano, In
     told.entries_behind = news->entries_behind;
   }
   add_slots(told, map, volcano.id);
+  add_copying(told, view, volcano.id);
   return told;
 }
 
@@ -99,14 +124,32 @@ std::string voters_text(const ring::LavaMap& map) {
   return text;
 }
 
+ring::VolcanoSeen seen_of(const wire::RingVolcano& volcano) {
+  ring::VolcanoSeen seen{.volcano = VolcanoId(volcano.id)};
+  seen.is_silent = volcano.alive == wire::RingAlive::no;
+  if (volcano.alive != wire::RingAlive::yes && volcano.silent_ns > 0)
+    seen.silent_for = nanoseconds(static_cast<std::int64_t>(volcano.silent_ns));
+  seen.is_copying = volcano.mirror == wire::RingMirror::copying;
+  if (volcano.mirror_bytes_total > 0)
+    seen.percent = ring::Progress{.done = {.slots = 0, .bytes = volcano.mirror_bytes_done},
+                                  .total = {.slots = 0, .bytes = volcano.mirror_bytes_total},
+                                  .left = std::nullopt}
+                       .percent();
+  if (volcano.mirror_left_ns)
+    seen.left = nanoseconds(static_cast<std::int64_t>(*volcano.mirror_left_ns));
+  return seen;
+}
+
 void add_health(wire::RingReply& reply, const RingView& view, Instant now) {
-  ring::HealthReport health = ring::health_of(*view.map, std::nullopt);
+  std::vector<ring::VolcanoSeen> seen;
+  for (const wire::RingVolcano& volcano : reply.volcanoes) seen.push_back(seen_of(volcano));
+  ring::HealthReport health = ring::health_of(*view.map, std::nullopt, seen);
   if (coordinator_of(view, now) == ring::kNoVolcano) {
-    if (health.health == ring::Health::ok) health.health = ring::Health::degraded;
+    if (health.health == ring::Health::healthy) health = {.health = ring::Health::degraded};
     const bool is_one = view.map->voters.size() == 1;
     const std::string none = fmt::format("no coordinator is heard ({} {})", voters_text(*view.map),
                                          is_one ? "alone votes" : "vote");
-    health.reason = health.reason.empty() ? none : none + ", " + health.reason;
+    health.reason = health.reason.empty() ? none : none + "; " + health.reason;
   }
   reply.health = static_cast<std::uint8_t>(health.health);
   reply.reason = health.reason;
@@ -121,6 +164,15 @@ VolcanoId coordinator_of(const RingView& view, Instant now) {
   return view.leader;
 }
 
+const std::vector<wire::MirrorFact>& mirrors_of(const RingView& view) {
+  static const std::vector<wire::MirrorFact> kNone;
+  const VolcanoId primary = view.map->slots.front().primary();
+  if (primary == ring::kNoVolcano) return kNone;
+  if (primary == view.self) return view.own.mirrors;
+  const wire::VolcanoNews* news = news_of(view, primary);
+  return news != nullptr ? news->facts.mirrors : kNone;
+}
+
 wire::RingReply ring_reply(const RingView& view, Instant now) {
   const ring::LavaMap& map = *view.map;
   wire::RingReply reply;
@@ -130,6 +182,7 @@ wire::RingReply ring_reply(const RingView& view, Instant now) {
   reply.generation = map.generation;
   reply.membership = map.membership;
   reply.copies = map.copies;
+  reply.copies_had = static_cast<std::uint8_t>(ring::copies_had(map));
   reply.term = view.term.value;
   reply.coordinator = coordinator_of(view, now).value;
   if (view.leader_heard && view.leader != view.self)

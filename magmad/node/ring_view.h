@@ -2,6 +2,7 @@
 // thread can hand it to others. And what it tells whoever asks for the ring's status.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -26,17 +27,23 @@ struct RingView {
   raft::Term term;
   ring::VolcanoId leader;       // of the Raft term; kNoVolcano: not known
   bool is_coordinator = false;  // this volcano is, and it has its lease
+  // The map has this start of the volcano: what was said of its slots before is void, and nobody
+  // counts on a promise of an earlier start any more.
+  bool is_start_known = false;
   std::optional<Instant> leader_heard{};
   std::optional<Instant> lease_until{};  // of this volcano
   std::optional<Instant> table_at{};     // when `table` was true
   std::vector<wire::VolcanoNews> table{};
   wire::VolcanoFacts own{};
-  std::vector<wire::StatusCounter> counters{};  // of the node: doc/metrics.md
+  std::map<ring::VolcanoId, Duration> copy_left{};  // until a mirror has all, where that is known
+  std::vector<wire::StatusCounter> counters{};      // of the node: doc/metrics.md
 };
 using RingViewPtr = std::shared_ptr<const RingView>;
 
 // Who leads and was heard of lately.
 ring::VolcanoId coordinator_of(const RingView& view, Instant now);
+// What the primary said last of its mirrors.
+const std::vector<wire::MirrorFact>& mirrors_of(const RingView& view);
 wire::RingReply ring_reply(const RingView& view, Instant now);
 
 }  // namespace magma::node

@@ -1,4 +1,6 @@
 magmad_node_sources = \
+	magmad/node/copy_progress.cc \
+	magmad/node/copy_progress.h \
 	magmad/node/joining.cc \
 	magmad/node/joining.h \
 	magmad/node/links.cc \

@@ -18,7 +18,7 @@ same "nick and full name are those of the file" \
   "$(grep -cE '"(nick|fqdn)": "wallace(.example.org)?"' "$storage/volcano.json")" 2
 same "it ended cleanly" "$(ls "$storage/clean")" "$storage/clean"
 expect_failure "-b is refused now" 64 "already holds a volcano" made -b --key-file "$key"
-for line in nonsense=1 bootstrap=true key=secret daemon=true small-files=1 port=none garbage; do
+for line in nonsense=1 bootstrap=true key=secret daemon=true small-files=1 copies=1 port=none garbage; do
   echo "$line" >"$work/bad.conf"
   expect_failure "a bad line in the file: $line" 1 "" \
     timeout 5 "$MAGMAD" --config "$work/bad.conf" -d "$storage"

@@ -62,6 +62,7 @@ becomes() {
 # --- join -----------------------------------------------------------------------------------------
 run wallace -b --key-file "$key"
 becomes "the founder coordinates" wallace 'r["coordinator"]' wallace
+same "two copies are wanted" "$(ring wallace 'r["copies"]')" 2
 run gromit -r "${address[wallace]}" --key-file "$key"
 expect "who joins says that it has no slots" grep -q "ready .*volcano=2 slots=0" "${out[gromit]}"
 becomes "of two, the founder alone votes" gromit '[x["vote"] for x in r["volcanoes"]]' \
@@ -75,6 +76,8 @@ for node in "${nodes[@]}"; do
 done
 same "slots are the founder's" "$(ring penguin '[x["slots"] for x in r["volcanoes"]]')" \
   '[4096, 0, 0]'
+becomes "the next volcano mirrors them" penguin '[x["mirror"] is not None for x in r["volcanoes"]]' \
+  '[False, True, False]'
 same "newcomers are joining" "$(ring penguin '[x["state"] for x in r["volcanoes"]]')" \
   "['up', 'joining', 'joining']"
 expect "magma status shows the ring" sh -c \
@@ -102,7 +105,12 @@ for victim in "${nodes[@]}"; do
     --host "${address[$victim]},${address[$witness]}"
   expect "status of both does, too (${took_ms} ms)" [ "$took_code" -eq 4 -a "$took_ms" -lt 1000 ]
   becomes "$witness knows that $victim is away" "$witness" "v['$victim']['alive']" False
-  becomes "and so says the map" "$witness" "v['$victim']['state']" down
+  # Who has the slots is not called down: nobody could take its place.
+  if [ "$victim" == wallace ]; then
+    becomes "everything waits for it" "$witness" 'r["health"]' stalled
+  else
+    becomes "and so says the map" "$witness" "v['$victim']['state']" down
+  fi
   run "$victim"
   becomes "$victim is back" "$witness" "v['$victim']['alive']" True
   becomes "and knows the ring" "$victim" '[x["alive"] for x in r["volcanoes"]]' '[True, True, True]'
@@ -117,7 +125,7 @@ for node in "${nodes[@]}"; do kill_node "$node"; done
 for node in "${nodes[@]}"; do run "$node"; done
 becomes "all were killed: they find each other" gromit '[x["alive"] for x in r["volcanoes"]]' \
   '[True, True, True]'
-becomes "the ring is well" penguin 'r["health"]' ok
+becomes "the ring is well" penguin 'r["health"]' healthy
 
 # --- who may not join -----------------------------------------------------------------------------
 new=$work/storage.new
@@ -154,6 +162,8 @@ kill_node penguin
 expect_failure "refused: a directory of this ring" 64 "start it without -r" timeout 20 "$MAGMAD" \
   -n penguin -s penguin.local.magma -i "${address[penguin]}" -d "${dir[penguin]}" \
   -r "${address[gromit]}" --key-file "$key"
+expect_failure "--copies without -b" 1 "only with -b" "$MAGMAD" -n x -s x.y -d "$new" --copies 3
+expect_failure "--copies 6" 1 "--copies" "$MAGMAD" -b -n x -s x.y -d "$new" --copies 6
 expect_failure "-b and -r" 1 "-r" "$MAGMAD" -b -n x -s x.y -d "$new" -r "${address[gromit]}"
 run penguin
 

@@ -72,13 +72,15 @@ PendingPtr FakeConsole::open_files(Done<console::Files*> done) {
 PendingPtr FakeConsole::lava(Done<console::LavaReport> done) {
   return ask([this, done = std::move(done)]() mutable {
     console::LavaReport report;
-    report.health = "ok: gromit joins";
+    report.copies = "2 wanted, 1 had";
+    report.health = "degraded: one copy of everything; gromit is away";
     report.lines.push_back({.nick = who.nick,
                             .fqdn = who.fqdn,
                             .address = who.address,
                             .alive = "yes",
                             .state = "up",
                             .vote = "votes, coordinator",
+                            .holds = "primary of 4096 slots",
                             .slices = {ring::Slice::whole()},
                             .keys = nodes.size(),
                             .free_bytes = 1024,
@@ -88,7 +90,8 @@ PendingPtr FakeConsole::lava(Done<console::LavaReport> done) {
                             .address = "127.0.0.2:12000",
                             .alive = "no, silent for 12 s",
                             .state = "joining",
-                            .vote = "learns"});
+                            .vote = "learns",
+                            .holds = "mirror, behind"});
     done(std::move(report));
   });
 }

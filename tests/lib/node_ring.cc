@@ -14,6 +14,7 @@ namespace magma::test {
 namespace {
 
 constexpr Duration kTickEvery = milliseconds(400);  // as magmad's main loop
+constexpr Duration kTickOften = milliseconds(150);  // of who has mirrors
 constexpr std::uint16_t kNodePort = 12001;
 
 std::uint64_t digest_of(const ring::LavaMap& map) {
@@ -68,8 +69,8 @@ struct NodeRing::Member final : Timed, node::NodeWatcher {
   }
   void on_timer() override {
     if (node && tick_at <= clock->now()) {
-      tick_at = clock->now() + kTickEvery;
-      if (!hangs) node->on_tick({.has_census = true, .keys = index});
+      tick_at = clock->now() + (mirrors.empty() ? kTickEvery : kTickOften);
+      if (!hangs) node->on_tick(facts());
     }
     if (node)
       node->on_timer();
@@ -109,6 +110,16 @@ struct NodeRing::Member final : Timed, node::NodeWatcher {
     else if (joining)
       joining->on_datagram(from, datagram);
   }
+
+  // What a primary says of a mirror.
+  struct Mirror {
+    Epoch epoch{};
+    wire::MirrorState state = wire::MirrorState::copying;
+    bool is_waited_for = false;  // it was said to be in sync in this epoch
+    Instant copied_at{};         // true time
+  };
+  wire::VolcanoFacts facts();
+  wire::MirrorFact look_at(Mirror& mirror, const ring::Replica& replica, Epoch epoch);
 
   // NodeWatcher
   void started(const raft::Raft& raft) override { ring.checker_.started(raft); }
@@ -153,6 +164,7 @@ struct NodeRing::Member final : Timed, node::NodeWatcher {
   std::optional<Result<node::Joining::Accepted>> joined;
   node::RingViewPtr view;
   Instant tick_at{};
+  std::map<ring::VolcanoId, Mirror> mirrors;
   bool hangs = false;
   // On the disk:
   std::string nick;
@@ -165,12 +177,68 @@ struct NodeRing::Member final : Timed, node::NodeWatcher {
   std::pair<std::uint64_t, std::uint64_t> digest{};  // of the map of a version
 };
 
+wire::VolcanoFacts NodeRing::Member::facts() {
+  wire::VolcanoFacts facts{.has_census = true, .keys = index};
+  const ring::LavaMap& map = node->map();
+  const ring::SlotEntry& slot = map.slots.front();
+  // Before the map has this start it serves nothing.
+  if (map.version == 0 || slot.primary() != papers || !node->view().is_start_known) return facts;
+  for (const ring::Replica& replica : slot.replicas)
+    if (replica.volcano != papers)
+      facts.mirrors.push_back(look_at(mirrors[replica.volcano], replica, slot.epoch));
+  std::erase_if(mirrors, [&](const auto& entry) { return !slot.replicas.has(entry.first); });
+  // It acknowledges changes, with whom it waits for.
+  std::erase_if(ring.complete_, [&](ring::VolcanoId id) {
+    const ring::Replica* replica = slot.replicas.find(id);
+    const bool is_in_sync = replica != nullptr && replica->state == ring::ReplicaState::in_sync;
+    return !is_in_sync && !(mirrors.contains(id) && mirrors[id].is_waited_for);
+  });
+  ring.check_mirrors();
+  return facts;
+}
+
+wire::MirrorFact NodeRing::Member::look_at(Mirror& mirror, const ring::Replica& replica,
+                                           Epoch epoch) {
+  using wire::MirrorState;
+  const Instant now = ring.clock_.now();
+  SimRandom& random = ring.mirror_random_;
+  if (mirror.epoch != epoch) {
+    const bool goes_on = replica.state == ring::ReplicaState::in_sync ||
+                         (mirror.state == MirrorState::in_sync && random.chance(0.5));
+    mirror.epoch = epoch;
+    mirror.is_waited_for = goes_on;
+    mirror.state = goes_on ? MirrorState::in_sync : MirrorState::copying;
+    mirror.copied_at = now + milliseconds(random.between(50, 2000));
+  }
+  const bool is_there = ring.is_running(replica.volcano);
+  if (mirror.state == MirrorState::copying && is_there && now >= mirror.copied_at) {
+    mirror.state = MirrorState::in_sync;
+    mirror.is_waited_for = true;
+    ring.complete_.insert(replica.volcano);
+  } else if (mirror.state == MirrorState::in_sync &&
+             (!is_there || random.chance(ring.options_.release_chance))) {
+    mirror.state = MirrorState::released;
+  }
+  if (mirror.state == MirrorState::in_sync) ring.told_in_sync_.insert({replica.volcano, epoch});
+  return {.volcano = replica.volcano, .state = mirror.state, .epoch = epoch};
+}
+
 void NodeRing::Member::applied(const raft::Raft&, raft::Index at, const ring::Command& command,
                                const ring::LavaMap& before) {
   ++ring.counters_.commands;
   if (std::string broken = ring::check_step(before, node->map()); !broken.empty())
     ring.checker_.violated(
         fmt::format("map: {} at {}: {}", ring::name_of(command), at.value, broken));
+  if (const auto* in_sync = std::get_if<ring::ReplicaInSync>(&command)) {
+    ++ring.counters_.in_sync;
+    const Epoch epoch = before.slots.front().epoch;
+    if (!ring.told_in_sync_.contains({in_sync->volcano, epoch}))
+      ring.checker_.violated(
+          fmt::format("mirrors: the primary never said that {} is in sync in "
+                      "epoch {}",
+                      in_sync->volcano.value, epoch.value));
+  }
+  if (std::holds_alternative<ring::ReplicaBehind>(command)) ++ring.counters_.behind;
   const auto* down = std::get_if<ring::VolcanoDown>(&command);
   if (down == nullptr || !ring.downs_.insert(at).second) return;
   ++ring.counters_.downs;
@@ -186,6 +254,7 @@ NodeRing::NodeRing(const Options& options)
     : options_(options),
       random_(options.seed * 2 + 1),
       node_random_(options.seed * 2),
+      mirror_random_(options.seed * 7 + 1),
       network_(clock_, options.seed * 5 + 3) {
   keys_ = crypto::keyring_from_network_secret(crypto::make_secret(random_));
   filesystem_ = crypto::make_uuid(random_);
@@ -230,8 +299,8 @@ void NodeRing::found() {
   Member& member = at(index);
   member.papers = ring::kFounder;
   storage_of_[member.papers] = member.storage;
-  auto map =
-      node::founded_map(filesystem_, profile_of(member.nick, member.storage, address(index)));
+  auto map = node::founded_map(filesystem_, profile_of(member.nick, member.storage, address(index)),
+                               options_.copies);
   MAGMA_CHECK(map.has_value());
   member.durable = raft::founding(core::node_of(member.papers), wire::encode_map(*map));
   start_node(member, true);
@@ -323,6 +392,7 @@ void NodeRing::crash(std::size_t index) {
   member.port.reset();
   member.executor.reset();
   member.view.reset();
+  member.mirrors.clear();
   lease_of_.erase(member.papers);
 }
 
@@ -401,6 +471,32 @@ bool NodeRing::is_at_peace() {
   return true;
 }
 
+bool NodeRing::has_its_copies() {
+  if (!is_at_peace()) return false;
+  const ring::LavaMap& map = node(*coordinator()).map();
+  const std::size_t wanted = std::min<std::size_t>(map.copies, map.volcanoes.size());
+  const ring::ReplicaList& replicas = map.slots.front().replicas;
+  return replicas.size() == wanted && replicas.in_sync() == wanted;
+}
+
+bool NodeRing::is_running(ring::VolcanoId volcano) const {
+  return std::any_of(members_.begin(), members_.end(), [&](const auto& member) {
+    return member->node && member->papers == volcano && !member->hangs;
+  });
+}
+
+void NodeRing::check_mirrors() {
+  if (!newest_) return;
+  const ring::SlotEntry& slot = newest_->slots.front();
+  for (const ring::Replica& replica : slot.replicas)
+    if (replica.volcano != slot.primary() && replica.state == ring::ReplicaState::in_sync &&
+        !complete_.contains(replica.volcano))
+      checker_.violated(
+          fmt::format("mirrors: {} is in sync in epoch {} and lacks what was "
+                      "acknowledged",
+                      replica.volcano.value, slot.epoch.value));
+}
+
 void NodeRing::check_leases(Member& member) {
   trace_ = trace_ * 31 + member.index;
   const raft::Raft& raft = member.node->raft();
@@ -417,6 +513,13 @@ void NodeRing::check_map(Member& member, raft::Index index, const ring::LavaMap&
     member.digest = {map.version, digest_of(map)};
     if (std::string broken = ring::check(map); !broken.empty())
       checker_.violated(fmt::format("map: after {}: {}", index.value, broken));
+    for (const ring::SlotEntry& entry : map.slots)
+      if (entry != map.slots.front())
+        checker_.violated(fmt::format("mirrors: slots differ after {}", index.value));
+  }
+  if (!newest_ || newest_->version < map.version) {
+    newest_ = std::make_shared<const ring::LavaMap>(map);
+    check_mirrors();
   }
   checker_.has_state(core::node_of(member.papers), index, member.digest.second);
 }

@@ -7,8 +7,15 @@
 //   identity       a volcano's number belongs to one storage directory, for ever
 //   one map        whoever has applied the same entries has the same map, which passes ring::check;
 //                  each step passes ring::check_step
+//   mirrors        a replica is in sync in the map by the primary's word in that very epoch, and
+//                  has all that the primary has acknowledged; all slots are alike
 //   nested leases  who is called down by the map has no lease any more; what a coordinator has
 //                  granted is over, or known to its successor, when that begins (RaftChecker)
+//
+// Who has the slots says of its mirrors what a real primary would: some time after a replica has
+// come up it has a complete copy, from then on the primary waits for it, until a map of a higher
+// epoch says otherwise; now and then, and when it is away, the primary asks to be freed. What it
+// acknowledges without waiting for a volcano, that volcano lacks.
 //
 // One thread.
 #pragma once
@@ -38,6 +45,8 @@ class NodeRing {
     raft::Settings raft{};
     std::int64_t drift_ppm_max = 0;
     Duration disk_max = milliseconds(3);
+    std::uint8_t copies = 2;
+    double release_chance = 0.02;  // each time the primary looks at a mirror in sync
   };
   explicit NodeRing(const Options& options);
   ~NodeRing();
@@ -78,6 +87,8 @@ class NodeRing {
   std::optional<std::size_t> coordinator();
   // One coordinator, everybody who is a node has its map, knows it and is alive in it.
   bool is_at_peace();
+  // At peace, and as many copies in sync as there should be.
+  bool has_its_copies();
   SimNetwork& network() { return network_; }
   SimRandom& random() { return random_; }
   Instant now() { return clock_.now(); }
@@ -89,7 +100,8 @@ class NodeRing {
   const std::optional<std::string>& violation() const { return checker_.violation(); }
   struct Counters {
     std::uint64_t crashes = 0, joins = 0, joins_refused = 0, disks_lost = 0, downs = 0,
-                  elections = 0, transfers = 0, leases = 0, commands = 0, restores = 0;
+                  elections = 0, transfers = 0, leases = 0, commands = 0, restores = 0, in_sync = 0,
+                  behind = 0;
   };
   const Counters& counters() const { return counters_; }
   std::uint64_t trace() const { return network_.datagrams_sent() * 1'000'003 + trace_; }
@@ -102,6 +114,8 @@ class NodeRing {
   void begin_join(Member& member);
   void start_node(Member& member, bool is_first);
   void check_leases(Member& member);
+  void check_mirrors();
+  bool is_running(ring::VolcanoId volcano) const;
   void check_map(Member& member, raft::Index index, const ring::LavaMap& map);
 
   Options options_;
@@ -115,6 +129,10 @@ class NodeRing {
   std::map<ring::VolcanoId, std::uint64_t> storage_of_;  // who was ever given that number
   std::map<ring::VolcanoId, Instant> lease_of_;          // true times
   std::set<raft::Index> downs_;                          // entries looked at
+  SimRandom mirror_random_;
+  std::set<std::pair<ring::VolcanoId, Epoch>> told_in_sync_;  // by the primary, ever
+  std::set<ring::VolcanoId> complete_;                        // their copies
+  std::shared_ptr<const ring::LavaMap> newest_;               // shared with nobody; of any member
   std::uint64_t next_storage_ = 1000;
   Counters counters_;
   std::uint64_t trace_ = 0;

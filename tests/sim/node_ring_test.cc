@@ -28,6 +28,12 @@ void grow(NodeRing& ring, std::size_t volcanoes) {
   REQUIRE(ring.run_until([&] { return ring.is_at_peace(); }, seconds(20)));
 }
 
+// Whether `asked` says that it is.
+bool is_away(const NodeRing& ring, std::size_t asked, std::size_t member) {
+  const auto& view = ring.view(asked);
+  return node::ring_reply(*view, view->made).volcanoes[member].alive == wire::RingAlive::no;
+}
+
 void check_sound(const NodeRing& ring) {
   CHECK_MESSAGE(!ring.violation().has_value(), ring.violation().value_or(""));
 }
@@ -165,9 +171,11 @@ TEST_CASE("ring: three go on without any one, and take it back") {
     CHECK(ring.run_until(
         [&] {
           const auto leader = ring.coordinator();
-          return leader && !ring.node(*leader).map().is_alive(ring.id(victim));
+          return leader && is_away(ring, *leader, victim);
         },
         seconds(15)));
+    // Who has the slots stays in its place: nobody could serve them instead.
+    CHECK(ring.node(*ring.coordinator()).map().is_alive(ring.id(victim)) == (victim == 0));
     ring.start(victim);
     CHECK(ring.run_until([&] { return ring.is_at_peace(); }, seconds(20)));
   }
@@ -357,6 +365,76 @@ TEST_CASE("ring: what makes no sense is refused, and changes nothing") {
   check_sound(ring);
 }
 
+TEST_CASE("ring: the next volcano has a copy, and loses its place in sync when it is away") {
+  NodeRing ring({.seed = 17, .release_chance = 0});
+  grow(ring, 3);
+  REQUIRE(ring.run_until([&] { return ring.has_its_copies(); }, seconds(10)));
+  const auto told = [&] {
+    const auto& view = ring.view(2);
+    return node::ring_reply(*view, view->made);
+  };
+  CHECK(ring.run_until([&] { return told().health == 0; }, seconds(5)));
+  CHECK(told().copies_had == 2);
+  CHECK(told().volcanoes[1].mirror == wire::RingMirror::in_sync);
+  CHECK(told().volcanoes[2].mirror == wire::RingMirror::none);
+  ring.crash(1);
+  const Instant gone = ring.now();
+  REQUIRE(ring.run_until([&] { return told().copies_had == 1; }, seconds(10)));
+  CHECK(ring.now() - gone < seconds(3));
+  CHECK(ring.run_until(
+      [&] { return told().reason.starts_with("one copy of everything; v2 is away for "); },
+      seconds(5)));
+  // It is expected back: nobody else gets a copy meanwhile.
+  ring.run_for(seconds(10));
+  CHECK(told().volcanoes[2].mirror == wire::RingMirror::none);
+  ring.start(1);
+  CHECK(ring.run_until([&] { return ring.has_its_copies(); }, seconds(15)));
+  check_sound(ring);
+}
+
+TEST_CASE("ring: what the primary says of a mirror is in the map at once") {
+  NodeRing ring({.seed = 18, .release_chance = 0});
+  grow(ring, 3);
+  REQUIRE(ring.run_until([&] { return ring.has_its_copies(); }, seconds(10)));
+  // Also when another one than the primary coordinates.
+  ring.crash(0);
+  REQUIRE(ring.run_until([&] { return ring.coordinator().value_or(0) != 0; }, seconds(15)));
+  ring.start(0);
+  REQUIRE(ring.run_until([&] { return ring.is_at_peace(); }, seconds(15)));
+  if (ring.coordinator() == 0u) return;
+  const auto in_sync = ring.counters().in_sync;
+  wire::VolcanoFacts facts;
+  ring.hang_shard(0, true);  // it says only what it is told to
+  facts.mirrors = {{.volcano = ring.id(1),
+                    .state = wire::MirrorState::released,
+                    .epoch = ring.node(0).map().slots[0].epoch}};
+  ring.node(0).on_tick(facts);
+  const auto behind = [&] { return ring.node(0).map().slots[0].replicas.in_sync() == 1; };
+  CHECK(ring.run_until(behind, milliseconds(150)));
+  CHECK(ring.counters().in_sync == in_sync);
+  check_sound(ring);
+}
+
+TEST_CASE("ring: everything waits for the founder, and says so, while it is away") {
+  NodeRing ring({.seed = 19, .release_chance = 0});
+  grow(ring, 3);
+  REQUIRE(ring.run_until([&] { return ring.has_its_copies() && ring.voters() == 3; }, seconds(20)));
+  const Epoch before = ring.node(0).map().slots[0].epoch;
+  ring.crash(0);
+  const auto told = [&] { return node::ring_reply(*ring.view(2), ring.view(2)->made); };
+  CHECK(ring.run_until(
+      [&] { return told().reason.starts_with("everything waits for v1; v1 is away for "); },
+      seconds(20)));
+  CHECK(told().health == static_cast<std::uint8_t>(ring::Health::stalled));
+  ring.run_for(seconds(10));
+  CHECK(ring.node(*ring.coordinator()).map().slots[0].primary() == ring.id(0));
+  ring.start(0);
+  CHECK(ring.run_until([&] { return ring.has_its_copies(); }, seconds(20)));
+  CHECK(ring.node(0).map().slots[0].epoch > before);
+  CHECK(ring.node(0).view().is_start_known);
+  check_sound(ring);
+}
+
 TEST_CASE("ring: random runs") {
   NodeRunCounts sum;
   if (const char* one = std::getenv("MAGMA_SIM_SEED")) {  // to look at it
@@ -377,6 +455,8 @@ TEST_CASE("ring: random runs") {
   CHECK(sum.cuts > 0);
   CHECK(sum.downs > 0);
   CHECK(sum.elections > 0);
+  CHECK(sum.in_sync > 0);
+  CHECK(sum.behind > 0);
   if (seeds() >= 20) {
     CHECK(sum.transfers > 0);
     CHECK(sum.disks_lost > 0);
@@ -401,6 +481,8 @@ TEST_CASE("ring: planted bugs are found") {
            "nested leases");
   found_by("called down within its lease", {.coordinator = {.calls_down_within_lease = true}},
            NodeStress::leases, "nested leases");
+  found_by("what a primary said of its mirrors before",
+           {.coordinator = {.believes_old_facts = true}}, NodeStress::mixed, "mirrors");
   found_by("a number is given to another disk", {.forgets_storage_numbers = true},
            NodeStress::disks, "identity");
   found_by("a promise is not kept", {.raft = {.ignores_promises = true}}, NodeStress::mixed, "");

@@ -39,6 +39,7 @@ class Run {
   static NodeRing::Options ring_options(const NodeRunOptions& options) {
     SimRandom random(options.seed * 17 + 3);
     NodeRing::Options out{.seed = options.seed, .planted = options.planted};
+    out.copies = static_cast<std::uint8_t>(random.between(1, 4));
     out.drift_ppm_max = kDriftPpmMax;
     out.raft.snapshot_every = 3 + random.below(20);
     out.raft.keep_entries = random.below(10);
@@ -146,6 +147,7 @@ class Run {
     }
     if (!are_all_in) return false;
     if (!ring_.is_at_peace()) return false;
+    if (!has_lost_ && !ring_.has_its_copies()) return false;
     const ring::LavaMap& map = ring_.node(*ring_.coordinator()).map();
     if (map.voters.size() % 2 == 0) return false;
     return has_lost_ || map.voters.size() == core::voters_wanted(map);
@@ -198,15 +200,18 @@ void NodeRunCounts::add(const NodeRunResult& result) {
   transfers += result.counters.transfers;
   leases += result.counters.leases;
   commands += result.counters.commands;
+  in_sync += result.counters.in_sync;
+  behind += result.counters.behind;
   restores += result.counters.restores;
 }
 
 std::string NodeRunCounts::text() const {
   return fmt::format(
       "{} runs: {} joins, {} refused, {} crashes, {} disks lost, {} cuts, {} called down, {} "
-      "elections ({} by transfer), {} leases, {} commands",
+      "elections ({} by transfer), {} leases, {} commands, replicas {} times in sync "
+      "and {} times behind",
       runs, joins, joins_refused, crashes, disks_lost, cuts, downs, elections, transfers, leases,
-      commands);
+      commands, in_sync, behind);
 }
 
 }  // namespace magma::test

@@ -211,9 +211,10 @@ TEST_CASE("console session: inspect, erase, lava, caches") {
   CHECK(holds(lava, "1.0 KiB free of 4.0 KiB"));
   CHECK(holds(lava, "gromit (gromit.example.org)\r\n"));
   CHECK(holds(lava, "alive       no, silent for 12 s\r\n"));
-  CHECK(holds(lava, "slices      none: nothing is stored here yet\r\n"));
+  CHECK(holds(lava, "holds       mirror, behind\r\n"));
   CHECK(holds(lava, "keys        not counted yet\r\n"));
-  CHECK(holds(lava, "The ring is ok: gromit joins.\r\n"));
+  CHECK(holds(lava, "Copies: 2 wanted, 1 had.\r\n"));
+  CHECK(holds(lava, "The ring is degraded: one copy of everything; gromit is away.\r\n"));
   CHECK(holds(person.asks("cache load"), "7  content files held open (note)"));
   const std::string cache = person.asks("print cache");
   CHECK(holds(cache, "[0000000000000010] [2] [123]\r\nand 6 more\r\n"));

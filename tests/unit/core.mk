@@ -1,4 +1,5 @@
-core_tests = tests/unit/core_coordinator_test.cc tests/unit/core_ring_view_test.cc \
+core_tests = tests/unit/core_coordinator_test.cc tests/unit/core_mirror_rules_test.cc \
+	tests/unit/core_ring_view_test.cc \
 	tests/unit/core_fixture.h tests/unit/core_host_requests_test.cc \
 	tests/unit/core_shard_test.cc tests/unit/core_tokens_test.cc \
 	tests/unit/core_file_locks_test.cc tests/unit/core_posix_acl_test.cc

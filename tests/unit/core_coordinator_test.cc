@@ -151,6 +151,7 @@ struct Watch {
   Instant now{seconds(100).ns};
   std::vector<Coordinator::Follower> followers;
   VolcanoId preferred{1};
+  wire::VolcanoFacts own;  // of the coordinator
 
   explicit Watch(unsigned volcanoes) {
     ring.start(volcanoes);
@@ -165,7 +166,8 @@ struct Watch {
     return coordinator.next({.map = ring.map,
                              .configuration = ring.configuration,
                              .followers = followers,
-                             .preferred = preferred},
+                             .preferred = preferred,
+                             .own = own},
                             now);
   }
   // The volcano that is called down now, 0: none.
@@ -235,6 +237,7 @@ TEST_CASE("coordinator: rights that were handed over are waited for") {
 
 TEST_CASE("coordinator: leadership goes to who is preferred, once it is settled and there") {
   Watch watch(3);
+  watch.ring.must(SetCopies{.membership = watch.ring.map.membership, .copies = 1});
   watch.preferred = VolcanoId(2);
   watch.followers = {{.volcano = VolcanoId(2), .is_close = true}};
   const auto at = [&](Duration after) {
@@ -250,4 +253,67 @@ TEST_CASE("coordinator: leadership goes to who is preferred, once it is settled 
   CHECK(std::holds_alternative<std::monostate>(at(seconds(11))));
   watch.followers[0].is_close = false;
   CHECK(std::holds_alternative<std::monostate>(at(seconds(30))));
+}
+
+namespace {
+
+// What is to be changed in the map now, "none" for nothing.
+std::string command_of(const Decision& decision) {
+  const auto* command = std::get_if<Command>(&decision);
+  return command != nullptr ? std::string(name_of(*command)) : "none";
+}
+
+}  // namespace
+
+TEST_CASE("coordinator: who is primary is not called down, a mirror is") {
+  Watch watch(3);
+  // Another one coordinates than the founder, who has all slots.
+  watch.coordinator = Coordinator(VolcanoId(2));
+  watch.coordinator.begin(watch.now, {}, kNoVolcano);
+  watch.ring.must(AddReplica{{watch.ring.at(0, kSlotCount - 1), VolcanoId(3)}});
+  watch.beat(1);
+  watch.now = watch.now + seconds(60);
+  CHECK(watch.called_down() == 3);
+  watch.ring.down(VolcanoId(3));
+  CHECK(watch.called_down() == 0);
+  CHECK(watch.ring.map.is_alive(VolcanoId(1)));
+}
+
+TEST_CASE("coordinator: mirrors are in sync when their primary says so") {
+  Watch watch(2);
+  const auto hear = [&] {
+    watch.beat(2);
+    return watch.next();
+  };
+  const Decision added = hear();
+  CHECK(command_of(added) == "add_replica");
+  watch.ring.must(std::get<Command>(added));
+  CHECK(command_of(hear()) == "none");
+  // The primary coordinates: its own facts count.
+  wire::MirrorFact fact{.volcano = VolcanoId(2),
+                        .state = wire::MirrorState::in_sync,
+                        .epoch = watch.ring.entry(0).epoch};
+  watch.own.mirrors = {fact};
+  CHECK(command_of(hear()) == "replica_in_sync");
+  fact.epoch = Epoch(1);
+  watch.own.mirrors = {fact};
+  CHECK(command_of(hear()) == "none");
+
+  // Another one coordinates: what the primary says in its heartbeats counts, nobody else's word.
+  watch.coordinator = Coordinator(VolcanoId(2));
+  watch.coordinator.begin(watch.now, {}, kNoVolcano);
+  fact.epoch = watch.ring.entry(0).epoch;
+  watch.own.mirrors = {fact};
+  CHECK(command_of(watch.next()) == "none");
+  wire::HeartbeatRequest heartbeat;
+  heartbeat.facts.mirrors = {fact};
+  watch.coordinator.heard(VolcanoId(1), heartbeat, watch.now, watch.now + seconds(3));
+  CHECK(command_of(watch.next()) == "replica_in_sync");
+}
+
+TEST_CASE("coordinator: who is not there is not made a mirror") {
+  Watch watch(2);
+  CHECK(command_of(watch.next()) == "none");
+  watch.beat(2);
+  CHECK(command_of(watch.next()) == "add_replica");
 }

@@ -98,38 +98,43 @@ TEST_CASE("health: one word and the reason") {
   CHECK(health(LavaMap{}) == "stalled: there is no ring");
   LavaRing one;
   one.found(2, named("wallace", 1));
-  CHECK(health(one.map) == "ok");  // as many copies as there are volcanoes
+  CHECK(health(one.map) == "healthy (one volcano: one copy)");
+  CHECK(copies_had(one.map) == 1);
   one.add(named("gromit", 2));
-  CHECK(health(one.map) == "ok: gromit joins");
+  CHECK(health(one.map) == "degraded: one copy of everything");
 
   LavaRing ring = two();
-  CHECK(health(ring.map) == "ok");
+  CHECK(health(ring.map) == "healthy");
+  CHECK(copies_had(ring.map) == 2);
   ring.down(kGromit);
-  CHECK(health(ring.map) == "degraded: 4096 slots have one copy, gromit is down");
+  CHECK(health(ring.map) == "degraded: one copy of everything; gromit is away");
   ring.start(kGromit);
   ring.must(ReplicaInSync{{ring.at(37, 4095), kGromit}});
   const Progress progress{.done = {42, 0}, .total = {100, 0}, .left = seconds(180)};
-  CHECK(health(ring.map, progress) == "degraded: 37 slots have one copy, resync 42 %, 3 min left");
+  CHECK(health(ring.map, progress) ==
+        "degraded: 37 slots have one copy; gromit is behind, resync 42 %, 3 min left");
   ring.must(ReplicaInSync{{ring.at(1, 36), kGromit}});
-  CHECK(health(ring.map) == "degraded: 1 slot has one copy");
+  CHECK(health(ring.map) == "degraded: 1 slot has one copy; gromit is behind");
+  CHECK(copies_had(ring.map) == 1);
   ring.must(ReplicaInSync{{ring.at(0, 0), kGromit}});
   ring.must(SetCopies{ring.map.membership, 3});
-  CHECK(health(ring.map) == "ok");  // there are two volcanoes
+  CHECK(health(ring.map) == "healthy (2 volcanoes: 2 copies)");
 
   ring.join(named("penguin", 3), kGromit);
-  CHECK(health(ring.map) == "ok");
+  CHECK(health(ring.map) == "healthy");
   ring.down(kPenguin);
-  CHECK(health(ring.map) == "degraded: 4096 slots have 2 of 3 copies, penguin is down");
+  CHECK(health(ring.map) == "degraded: 2 of 3 copies of everything; penguin is away");
   ring.must(PatienceOver{kPenguin, 1});
-  CHECK(health(ring.map) == "degraded: 4096 slots have 2 of 3 copies, penguin is gone");
+  CHECK(health(ring.map) == "degraded: 2 of 3 copies of everything; penguin is gone");
   ring.must(Serving{{ring.at(0, 0), ring.entry(0).primary()}});
   ring.assign(plan_leave(ring.map, kPenguin, Weights())->changes);
   ring.settle();
   ring.must(RemoveVolcano{ring.map.membership, kPenguin});
-  CHECK(health(ring.map) == "ok");
+  ring.must(SetCopies{ring.map.membership, 2});
+  CHECK(health(ring.map) == "healthy");
   ring.must(SetLeaving{ring.map.membership, kGromit, true});
   CHECK(health(ring.map, Progress{.done = {1, 10}, .total = {2, 1000}, .left = {}}) ==
-        "ok: gromit leaves, moved 1 %");
+        "healthy (gromit leaves, moved 1 %)");
 }
 
 TEST_CASE("health: slots that wait") {
@@ -137,12 +142,38 @@ TEST_CASE("health: slots that wait") {
   ring.down(kGromit);
   ring.must(Serving{{ring.at(2048, 4095), kWallace}});
   ring.down(kWallace);
-  CHECK(health(ring.map) == "stalled: 4096 slots wait for wallace, 2 volcanoes are down");
+  CHECK(health(ring.map) == "stalled: everything waits for wallace; 2 volcanoes are away");
+  CHECK(copies_had(ring.map) == 0);
   ring.start(kGromit);
-  CHECK(health(ring.map) == "stalled: 4096 slots wait for wallace, wallace is down");
+  CHECK(health(ring.map) == "stalled: everything waits for wallace; wallace is away");
   ring.must(AcceptLoss{1, ring.at(0, 4094), kGromit});
   CHECK(health(ring.map) ==
-        "stalled: 1 slot waits for wallace, 4095 slots have one copy, wallace is down");
+        "stalled: 1 slot waits for wallace, 4095 slots have one copy; wallace is away, gromit is "
+        "behind");
+}
+
+TEST_CASE("health: what is known besides the map") {
+  LavaRing ring;
+  ring.found(2, named("wallace", 1));
+  ring.add(named("gromit", 2));
+  ring.must(AddReplica{{ring.at(0, 4095), kGromit}});
+  const auto told = [&](VolcanoSeen gromit, VolcanoSeen wallace = {}) {
+    gromit.volcano = kGromit;
+    wallace.volcano = kWallace;
+    return health_of(ring.map, std::nullopt, {wallace, gromit}).text();
+  };
+  CHECK(told({}) == "degraded: one copy of everything; gromit is behind");
+  CHECK(told({.volcano = {}, .is_copying = true}) ==
+        "degraded: one copy of everything; gromit is copying");
+  CHECK(told({.volcano = {}, .is_copying = true, .percent = 42, .left = seconds(180)}) ==
+        "degraded: one copy of everything; gromit is copying, 42 %, 3 min left");
+  CHECK(told({.volcano = {}, .is_silent = true, .silent_for = seconds(12)}) ==
+        "degraded: one copy of everything; gromit is away for 12 s");
+  ring.must(ReplicaInSync{{ring.at(0, 4095), kGromit}});
+  CHECK(told({}) == "healthy");
+  // Who is primary is not called down, and everything waits for it all the same.
+  CHECK(told({}, {.volcano = {}, .is_silent = true, .silent_for = seconds(12)}) ==
+        "stalled: everything waits for wallace; wallace is away for 12 s");
 }
 
 TEST_CASE("slot router: the newest map counts, by ring generation, then version") {
