@@ -6,6 +6,7 @@ test_lib_sources = \
 	tests/lib/fake_console.h \
 	tests/lib/golden_file.h \
 	tests/lib/lava_ring.h \
+	tests/lib/mirror_rules_stand_in.h \
 	tests/lib/model_filesystem.cc \
 	tests/lib/model_filesystem.h \
 	tests/lib/node_ring.cc \
@@ -14,9 +15,13 @@ test_lib_sources = \
 	tests/lib/raft_checker.h \
 	tests/lib/raft_cluster.cc \
 	tests/lib/raft_cluster.h \
+	tests/lib/replicas.cc \
+	tests/lib/replicas.h \
 	tests/lib/sample_message.h \
 	tests/lib/sim_cluster.cc \
 	tests/lib/sim_cluster.h \
+	tests/lib/sim_coordinator.cc \
+	tests/lib/sim_coordinator.h \
 	tests/lib/sim_disk.cc \
 	tests/lib/sim_disk.h \
 	tests/lib/sim_executor.cc \
@@ -25,6 +30,7 @@ test_lib_sources = \
 	tests/lib/sim_loop.h \
 	tests/lib/sim_network.cc \
 	tests/lib/sim_network.h \
+	tests/lib/sim_nodes.h \
 	tests/lib/sim_random.h \
 	tests/lib/sometimes.h \
 	tests/lib/sparse_bytes.h \

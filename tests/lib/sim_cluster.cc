@@ -1,170 +1,25 @@
 #include "tests/lib/sim_cluster.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "libmagma/base/check.h"
-#include "libmagma/crypto/path_hash.h"
+#include "tests/lib/sim_coordinator.h"
+#include "tests/lib/sim_nodes.h"
 
 namespace magma::test {
 
 namespace {
 
 constexpr unsigned kTimerSpinsMax = 1000;  // calls of on_timer of one node at one instant
-constexpr std::size_t kReceiveBuffer = 4u << 20;
 constexpr Duration kConnectPatience = seconds(30);
-// Boot clocks of machines differ, and their wall clocks start in 2026.
-constexpr std::int64_t kWallStart = 1'790'000'000'000'000'000;
+constexpr unsigned kMirrorsMax = 4;
 
 }  // namespace
-
-// A process with a socket: what volcanoes and clients have in common.
-class SimNode : public sys::Clock, public sys::Datagrams {
- public:
-  SimNode(SimCluster& cluster, sys::Address address, std::uint64_t seed)
-      : cluster_(cluster),
-        address_(address),
-        random_(seed),
-        boot_offset_(seconds(static_cast<std::int64_t>(random_.below(100'000)))) {}
-
-  Instant now() override { return cluster_.loop_.now() + boot_offset_; }
-  WallTime wall_now() override { return {kWallStart + cluster_.loop_.now().ns}; }
-  void send(const sys::Address& to, ByteSpan bytes, std::size_t segment_size) override {
-    if (!is_silent()) cluster_.send(*this, to, bytes, segment_size);
-  }
-  std::size_t receive_buffer_bytes() const override { return kReceiveBuffer; }
-
-  // In loop time; never() if there is no process.
-  Instant deadline() {
-    if (!runs()) return Instant::never();
-    Instant own = process_deadline();
-    return own == Instant::never() ? own : own - boot_offset_;
-  }
-  const sys::Address& address() const { return address_; }
-  void touch() { dirty_ = true; }
-
-  virtual bool runs() const = 0;
-  virtual bool is_silent() const { return !runs(); }
-  virtual void receive(const sys::Address& from, Bytes& datagram) = 0;
-  virtual void timer() = 0;
-  virtual void flush() = 0;
-
- protected:
-  virtual Instant process_deadline() = 0;
-  friend class SimCluster;
-  SimCluster& cluster_;
-  sys::Address address_;
-  SeedRandom random_;
-  Duration boot_offset_;
-  bool dirty_ = false;
-  Instant spin_at_{};
-  unsigned spins_ = 0;
-};
-
-namespace {
-
-class LoopExecutor final : public SimExecutor {
- public:
-  LoopExecutor(SimLoop& loop, SimNode& node, std::uint64_t seed)
-      : SimExecutor(Times{}, seed), loop_(loop), node_(node) {}
-  void schedule(Duration delay, UniqueFunction<void()> function) override {
-    loop_.after(
-        delay, [this, life = std::weak_ptr<int>(alive_), function = std::move(function)]() mutable {
-          if (life.expired()) return;
-          function();
-          node_.touch();
-        });
-  }
-
- private:
-  SimLoop& loop_;
-  SimNode& node_;
-  std::shared_ptr<int> alive_ = std::make_shared<int>(0);  // shared with the loop, as weak_ptr
-};
-
-}  // namespace
-
-class SimVolcano final : public SimNode {
- public:
-  SimVolcano(SimCluster& cluster, sys::Address address, std::uint64_t seed)
-      : SimNode(cluster, address, seed), faulty_(disk_) {}
-
-  bool runs() const override { return volcano_ != nullptr; }
-  bool is_silent() const override { return faulty_.frozen() || cluster_.drop_replies_; }
-  void receive(const sys::Address& from, Bytes& datagram) override {
-    volcano_->on_datagram(from, datagram);
-  }
-  void timer() override { volcano_->on_timer(); }
-  void flush() override { volcano_->flush(); }
-  Instant process_deadline() override { return volcano_->deadline(); }
-
-  Result<void> start(const VolcanoConfig& config, bool create) {
-    faulty_.thaw();
-    executor_ = std::make_unique<LoopExecutor>(cluster_.loop_, *this, random_.next());
-    auto started = Volcano::start(config, create, *this, random_, *this, faulty_, *executor_);
-    if (!started) {
-      executor_.reset();
-      return fail(started.error());
-    }
-    volcano_ = std::move(*started);
-    return {};
-  }
-  Result<void> stop() {
-    auto stopped = volcano_->stop();
-    volcano_.reset();
-    executor_.reset();
-    return stopped;
-  }
-  void crash(Crash how) {
-    faulty_.freeze_after(0);
-    executor_->drop();
-    volcano_.reset();
-    executor_.reset();
-    if (how == Crash::kill)
-      disk_.kill();
-    else
-      disk_.power_cut(random_);
-  }
-
-  SimDisk disk_;
-  FaultyDisk faulty_;
-  std::unique_ptr<LoopExecutor> executor_;
-  std::unique_ptr<Volcano> volcano_;
-};
-
-class SimClient final : public SimNode, public client::KeySource {
- public:
-  using SimNode::SimNode;
-  bool runs() const override { return client_ != nullptr; }
-  bool is_silent() const override { return silent_; }
-  void receive(const sys::Address& from, Bytes& datagram) override {
-    client_->on_datagram(from, datagram);
-  }
-  void timer() override { client_->on_timer(); }
-  void flush() override { client_->flush(); }
-  Instant process_deadline() override { return client_->deadline(); }
-  ring::Key key_of(Ino ino) override {
-    return crypto::key_of_path("/file/" + std::to_string(ino.value));
-  }
-
-  void make(client::ClientConfig config) {
-    silent_ = false;
-    client_ = std::make_unique<client::Client>(std::move(config), *this, random_, *this, *this);
-    client_->set_listener(listener_);
-  }
-  void vanish() {
-    silent_ = true;
-    client_.reset();
-  }
-
-  std::unique_ptr<client::Client> client_;
-  client::ChangeListener* listener_ = nullptr;
-
- private:
-  bool silent_ = false;
-};
 
 SimCluster::SimCluster(Options options)
     : options_(options), random_(options.seed * 0x9e3779b97f4a7c15ULL + 1) {
+  MAGMA_CHECK(options.mirrors <= kMirrorsMax);
   keys_ = crypto::keyring_from_network_secret(crypto::make_secret(random_));
   filesystem_ = crypto::make_uuid(random_);
   auto address = [&](unsigned host) {
@@ -172,72 +27,109 @@ SimCluster::SimCluster(Options options)
     return options_.loopback ? sys::Address::v4(127, 0, 0, last, 12000)
                              : sys::Address::v4(10, 0, 0, last, 12000);
   };
-  volcano_ = std::make_unique<SimVolcano>(*this, address(1), random_.next());
+  auto add_volcano = [&](unsigned index) {
+    const ring::VolcanoId number(static_cast<std::uint16_t>(ring::kFounder.value + index));
+    volcanoes_.push_back(
+        std::make_unique<SimVolcano>(*this, address(1 + index), random_.next(), number));
+  };
+  add_volcano(0);
   for (unsigned i = 0; i < options_.clients; ++i)
     clients_.push_back(std::make_unique<SimClient>(*this, address(100 + i), random_.next()));
+  for (unsigned i = 1; i <= options_.mirrors; ++i) add_volcano(i);
+  if (options_.mirrors > 0) coordinator_ = std::make_unique<SimCoordinator>(*this, random_.next());
 }
 
 SimCluster::~SimCluster() {
   for (auto& client : clients_) client->vanish();
-  if (volcano_->runs()) volcano_->crash(Crash::kill);
+  for (auto& volcano : volcanoes_)
+    if (volcano->runs()) volcano->crash(Crash::kill);
 }
 
-bool SimCluster::start_volcano() {
+// ---- volcanoes
+
+std::string SimCluster::nick_of(unsigned index) const {
+  static constexpr const char* kNicks[] = {"wallace", "gromit", "penguin", "feathers", "shaun"};
+  return kNicks[index];
+}
+
+bool SimCluster::start_volcano(unsigned index) {
+  SimVolcano& node = *volcanoes_[index];
   VolcanoConfig config;
-  config.nick = "wallace";
-  config.fqdn = "wallace.example";
-  config.address = volcano_->address();
+  config.nick = nick_of(index);
+  config.fqdn = config.nick + ".example";
+  config.address = node.address();
   config.filesystem = filesystem_;
   config.keys = keys_;
   config.small_file_bytes_max = options_.small_file_bytes_max;
-  ++counters_.starts;
-  mix(counters_.starts);
-  auto started = volcano_->start(config, !formatted_);
-  if (!started) {
+  config.serves = index == 0;
+  config.awaits_ring = index == 0 && coordinator_ != nullptr;
+  ++(index == 0 ? counters_.starts : counters_.mirror_starts);
+  mix(counters_.starts + (counters_.mirror_starts << 32));
+  if (auto started = node.start(std::move(config)); !started) {
     last_error_ =
         "start: " + std::string(name_of(started.error().code)) + " " + describe(started.error());
     return false;
   }
-  formatted_ = true;
-  volcano_->touch();
+  node.touch();
   return true;
 }
 
-bool SimCluster::stop_volcano() {
+bool SimCluster::stop_volcano(unsigned index) {
   ++counters_.clean_stops;
-  auto stopped = volcano_->stop();
+  auto stopped = volcanoes_[index]->stop();
   if (!stopped) last_error_ = "stop: " + describe(stopped.error());
   return stopped.has_value();
 }
 
-void SimCluster::crash_volcano(Crash how) {
-  crash_pending_ = how;
-  crash_now();
+void SimCluster::crash_volcano(Crash how, unsigned index) {
+  volcanoes_[index]->crash_pending_ = how;
+  crash_now(*volcanoes_[index]);
 }
 
-void SimCluster::crash_volcano_after(std::uint64_t changes, Crash how) {
-  crash_pending_ = how;
-  volcano_->faulty_.freeze_after(changes);
+void SimCluster::crash_volcano_after(std::uint64_t changes, Crash how, unsigned index) {
+  volcanoes_[index]->crash_pending_ = how;
+  volcanoes_[index]->storage_->faulty.freeze_after(changes);
 }
 
-void SimCluster::crash_now() {
-  const Crash how = *crash_pending_;
-  crash_pending_.reset();
-  if (!volcano_->runs()) return;
+void SimCluster::crash_now(SimVolcano& volcano) {
+  const Crash how = *volcano.crash_pending_;
+  volcano.crash_pending_.reset();
+  if (!volcano.runs()) return;
   ++(how == Crash::kill ? counters_.kills : counters_.power_cuts);
   mix(static_cast<std::uint64_t>(how) + 77);
-  volcano_->crash(how);
+  volcano.crash(how);
 }
 
-bool SimCluster::volcano_runs() const { return volcano_->runs(); }
-Volcano& SimCluster::volcano() { return *volcano_->volcano_; }
-SimDisk& SimCluster::disk() { return volcano_->disk_; }
-FaultyDisk& SimCluster::faulty_disk() { return volcano_->faulty_; }
+bool SimCluster::volcano_runs(unsigned index) const { return volcanoes_[index]->runs(); }
+Volcano& SimCluster::volcano(unsigned index) { return *volcanoes_[index]->volcano_; }
+SimDisk& SimCluster::disk(unsigned index) { return volcanoes_[index]->storage_->disk; }
+FaultyDisk& SimCluster::faulty_disk(unsigned index) { return volcanoes_[index]->storage_->faulty; }
+void SimCluster::touch_volcano(unsigned index) { volcanoes_[index]->touch(); }
+Instant SimCluster::volcano_now(unsigned index) { return volcanoes_[index]->now(); }
+sys::Address SimCluster::volcano_address(unsigned index) const {
+  return volcanoes_[index]->address();
+}
+std::uint64_t SimCluster::starts_of(unsigned index) const { return volcanoes_[index]->starts_; }
+
+void SimCluster::lose_disk(unsigned index) {
+  SimVolcano& volcano = *volcanoes_[index];
+  MAGMA_CHECK(!volcano.runs());
+  auto empty = std::make_unique<SimStorage>(volcano.storage_->number);
+  lost_storages_.push_back(std::exchange(volcano.storage_, std::move(empty)));
+}
+
+void SimCluster::replace_primary(unsigned mirror) {
+  MAGMA_CHECK(mirror != 0 && !volcano_runs(0) && !volcano_runs(mirror));
+  coordinator_.reset();
+  cut_ways_.clear();
+  std::swap(volcanoes_[0]->storage_, volcanoes_[mirror]->storage_);
+  lose_disk(mirror);
+}
 
 bool SimCluster::start_client(unsigned index, const crypto::Keyring* other_keys) {
   SimClient& node = *clients_[index];
   client::ClientConfig config;
-  config.hosts = {volcano_->address()};
+  config.hosts = {volcano_address(0)};
   config.keys =
       crypto::keyring_from_client_secret(other_keys != nullptr ? other_keys->client : keys_.client);
   config.host_name = "client" + std::to_string(index);
@@ -284,17 +176,27 @@ void SimCluster::partition_client(unsigned index, bool cut) {
     cut_.erase(clients_[index]->address());
 }
 
+void SimCluster::cut_volcanoes(unsigned from, unsigned to, bool cut) {
+  const auto way = std::pair(volcano_address(from), volcano_address(to));
+  if (cut)
+    cut_ways_.insert(way);
+  else
+    cut_ways_.erase(way);
+}
+
 // ---- network
 
 SimNode* SimCluster::node_at(const sys::Address& address) {
-  if (volcano_->address() == address) return volcano_.get();
+  for (auto& volcano : volcanoes_)
+    if (volcano->address() == address) return volcano.get();
   for (auto& client : clients_)
     if (client->address() == address) return client.get();
   return nullptr;
 }
 
 bool SimCluster::is_cut(const SimNode& from, const sys::Address& to) const {
-  return cut_.contains(from.address()) || cut_.contains(to);
+  return cut_.contains(from.address()) || cut_.contains(to) ||
+         (!cut_ways_.empty() && cut_ways_.contains({from.address(), to}));
 }
 
 void SimCluster::send(SimNode& from, const sys::Address& to, ByteSpan bytes,
@@ -360,8 +262,13 @@ void SimCluster::run_timers() {
     node.timer();
     node.touch();
   };
-  visit(*volcano_);
+  for (auto& volcano : volcanoes_) visit(*volcano);
   for (auto& client : clients_) visit(*client);
+}
+
+void SimCluster::crash_who_is_due() {
+  for (auto& volcano : volcanoes_)
+    if (volcano->is_due_to_crash()) crash_now(*volcano);
 }
 
 void SimCluster::flush_nodes() {
@@ -370,18 +277,18 @@ void SimCluster::flush_nodes() {
     node.dirty_ = false;
     if (node.runs()) node.flush();
   };
-  visit(*volcano_);
-  if (crash_pending_ && volcano_->faulty_.frozen()) crash_now();
+  for (auto& volcano : volcanoes_) visit(*volcano);
+  crash_who_is_due();
   for (auto& client : clients_) visit(*client);
 }
 
 // To the next instant at which something happens, but not past `limit`.
 void SimCluster::step(Instant limit) {
   Instant next = std::min(loop_.next(), limit);
-  next = std::min(next, volcano_->deadline());
+  for (auto& volcano : volcanoes_) next = std::min(next, volcano->deadline());
   for (auto& client : clients_) next = std::min(next, client->deadline());
   loop_.run_to(std::max(next, loop_.now()));
-  if (crash_pending_ && volcano_->faulty_.frozen()) crash_now();
+  crash_who_is_due();
   run_timers();
   flush_nodes();
 }

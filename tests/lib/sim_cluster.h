@@ -6,7 +6,9 @@
 // A volcano can be stopped cleanly, killed (the kernel and its page cache live), or lose power
 // (what was not synced is gone, in part), at any moment or after its k-th change of the disk. A
 // client can leave or vanish. Datagrams are lost, doubled, delayed, reordered, corrupted, cut off.
-// One thread.
+//
+// Volcano 0 is the primary. With `mirrors`, volcanoes 1, 2 ... mirror it, and a SimCoordinator
+// tells them all of the lava map; without, nobody does, and volcano 0 serves alone. One thread.
 #pragma once
 
 #include <cstdint>
@@ -48,6 +50,8 @@ enum class Crash : std::uint8_t {
 class SimNode;
 class SimVolcano;
 class SimClient;
+class SimCoordinator;
+struct SimStorage;
 
 class SimCluster {
  public:
@@ -56,20 +60,36 @@ class SimCluster {
     unsigned clients = 1;
     bool loopback = true;  // large datagrams, few packets; else paths of 1400 bytes
     std::uint64_t small_file_bytes_max = 65536;
+    unsigned mirrors = 0;
   };
   explicit SimCluster(Options options);
   ~SimCluster();
 
-  // The first start makes the filesystem. False: it failed, see last_error().
-  bool start_volcano();
-  bool stop_volcano();  // cleanly
-  void crash_volcano(Crash how);
+  // `index`: which volcano; 0 is the primary. The first start of each makes its storage, which is
+  // a filesystem only on the primary. False: it failed, see last_error().
+  bool start_volcano(unsigned index = 0);
+  bool stop_volcano(unsigned index = 0);  // cleanly
+  void crash_volcano(Crash how, unsigned index = 0);
   // Crashes it after `changes` more changes of its disk; the disk's state is exactly that.
-  void crash_volcano_after(std::uint64_t changes, Crash how);
-  bool volcano_runs() const;
-  Volcano& volcano();
-  SimDisk& disk();
-  FaultyDisk& faulty_disk();
+  void crash_volcano_after(std::uint64_t changes, Crash how, unsigned index = 0);
+  bool volcano_runs(unsigned index = 0) const;
+  Volcano& volcano(unsigned index = 0);
+  SimDisk& disk(unsigned index = 0);
+  FaultyDisk& faulty_disk(unsigned index = 0);
+  unsigned volcanoes() const { return static_cast<unsigned>(volcanoes_.size()); }
+  // Lets the volcano send what a call from outside has made it say.
+  void touch_volcano(unsigned index);
+  Instant volcano_now(unsigned index);  // by its own clock
+  sys::Address volcano_address(unsigned index) const;
+  std::string nick_of(unsigned index) const;
+  std::uint64_t starts_of(unsigned index) const;  // how often it was started
+  // The volcano's disk is gone for good; it gets an empty one. Requires: it does not run.
+  void lose_disk(unsigned index);
+  // The primary is gone for good, with its disk: volcano 0 is from now on whoever has the disk of
+  // `mirror`, at the address of the primary, and nobody mirrors it. Requires: neither runs.
+  void replace_primary(unsigned mirror);
+  // Who keeps the lava map. Requires: there are mirrors, and replace_primary was not called.
+  SimCoordinator& coordinator() { return *coordinator_; }
 
   // Connects client `index` (made anew if it was gone) and waits for it.
   bool start_client(unsigned index, const crypto::Keyring* other_keys = nullptr);
@@ -87,6 +107,8 @@ class SimCluster {
 
   NetworkFaults faults;
   void partition_client(unsigned index, bool cut);  // both ways
+  // Nothing gets from one volcano to the other (one direction).
+  void cut_volcanoes(unsigned from, unsigned to, bool cut);
   // Datagrams of volcanoes are dropped (requests still arrive and are done).
   void drop_replies(bool drop) { drop_replies_ = drop; }
 
@@ -103,7 +125,7 @@ class SimCluster {
 
   struct Counters {
     std::uint64_t datagrams = 0, lost = 0, duplicated = 0, reordered = 0, corrupted = 0;
-    std::uint64_t kills = 0, power_cuts = 0, clean_stops = 0, starts = 0;
+    std::uint64_t kills = 0, power_cuts = 0, clean_stops = 0, starts = 0, mirror_starts = 0;
   };
   const Counters& counters() const { return counters_; }
 
@@ -118,7 +140,8 @@ class SimCluster {
   void step(Instant limit);
   void run_timers();
   void flush_nodes();
-  void crash_now();
+  void crash_now(SimVolcano& volcano);
+  void crash_who_is_due();
   SimNode* node_at(const sys::Address& address);
   void mix(std::uint64_t value) { trace_ = (trace_ ^ value) * 0x100000001b3ULL + (trace_ >> 47); }
   bool one_in_thousand(unsigned chance) { return chance != 0 && random_.below(1000) < chance; }
@@ -128,12 +151,13 @@ class SimCluster {
   SeedRandom random_;
   crypto::Keyring keys_;
   crypto::Uuid filesystem_{};
-  std::unique_ptr<SimVolcano> volcano_;
+  std::vector<std::unique_ptr<SimStorage>> lost_storages_;  // files of theirs may still be open
+  std::vector<std::unique_ptr<SimVolcano>> volcanoes_;
   std::vector<std::unique_ptr<SimClient>> clients_;
+  std::unique_ptr<SimCoordinator> coordinator_;
   std::set<sys::Address> cut_;
+  std::set<std::pair<sys::Address, sys::Address>> cut_ways_;
   bool drop_replies_ = false;
-  bool formatted_ = false;
-  std::optional<Crash> crash_pending_;
   std::uint64_t trace_ = 0xcbf29ce484222325ULL;
   std::string last_error_;
   Counters counters_;

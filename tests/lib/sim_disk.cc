@@ -503,6 +503,24 @@ std::vector<std::string> SimDisk::files() const {
   return paths;
 }
 
+std::unique_ptr<SimDisk> SimDisk::copy() const {
+  auto other = std::make_unique<SimDisk>();
+  std::map<const sim::Node*, std::shared_ptr<sim::Node>> copies;  // a file may have two names
+  for (const auto& [path, node] : seen_) {
+    auto& to = copies[node.get()];
+    if (!to) {
+      to = std::make_shared<sim::Node>();
+      to->seen = node->seen.copy();
+      to->durable = node->seen.copy();
+    }
+    other->seen_[path] = to;
+  }
+  other->durable_ = other->seen_;
+  other->directories_ = other->durable_directories_ = directories_;
+  other->used_bytes_ = used_bytes_;
+  return other;
+}
+
 bool SimDisk::all_synced() const {
   if (!unsynced_entries_.empty()) return false;
   return std::all_of(seen_.begin(), seen_.end(),

@@ -96,6 +96,8 @@ class SimDisk final : public sys::Disk {
   Result<void> sync_directory(std::string_view path) override;
   Result<sys::DiskSpace> space() override;
 
+  // Another disk with what processes see on this one, all of it synced: as after a kill.
+  std::unique_ptr<SimDisk> copy() const;
   void kill() { ++generation_; }
   void power_cut(sys::Random& random);
 

@@ -1,0 +1,253 @@
+#include "tests/lib/sim_coordinator.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "libmagma/base/check.h"
+#include "tests/lib/mirror_rules_stand_in.h"
+#include "tests/lib/sim_cluster.h"
+
+namespace magma::test {
+
+namespace {
+
+constexpr Duration kTick = milliseconds(100);
+constexpr Duration kSilentMax = seconds(3);  // then a mirror is down
+constexpr Duration kThere = seconds(1);
+constexpr unsigned kCommandsATick = 4;
+constexpr std::size_t kHistoryMax = 30;
+
+const char* text_of(wire::MirrorState state) {
+  switch (state) {
+    case wire::MirrorState::away: return "away";
+    case wire::MirrorState::copying: return "copying";
+    case wire::MirrorState::in_sync: return "in_sync";
+    case wire::MirrorState::released: return "released";
+  }
+  return "?";
+}
+
+std::string text_of(const std::vector<wire::MirrorFact>& facts) {
+  std::string text;
+  for (const auto& fact : facts)
+    text += fmt::format(" [volcano {} {} epoch {} bytes {}/{} behind {}]", fact.volcano.value,
+                        text_of(fact.state), fact.epoch.value, fact.bytes_done, fact.bytes_total,
+                        fact.batches_behind);
+  return text.empty() ? " nothing" : text;
+}
+
+std::string text_of(const ring::LavaMap& map) {
+  const ring::SlotEntry& entry = map.slots[0];
+  std::string text = fmt::format("version {} epoch {} replicas", map.version, entry.epoch.value);
+  for (const auto& replica : entry.replicas)
+    text += fmt::format(" {}:{}", replica.volcano.value,
+                        replica.state == ring::ReplicaState::in_sync ? "in_sync" : "catching_up");
+  return text;
+}
+
+}  // namespace
+
+SimCoordinator::SimCoordinator(SimCluster& cluster, std::uint64_t seed)
+    : cluster_(cluster), random_(seed), seats_(cluster.volcanoes()) {
+  auto map = std::make_shared<ring::LavaMap>();
+  const ring::Found found{.filesystem = {1},
+                          .copies = static_cast<std::uint8_t>(cluster.volcanoes()),
+                          .profile = profile_of(0)};
+  auto applied = ring::apply_command(*map, found);
+  MAGMA_CHECK(applied.has_value());
+  map_ = std::move(map);
+  seats_[0].id = applied->volcano;
+  tick();
+}
+
+std::optional<ring::ReplicaState> SimCoordinator::state_of(unsigned index) const {
+  const ring::Replica* replica = map_->slots[0].replicas.find(seats_[index].id);
+  if (replica == nullptr) return std::nullopt;
+  return replica->state;
+}
+
+bool SimCoordinator::is_at_peace() const {
+  if (!cluster_.volcano_runs(0)) return false;
+  const auto facts = cluster_.volcano(0).facts().mirrors;
+  for (unsigned i = 0; i < seats_.size(); ++i) {
+    if (!is_in_sync(i) || !cluster_.volcano_runs(i)) return false;
+    if (seats_[i].version_has != map_->version || seats_[i].start_sent != cluster_.starts_of(i))
+      return false;
+    if (i == 0) continue;
+    const bool is_confirmed =
+        std::any_of(facts.begin(), facts.end(), [&](const wire::MirrorFact& fact) {
+          return fact.volcano == seats_[i].id && fact.state == wire::MirrorState::in_sync &&
+                 fact.epoch == map_->slots[0].epoch;
+        });
+    if (!is_confirmed) return false;
+  }
+  return true;
+}
+
+std::string SimCoordinator::report() const {
+  std::string text = "lava map: " + text_of(*map_) +
+                     "\nthe coordinator was told of:" + text_of(told_) + "\nthe primary says:";
+  text += cluster_.volcano_runs(0) ? text_of(cluster_.volcano(0).facts().mirrors) : " it is away";
+  text += "\n";
+  for (unsigned i = 0; i < seats_.size(); ++i)
+    text += fmt::format("volcano {}: {}{}, has map {}\n", i + 1,
+                        cluster_.volcano_runs(i) ? "runs" : "is away",
+                        seats_[i].is_reachable ? "" : ", out of reach", seats_[i].version_has);
+  text += "last commands:\n";
+  for (const auto& line : history_) text += "  " + line + "\n";
+  return text;
+}
+
+void SimCoordinator::tick() {
+  hear();
+  for (unsigned i = 0; i < kCommandsATick; ++i) {
+    auto command = decide();
+    if (!command || !apply(*command)) break;
+  }
+  for (unsigned i = 0; i < seats_.size(); ++i) tell(i);
+  cluster_.loop().after(kTick, [this, life = std::weak_ptr<int>(life_)] {
+    if (!life.expired()) tick();
+  });
+}
+
+// ---- what it hears
+
+bool SimCoordinator::is_heard(unsigned index) const {
+  return seats_[index].is_reachable && cluster_.volcano_runs(index) &&
+         !cluster_.faulty_disk(index).frozen();
+}
+
+bool SimCoordinator::is_there(ring::VolcanoId id) const {
+  return std::any_of(seats_.begin(), seats_.end(), [&](const Seat& seat) {
+    return seat.id == id && seat.heard_at != Instant{} && cluster_.now() - seat.heard_at < kThere;
+  });
+}
+
+void SimCoordinator::hear() {
+  for (unsigned i = 0; i < seats_.size(); ++i)
+    if (is_heard(i)) seats_[i].heard_at = cluster_.now();
+  if (is_heard(0) && random_.chance(3)) told_ = cluster_.volcano(0).facts().mirrors;
+}
+
+// ---- what it decides
+
+std::optional<ring::Command> SimCoordinator::decide() {
+  if (auto command = who_came_or_went()) return command;
+  return mirror_step_stand_in(*map_, told_, [this](ring::VolcanoId id) { return is_there(id); });
+}
+
+std::optional<ring::Command> SimCoordinator::who_came_or_went() {
+  for (unsigned i = 0; i < seats_.size(); ++i) {
+    Seat& seat = seats_[i];
+    if (!is_heard(i)) {
+      const ring::Volcano* volcano = map_->find(seat.id);
+      if (i == 0 || volcano == nullptr || !volcano->is_alive() ||
+          cluster_.now() - seat.heard_at < kSilentMax)
+        continue;
+      ++counters_.downs;
+      return ring::VolcanoDown{.volcano = seat.id, .starts = volcano->starts};
+    }
+    if (seat.id == ring::kNoVolcano) {
+      seat.starts_heard = cluster_.starts_of(i);
+      return ring::AddVolcano{.membership = map_->membership, .profile = profile_of(i)};
+    }
+    const ring::Volcano& volcano = *map_->find(seat.id);
+    const bool is_new = seat.starts_heard != cluster_.starts_of(i);
+    if (!is_new && volcano.is_alive()) continue;
+    seat.starts_heard = cluster_.starts_of(i);
+    return ring::VolcanoStarted{.volcano = seat.id,
+                                .starts = volcano.starts,
+                                .has_lost = std::exchange(seat.has_lost, false)};
+  }
+  return std::nullopt;
+}
+
+bool SimCoordinator::apply(const ring::Command& command) {
+  auto next = std::make_shared<ring::LavaMap>(*map_);
+  auto applied = ring::apply_command(*next, command);
+  std::string broken;
+  if (!applied)
+    broken = "refused: " + describe(applied.error());
+  else if (broken = ring::check(*next); broken.empty())
+    broken = ring::check_step(*map_, *next);
+  std::string line = fmt::format("t={:.3f} {}", static_cast<double>(cluster_.now().ns) / 1e9,
+                                 ring::name_of(command));
+  if (!broken.empty()) {
+    problem_ = "the lava map: " + line + ": " + broken;
+    return false;
+  }
+  if (std::holds_alternative<ring::AddVolcano>(command)) {
+    auto seat = std::find_if(seats_.begin(), seats_.end(), [&](const Seat& s) {
+      return s.id == ring::kNoVolcano && s.starts_heard != 0;
+    });
+    seat->id = applied->volcano;
+  }
+  ++counters_.commands;
+  counters_.in_syncs += std::holds_alternative<ring::ReplicaInSync>(command);
+  counters_.behinds += std::holds_alternative<ring::ReplicaBehind>(command);
+  counters_.drops += std::holds_alternative<ring::DropReplica>(command);
+  map_ = std::move(next);
+  history_.push_back(line + " -> " + text_of(*map_));
+  if (history_.size() > kHistoryMax) history_.pop_front();
+  return true;
+}
+
+ring::Profile SimCoordinator::profile_of(unsigned index) const {
+  sys::Address address = cluster_.volcano_address(index);
+  ring::Profile profile;
+  profile.nick = cluster_.nick_of(index);
+  profile.fqdn = profile.nick + ".example";
+  profile.flare = address.text();
+  profile.storage = 1000 + index;
+  ++address.port;
+  profile.node = address.text();
+  ++address.port;
+  profile.console = address.text();
+  return profile;
+}
+
+// ---- what it tells
+
+Duration SimCoordinator::delay() {
+  if (random_.chance(20)) {
+    ++counters_.late_views;
+    return milliseconds(static_cast<std::int64_t>(500 + random_.below(3500)));
+  }
+  return milliseconds(static_cast<std::int64_t>(random_.below(300)));
+}
+
+// A new map, the same one now and then, and to a new process at once.
+void SimCoordinator::tell(unsigned index) {
+  Seat& seat = seats_[index];
+  const std::uint64_t start = cluster_.starts_of(index);
+  if (!is_heard(index) || seat.id == ring::kNoVolcano) return;
+  if (seat.start_sent == start && seat.version_sent == map_->version && !random_.chance(20)) return;
+  if (seat.start_sent != start) seat.version_has = 0;
+  seat.start_sent = start;
+  seat.version_sent = map_->version;
+  seat.view_due = std::max(seat.view_due, cluster_.now() + delay());
+  cluster_.loop().after(seat.view_due - cluster_.now(), [this, index, start, map = map_,
+                                                         life = std::weak_ptr<int>(life_)] {
+    if (life.expired() || cluster_.starts_of(index) != start || !is_heard(index)) {
+      if (!life.expired()) seats_[index].version_sent = 0;
+      return;
+    }
+    auto view = std::make_shared<node::RingView>();
+    const Instant now = cluster_.volcano_now(index);
+    view->map = map;
+    view->self = seats_[index].id;
+    view->made = now;
+    view->term = raft::Term{1};
+    view->leader = ring::kFounder;
+    view->is_coordinator = seats_[index].id == ring::kFounder;
+    view->leader_heard = now;
+    view->lease_until = now + seconds(2);
+    seats_[index].version_has = map->version;
+    cluster_.volcano(index).set_ring(std::move(view));
+    cluster_.touch_volcano(index);
+  });
+}
+
+}  // namespace magma::test
