@@ -17,7 +17,6 @@ namespace {
 constexpr std::size_t kLogLines = 120;
 constexpr std::size_t kHandlesMax = 6;
 constexpr std::size_t kNodesMax = 60;  // of a worker's tree; beyond, it removes rather
-constexpr Duration kLag = seconds(2);
 constexpr std::uint64_t kChunk = 64u << 20;
 constexpr std::array<const char*, 8> kNames = {"a", "b", "c", "d", "e", "f", "g", "h"};
 constexpr std::uint32_t kTypeMask = 0170000;
@@ -124,7 +123,7 @@ bool RandomWorkload::compare_attr(std::size_t line, NodeId id, const wire::Attr&
   differs("mode", attr.mode, node->mode);
   std::uint32_t lag_max = 0;
   if (auto lost = lost_name_at_.find(id); lost != lost_name_at_.end())
-    for (Instant when : lost->second) lag_max += cluster_.now() - when < kLag;
+    for (Instant when : lost->second) lag_max += cluster_.now() - when < options_.lag;
   if (attr.nlink < node->nlink || attr.nlink > node->nlink + lag_max)
     differs("nlink", attr.nlink, node->nlink);
   differs("uid", attr.uid, node->uid);
@@ -153,7 +152,7 @@ void RandomWorkload::lost_name(NodeId node) {
 // A volcano that was down meanwhile does what was left to do after its start.
 void RandomWorkload::gone_after_lag(NodeId node) {
   const std::uint64_t starts = cluster_.counters().starts;
-  cluster_.loop().after(kLag, [this, node, starts, generation = generation_] {
+  cluster_.loop().after(options_.lag, [this, node, starts, generation = generation_] {
     if (generation != generation_) return;
     if (!cluster_.volcano_runs() || cluster_.counters().starts != starts)
       return gone_after_lag(node);

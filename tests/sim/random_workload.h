@@ -24,6 +24,8 @@ struct WorkloadOptions {
   bool shared_tree = true;
   // One operation in so many writes past 64 MiB or cuts there; 0: none.
   unsigned far_write_one_in = 400;
+  // How long an operation that was answered may still be on its way to another slot.
+  Duration lag = seconds(2);
   bool exchange = true;         // RENAME_EXCHANGE is among the operations
   bool allow_no_space = false;  // no_space may answer a change that takes space
   bool allow_io = false;        // io may answer anything that touches content

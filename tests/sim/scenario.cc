@@ -6,9 +6,11 @@
 
 namespace magma::test {
 
-Scenario::Scenario(std::uint64_t seed, unsigned clients) : cluster_({seed, clients, true, 65536}) {
+Scenario::Scenario(std::uint64_t seed, unsigned clients, unsigned mirrors)
+    : cluster_({seed, clients, true, 65536, mirrors}) {
   forget_log_lines();
   restart();
+  for (unsigned i = 1; i <= mirrors; ++i) REQUIRE(cluster_.start_volcano(i));
   for (unsigned i = 0; i < clients; ++i) {
     INFO(cluster_.last_error());
     REQUIRE(cluster_.start_client(i));

@@ -12,7 +12,7 @@ namespace magma::test {
 
 class Scenario {
  public:
-  explicit Scenario(std::uint64_t seed, unsigned clients = 1);
+  explicit Scenario(std::uint64_t seed, unsigned clients = 1, unsigned mirrors = 0);
 
   SimCluster& cluster() { return cluster_; }
   void restart();  // the volcano is down: up again

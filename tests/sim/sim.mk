@@ -2,6 +2,11 @@ sim_test_sources = \
 	tests/sim/crash_steps_test.cc \
 	tests/sim/exactly_once_test.cc \
 	tests/sim/main.cc \
+	tests/sim/mirror_random_test.cc \
+	tests/sim/mirror_run.cc \
+	tests/sim/mirror_run.h \
+	tests/sim/mirror_steps_test.cc \
+	tests/sim/mirror_test.cc \
 	tests/sim/node_ring_test.cc \
 	tests/sim/node_run.cc \
 	tests/sim/node_run.h \

@@ -223,11 +223,15 @@ RunResult run_profile(const RunProfile& profile, const RunHooks& hooks) {
 }
 
 std::optional<std::string> fsck_problem(SimCluster& cluster, bool after_clean_stop) {
+  return fsck_problem(cluster.disk(), after_clean_stop);
+}
+
+std::optional<std::string> fsck_problem(SimDisk& disk, bool after_clean_stop) {
   SimExecutor executor;
   store::FsckOptions options;
   options.deep = true;
   options.unclean = !after_clean_stop;
-  auto report = store::fsck(cluster.disk(), executor, std::move(options));
+  auto report = store::fsck(disk, executor, std::move(options));
   if (!report) return "it could not check: " + describe(report.error());
   sometimes("fsck: ran");
   if (report->clean()) return std::nullopt;

@@ -52,6 +52,7 @@ RunResult run_profile(const RunProfile& profile, const RunHooks& hooks = {});
 
 // Problems fsck finds in the stopped volcano's storage; nothing if it is clean.
 std::optional<std::string> fsck_problem(SimCluster& cluster, bool after_clean_stop = false);
+std::optional<std::string> fsck_problem(SimDisk& disk, bool after_clean_stop);
 
 // The last lines the product logged in this run.
 std::string last_log_lines();
