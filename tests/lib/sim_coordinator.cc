@@ -135,7 +135,16 @@ void SimCoordinator::hear() {
 
 std::optional<ring::Command> SimCoordinator::decide() {
   if (auto command = who_came_or_went()) return command;
+  if (is_hasty_)
+    if (auto command = call_in_sync()) return command;
   return mirror_step_stand_in(*map_, told_, [this](ring::VolcanoId id) { return is_there(id); });
+}
+
+std::optional<ring::Command> SimCoordinator::call_in_sync() {
+  for (const ring::Replica& replica : map_->slots[0].replicas)
+    if (replica.state == ring::ReplicaState::catching_up && map_->is_alive(replica.volcano))
+      return ring::ReplicaInSync{all_slots(*map_, replica.volcano)};
+  return std::nullopt;
 }
 
 std::optional<ring::Command> SimCoordinator::who_came_or_went() {

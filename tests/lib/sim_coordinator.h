@@ -47,6 +47,9 @@ class SimCoordinator {
   // The volcano's next start is told of as one that has lost something.
   void has_lost(unsigned index) { seats_[index].has_lost = true; }
 
+  // A planted fault: every mirror that catches up is called in sync at once.
+  void plant_hasty(bool is_hasty) { is_hasty_ = is_hasty; }
+
   // An invariant of the map that a step broke, or a command that was refused though nothing had
   // come between.
   const std::optional<std::string>& problem() const { return problem_; }
@@ -75,6 +78,7 @@ class SimCoordinator {
   void hear();
   std::optional<ring::Command> decide();
   std::optional<ring::Command> who_came_or_went();
+  std::optional<ring::Command> call_in_sync();
   bool apply(const ring::Command& command);
   void tell(unsigned index);
   bool is_heard(unsigned index) const;
@@ -90,6 +94,7 @@ class SimCoordinator {
   std::deque<std::string> history_;
   std::optional<std::string> problem_;
   Counters counters_;
+  bool is_hasty_ = false;
   std::shared_ptr<int> life_ = std::make_shared<int>(0);  // shared with the loop, as weak_ptr
 };
 

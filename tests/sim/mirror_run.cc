@@ -32,6 +32,7 @@ class MirrorRun {
 
   RunResult run() {
     cluster_.faults = profile_.faults;
+    cluster_.coordinator().plant_hasty(profile_.is_hasty);
     if (begin())
       for (unsigned i = 0; i < profile_.rounds && !failed(); ++i) round(i);
     if (!failed() && profile_.loses_primary) lose_primary();
@@ -271,10 +272,27 @@ class MirrorRun {
 
   // ---- the primary is lost for good
 
-  // Something else that went wrong just before, without taking a mirror out of the map's word.
+  // A mirror begins again with an empty disk, and the map knows.
+  void empty_a_mirror() {
+    const unsigned index = random_mirror();
+    doing_ += ", while an empty mirror catches up";
+    cluster_.crash_volcano(Crash::kill, index);
+    cluster_.lose_disk(index);
+    cluster_.coordinator().has_lost(index);
+    const auto commands = cluster_.coordinator().counters().commands;
+    if (!start(index)) return;
+    cluster_.run_until([&] { return cluster_.coordinator().counters().commands != commands; },
+                       seconds(5));
+    sometimes("mirror: primary lost while an empty mirror caught up");
+    cluster_.run_for(up_to(400));
+  }
+
+  // Something else that went wrong just before. A mirror that the map has in sync has everything
+  // all the same.
   void trouble_before() {
-    const std::uint64_t kind = random_.below(4);
-    if (kind > 1) return;
+    const std::uint64_t kind = random_.below(5);
+    if (kind == 2) return empty_a_mirror();
+    if (kind > 2) return;
     const unsigned index = kind == 0 ? random_mirror() : 0;
     doing_ += index == 0 ? ", which had just restarted" : ", whose mirror had just restarted";
     sometimes(index == 0 ? "mirror: primary lost after its restart"

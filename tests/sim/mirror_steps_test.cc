@@ -1,6 +1,8 @@
-// A crash of the mirror at every step: it dies after the k-th change of its disk, for k = 0, 1, 2
-// ... until a small scenario gets through. The clients notice nothing; started again it gets in
-// sync and holds what the primary holds.
+// A crash at every step of a small scenario, after the k-th change of a disk, for k = 0, 1, 2 ...
+// until the scenario gets through. The clients get the same answers as without.
+//
+// Of the mirror: started again, it gets in sync and holds what the primary holds.
+// Of the primary, for good: the mirror goes on in its place, and lacks nothing.
 #include <doctest/doctest.h>
 
 #include <functional>
@@ -63,7 +65,7 @@ void check_replicas(Scenario& s) {
 }
 
 // Whether the scenario got through before the crash.
-bool crash_after(Crash how, std::uint64_t changes, const std::string& tree) {
+bool crash_mirror_after(Crash how, std::uint64_t changes, const std::string& tree) {
   CAPTURE(changes);
   Scenario s(78, 1, 1);
   SimCluster& cluster = s.cluster();
@@ -79,7 +81,65 @@ bool crash_after(Crash how, std::uint64_t changes, const std::string& tree) {
   return got_through;
 }
 
-void crash_everywhere(Crash how, std::uint64_t stride) {
+// Once the primary has died: the mirror dies with it or stops, and goes on in its place.
+class Heir {
+ public:
+  Heir(SimCluster& cluster, bool stops_cleanly) : cluster_(cluster), stops_cleanly_(stops_cleanly) {
+    watch();
+  }
+  bool is_primary() const { return is_primary_; }
+  const std::string& problem() const { return problem_; }
+
+ private:
+  void watch() {
+    cluster_.loop().after(milliseconds(100), [this] {
+      if (cluster_.volcano_runs(0)) return watch();
+      cluster_.loop().after(milliseconds(500), [this] { take_over(); });
+    });
+  }
+  void take_over() {
+    if (!cluster_.coordinator().is_in_sync(1)) problem_ = "the mirror was not in sync";
+    if (!stops_cleanly_)
+      cluster_.crash_volcano(Crash::kill, 1);
+    else if (!cluster_.stop_volcano(1))
+      problem_ = cluster_.last_error();
+    if (auto found = fsck_problem(cluster_.disk(1), stops_cleanly_)) problem_ = *found;
+    cluster_.replace_primary(1);
+    if (!cluster_.start_volcano(0)) problem_ = cluster_.last_error();
+    is_primary_ = true;
+  }
+
+  SimCluster& cluster_;
+  bool stops_cleanly_;
+  bool is_primary_ = false;
+  std::string problem_;
+};
+
+// Whether the scenario got through before the crash.
+bool lose_primary_after(Crash how, std::uint64_t changes, const std::string& tree) {
+  CAPTURE(changes);
+  Scenario s(78, 1, 1);
+  SimCluster& cluster = s.cluster();
+  const Tree t = prepare(s);
+  Heir heir(cluster, changes % 2 == 0);
+  cluster.crash_volcano_after(changes, how);
+  work(s, t);
+  const bool got_through = !heir.is_primary();
+  if (got_through && cluster.volcano_runs()) cluster.crash_volcano(how);
+  CHECK(cluster.run_until([&] { return heir.is_primary(); }, seconds(5)));
+  CHECK(heir.problem() == "");
+  if (!cluster.volcano_runs()) return got_through;
+  CHECK(s.dump() == tree);
+  cluster.run_for(seconds(5));
+  REQUIRE(cluster.stop_volcano());
+  const auto problem = fsck_problem(cluster, true);
+  CHECK_MESSAGE(!problem.has_value(), problem.value_or(""));
+  return got_through;
+}
+
+using CrashAfter = bool (*)(Crash how, std::uint64_t changes, const std::string& tree);
+
+void crash_everywhere(CrashAfter crash_after, Crash how, std::uint64_t stride) {
   std::string tree;
   {
     Scenario s(78, 1, 1);
@@ -95,6 +155,18 @@ void crash_everywhere(Crash how, std::uint64_t stride) {
 
 }  // namespace
 
-TEST_CASE("mirror crash at every step: kill") { crash_everywhere(Crash::kill, 1); }
+TEST_CASE("mirror crash at every step: kill") {
+  crash_everywhere(&crash_mirror_after, Crash::kill, 1);
+}
 
-TEST_CASE("mirror crash at every step: power cut") { crash_everywhere(Crash::power_cut, 1); }
+TEST_CASE("mirror crash at every step: power cut") {
+  crash_everywhere(&crash_mirror_after, Crash::power_cut, 1);
+}
+
+TEST_CASE("mirror: the primary is lost at every step: kill") {
+  crash_everywhere(&lose_primary_after, Crash::kill, 1);
+}
+
+TEST_CASE("mirror: the primary is lost at every step: power cut") {
+  crash_everywhere(&lose_primary_after, Crash::power_cut, 1);
+}
