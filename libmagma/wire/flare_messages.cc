@@ -18,6 +18,7 @@ namespace {
 constexpr std::uint8_t lock = 1;
 constexpr std::uint8_t metadata = 2;
 constexpr std::uint8_t data = 3;
+constexpr std::uint8_t background = 4;
 }  // namespace
 
 std::string_view name_of(FlareOp op) {
