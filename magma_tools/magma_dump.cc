@@ -102,6 +102,7 @@ void decode_row(Table table, ByteSpan image, std::string* text, Json* json) {
     case Table::reply: return decode_as<store::ReplyRow>(image, text, json);
     case Table::session: return decode_as<store::SessionRow>(image, text, json);
     case Table::open: return decode_as<store::OpenRow>(image, text, json);
+    case Table::mirror: return decode_as<store::MirrorStateRow>(image, text, json);
     case Table::file_lock: return decode_as<ops::HeldLocks>(image, text, json);
     case Table::inline_data:
     case Table::page_sums:
@@ -174,24 +175,22 @@ class Dumper {
   Result<void> dump_oplog(store::MetadataStore& metadata, unsigned database) {
     bool is_written = true;
     auto visit = [&](const store::MetadataStore::OplogRow& row) {
-      auto keys = wire::decode<std::vector<store::RowKey>>(row.image);
+      auto body = wire::decode<store::OplogBody>(row.image);
       if (arguments_.json) {
         Json json = {{"oplog", row.id},
                      {"database", database},
                      {"slot", row.slot.value},
                      {"epoch", row.version.epoch.value},
                      {"seq", row.version.seq.value}};
-        json["keys"] = keys ? JsonFields::of(*keys) : Json({{"malformed", to_hex(row.image)}});
+        if (body) json.update(JsonFields::of(*body));
+        if (!body) json["malformed"] = to_hex(row.image);
         is_written = print(json.dump(-1, ' ', false, Json::error_handler_t::replace));
       } else {
         std::string text =
             fmt::format("oplog {}.{} slot {:03x} version {}.{}", database, row.id, row.slot.value,
                         row.version.epoch.value, row.version.seq.value);
-        if (!keys) text += " malformed " + to_hex(row.image);
-        if (keys)
-          for (const store::RowKey& key : *keys)
-            text += fmt::format(", {} {:x} {:x}{}", store::name_of(key.table), key.a, key.b,
-                                third_text(key.table, key.c));
+        text += body ? fmt::format(" batch {}", body->batch) : " malformed " + to_hex(row.image);
+        if (body) text += oplog_text(*body);
         is_written = print(text);
       }
       return is_written;
@@ -199,6 +198,17 @@ class Dumper {
     TRY(metadata.scan_oplog(database, 0, visit));
     if (!is_written) return fail(Code::io, "standard output cannot be written");
     return {};
+  }
+
+  static std::string oplog_text(const store::OplogBody& body) {
+    std::string text;
+    for (const store::RowKey& key : body.keys)
+      text += fmt::format(", {} {:x} {:x}{}", store::name_of(key.table), key.a, key.b,
+                          third_text(key.table, key.c));
+    for (const store::ContentRange& range : body.contents)
+      text += fmt::format(", content {:x}.{} {}+{}", range.ino.value, range.chunk, range.offset,
+                          range.length);
+    return text;
   }
 
   static std::string text_of(Table table, const ScanRow& row) {

@@ -46,6 +46,27 @@ void list_counters(CounterList& list, const store::ContentStore::Stats& stats) {
                           });
 }
 
+void list_counters(CounterList& list, const replication::Source::Stats& stats) {
+  list.insert(list.end(), {
+                              {"source.batches", stats.batches},
+                              {"source.messages", stats.pieces},
+                              {"source.bytes", stats.bytes},
+                              {"source.copies", stats.copies},
+                              {"source.catch_ups", stats.catch_ups},
+                              {"source.runs_lost", stats.runs_lost},
+                          });
+}
+
+void list_counters(CounterList& list, const replication::Mirror::Stats& stats) {
+  list.insert(list.end(), {
+                              {"mirror.batches", stats.batches},
+                              {"mirror.rows", stats.rows},
+                              {"mirror.bytes", stats.bytes},
+                              {"mirror.checks", stats.checks},
+                              {"mirror.refused", stats.refused},
+                          });
+}
+
 void list_counters(CounterList& list, const rpc::Counters& counters) {
   list.insert(list.end(), {
                               {"rpc.packets_sent", counters.packets_sent},

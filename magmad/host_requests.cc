@@ -174,6 +174,7 @@ void HostRequests::ring(RequestPtr request) {
 
 wire::VolcanoFacts HostRequests::facts() {
   wire::VolcanoFacts facts;
+  if (facts_source_) facts_source_(facts);
   const Instant now = clock_.now();
   if (!space_ || now - space_at_ >= kSpaceFresh) {
     space_at_ = now;

@@ -47,6 +47,10 @@ class HostRequests {
 
   void on_connected(std::uint64_t connection, const rpc::PeerInfo& peer);
   void on_closed(std::uint64_t connection);
+  bool has_ring_key(std::uint64_t connection) const {
+    auto peer = peers_.find(connection);
+    return peer != peers_.end() && peer->second.role == crypto::Role::ring;
+  }
   void handle(RequestPtr request);
   Instant deadline() const;
   void on_timer();
@@ -59,6 +63,10 @@ class HostRequests {
   void add_counters(UniqueFunction<void(CounterList&)> source);
   void set_ring(node::RingViewPtr view) { ring_ = std::move(view); }
   const node::RingViewPtr& ring() const { return ring_; }
+  // Called by facts(), to add what others know.
+  void complete_facts(UniqueFunction<void(wire::VolcanoFacts&)> source) {
+    facts_source_ = std::move(source);
+  }
   // What the ring is told of this volcano. Counts anew, in the background, when the last count is
   // old and there are others who may ask.
   wire::VolcanoFacts facts();
@@ -108,6 +116,7 @@ class HostRequests {
   TalkId last_talk_ = 0;
   std::size_t syncs_ = 0;
   std::vector<UniqueFunction<void(CounterList&)>> counter_sources_;
+  UniqueFunction<void(wire::VolcanoFacts&)> facts_source_;
   node::RingViewPtr ring_;
   std::optional<sys::DiskSpace> space_{};  // as of space_at_
   Instant space_at_{};

@@ -113,8 +113,10 @@ class Daemon {
     config.filesystem = opened.filesystem;
     config.keys = opened.keys;
     config.small_file_bytes_max = opened.papers.small_files;
-    // Until slots can move, the founder has them all.
-    config.serves = opened.papers.volcano == ring::kFounder.value;
+    // Until slots can move, the founder has them all, and others mirror it.
+    config.self = ring::VolcanoId(static_cast<std::uint16_t>(opened.papers.volcano));
+    config.serves = config.self == ring::kFounder;
+    config.awaits_ring = !options_.make_only;
     TRY_VALUE(volcano_,
               Volcano::start(config, opened.create, clock_, random_, *socket_, *disk_, *pool_));
     start_console();

@@ -17,7 +17,6 @@ constexpr Duration kSessionCheckEvery = seconds(1);
 constexpr Duration kSyncEvery = seconds(1);       // DESIGN 4.1: metadata synced each second
 constexpr Duration kSpaceCheckEvery = milliseconds(50);
 constexpr std::size_t kStraysPerCommit = 256;
-constexpr std::size_t kRoundsPerFlush = 256;      // chained steps of operations in one flush
 
 store::RowKey slot_key(ring::Slot slot) {
   return {store::Table::slot, ring::with_counter(slot, 0), 0, {}};
@@ -33,9 +32,11 @@ Shard::Shard(ShardConfig config, sys::Clock& clock, sys::Disk& disk,
       metadata_(metadata),
       content_(content),
       operations_(std::make_unique<ops::Operations>(*this)),
-      now_(clock.now()) {}
+      now_(clock.now()) {
+  metadata_.before_commit([this] { write_oplog(); });
+}
 
-Shard::~Shard() = default;
+Shard::~Shard() { metadata_.before_commit(nullptr); }
 
 Ino Shard::root() {
   static const Ino ino(
@@ -69,6 +70,7 @@ Result<void> Shard::begin(bool clean) {
     TRY_VALUE(std::uint64_t ranges, content_.recover({slots_[0].epoch, Seq(0)}));
     stats_.ranges_recovered = ranges;
     log_info("recovered hot_ranges={}", ranges);
+    TRY(doubt_hot_ranges());
     TRY_VALUE(auto mark, disk_.open(store::kUnsweptMark, sys::Disk::Open::create));
   }
   TRY(reload());
@@ -83,6 +85,17 @@ Result<void> Shard::begin(bool clean) {
   TRY_VALUE(bool unswept, disk_.exists(store::kUnsweptMark));
   if (unswept) content_.sweep();
   reap_orphans();
+  // An oplog row in each database, so that what is missing before it can be told from what never
+  // was (magmad/replication/oplog_reader.h).
+  for (unsigned database = 0; database < store::kDatabases; ++database)
+    version_of(ring::Slot(static_cast<std::uint16_t>(database)));
+  return {};
+}
+
+// A kill may have fallen between the bytes and their rows.
+Result<void> Shard::doubt_hot_ranges() {
+  TRY_VALUE(auto ranges, replication::hot_ranges(metadata_));
+  for (const wire::MirrorRange& range : ranges) content_.add_doubtful(range);
   return {};
 }
 
@@ -340,6 +353,8 @@ void Shard::drop_connection(std::uint64_t) {
 
 std::optional<Bytes> Shard::get_raw(const store::RowKey& key) {
   if (tokens_.has_unconfirmed()) note_reading(key);
+  if (const std::uint64_t last = slots_[key.slot().value].last_batch; last > replicated_)
+    step_.batch = std::max(step_.batch, last);
   auto row = metadata_.get(key);
   if (!row) {
     poison(row.error(), key);
@@ -355,15 +370,17 @@ void Shard::put_raw(const store::RowKey& key, ByteSpan image) {
   store::Version version = version_of(key.slot());
   databases_touched_ |= 1u << (key.slot().value % store::kDatabases);
   touched_[key.slot().value].push_back(key);
+  keep_row_for_mirrors(key, version, &image);
   if (auto done = metadata_.put(key, version, image); !done) poison(done.error(), key);
 }
 
 void Shard::erase(const store::RowKey& key) {
   if (batch_error_) return;
   note_change(key);
-  version_of(key.slot());
+  const store::Version version = version_of(key.slot());
   databases_touched_ |= 1u << (key.slot().value % store::kDatabases);
   touched_[key.slot().value].push_back(key);
+  keep_row_for_mirrors(key, version, nullptr);
   if (auto done = metadata_.erase(key); !done) poison(done.error(), key);
 }
 
@@ -388,6 +405,7 @@ store::Version Shard::version_of(ring::Slot slot) {
     ++state.seq;
     touched_[slot.value];
   }
+  state.last_batch = step_.batch = batch_ + 1;
   return {state.epoch, Seq(state.seq)};
 }
 
@@ -505,122 +523,6 @@ bool Shard::is_space_short() {
                 reserve);
   space_short_ = is_short;
   return space_short_;
-}
-
-// ---- the batch
-
-bool Shard::has_work() const {
-  const bool is_held_to_look_at = !held_.empty() && tokens_.ended() != held_looked_at_;
-  const bool any_answer = !answers_.empty() || !answers_committed_.empty() || is_held_to_look_at;
-  if (failed()) return any_answer;
-  return any_answer || !ready_.empty() || !ready_steps_.empty() || !touched_.empty() ||
-         batch_error_.has_value() || operations_->has_messages() || metadata_.in_transaction();
-}
-
-void Shard::flush(UniqueFunction<void(Answer)>& send) {
-  for (std::size_t round = 0; round < kRoundsPerFlush && has_work(); ++round) {
-    now_ = clock_.now();
-    operations_->deliver();
-    run_steps();
-    auto requests = std::move(ready_);
-    ready_.clear();
-    for (auto& request : requests) dispatch(std::move(request));
-    finish_step();
-    commit_batch();
-    auto answers = std::move(answers_committed_);
-    answers_committed_.clear();
-    std::move(answers_.begin(), answers_.end(), std::back_inserter(answers));
-    answers_.clear();
-    step_.first_answer = 0;
-    if (!held_.empty()) send_held(send);
-    for (Answer& answer : answers) {
-      if (is_held_back(answer))
-        held_.push_back(std::move(answer));
-      else
-        send(std::move(answer));
-    }
-  }
-}
-
-void Shard::run_steps() {
-  const std::uint64_t failed_before = stats_.batches_failed;
-  for (auto& step : std::exchange(ready_steps_, {})) {
-    begin_step_of_any_slot();
-    // They belonged to operations that are no more (reload).
-    if (stats_.batches_failed != failed_before) return;
-    step();
-  }
-}
-
-void Shard::write_oplog() {
-  for (auto& [slot, keys] : touched_) {
-    if (batch_error_) return;
-    scratch_.clear();
-    wire::encode_to(scratch_, keys);
-    ring::Slot which(slot);
-    auto done = metadata_.append_oplog(which, {slots_[slot].epoch, Seq(slots_[slot].seq)},
-                                       scratch_);
-    if (!done) poison(done.error());
-  }
-}
-
-bool Shard::commit_batch() {
-  bool any_rows = metadata_.in_transaction() || !touched_.empty();
-  if (!batch_error_ && !any_rows) {
-    operations_->committed();  // messages that changed no row
-    return true;
-  }
-  write_oplog();
-  if (!batch_error_)
-    if (auto committed = metadata_.commit(); !committed) poison(committed.error());
-  for (auto& [slot, keys] : touched_) slots_[slot].touched = false;
-  touched_.clear();
-  committed_first_.fill(0);
-  if (batch_error_) {
-    fail_batch();
-    return false;
-  }
-  ++stats_.batches;
-  content_.committed();
-  operations_->committed();
-  metadata_.checkpoint_if_due();
-  return true;
-}
-
-// Nothing of the batch has happened: whoever was answered in it gets the error instead.
-void Shard::fail_batch() {
-  Error error = *batch_error_;
-  ++stats_.batches_failed;
-  ++stats_.io_errors;
-  log_error("batch_failed error={} detail={} answers={}", name_of(error.code), error.detail,
-            answers_.size());
-  metadata_.rollback();
-  content_.rolled_back();
-  Code code = error.code == Code::no_space ? Code::no_space : Code::io;
-  for (Answer& answer : answers_) {
-    answer.ok = false;
-    answer.code = code;
-    answer.is_believed = false;
-    answer.body.clear();
-    answer.payload.clear();
-  }
-  // Requests that wait in memory for what was rolled back are failed too; memory is read anew.
-  std::vector<RequestPtr> waiting = operations_->take_requests();
-  for (auto& [key, held] : locks_)
-    for (auto& request : held.requests) waiting.push_back(std::move(request));
-  for (auto& request : ready_) waiting.push_back(std::move(request));
-  for (auto& [ticket, request] : lock_waits_) waiting.push_back(std::move(request));
-  lock_waits_.clear();
-  for (auto& request : waiting)
-    if (request) push_answer(*request, false, code, {}, {});
-  batch_error_.reset();
-  if (auto done = reload(); !done) {
-    log_error("reload_failed error={}", describe(done.error()));
-    broken_ = true;
-  } else {
-    later(seconds(1), [this] { reap_orphans(); });  // who was to be reaped, and when, is forgotten
-  }
-  batch_error_.reset();
 }
 
 // ---- time

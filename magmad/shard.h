@@ -28,6 +28,7 @@
 #include "libmagma/wire/codec.h"
 #include "libmagma/wire/flare_messages.h"
 #include "magmad/ops/file_locks.h"
+#include "magmad/replication/content_journal.h"
 #include "magmad/report.h"
 #include "magmad/request.h"
 #include "magmad/store/content_store.h"
@@ -54,6 +55,7 @@ struct Answer {
   std::uint16_t lane = wire::kNoLane;  // with the sequence: of a change
   std::uint32_t sequence = 0;
   std::vector<NoticeId> waits{};       // sent when none of these is open
+  std::uint64_t batch = 0;             // and the mirrors have this one
   bool is_believed = false;            // the session got tokens of all it tells of
 };
 
@@ -107,6 +109,19 @@ class Shard {
   // Messages to sessions that hold tokens: after each flush(), by the connection of connection_of.
   Tokens& tokens() { return tokens_; }
   std::size_t answers_held() const { return held_.size(); }
+  // ---- mirrors (magmad/replication). Batches that are committed have numbers, which rise within a
+  // start; position() is the last one's.
+  wire::MirrorPosition position() const { return {epoch_of(ring::Slot(0)).value, batch_}; }
+  // From now on each batch's effects go there, right after its commit; nullptr: no longer. Requires:
+  // no batch is open (after flush()).
+  void mirror_to(UniqueFunction<void(replication::Effects)> hook);
+  // Mirrors have everything up to that batch: answers that tell of later ones wait. At first
+  // nothing waits.
+  void set_replicated(std::uint64_t batch) { replicated_ = batch; }
+  // Asks the mirrors to bring everything committed so far to stable storage. A number to wait for,
+  // as that of a batch.
+  std::uint64_t sync_mirrors();
+  void on_sync_mirrors(UniqueFunction<void(std::uint64_t)> hook) { sync_hook_ = std::move(hook); }
   // What the session's last request came over; 0: none since the restart.
   std::uint64_t connection_of(SessionId session) const;
   // For good: a sync failed, or the rows could not be read again after a failed batch.
@@ -179,6 +194,8 @@ class Shard {
     answer_raw(std::move(request), wire::encode(reply), {});
   }
   void answer_raw(RequestPtr request, Bytes body, Bytes payload);
+  // An answer that also waits until the mirrors have that batch.
+  void answer_when_replicated(RequestPtr request, std::uint64_t batch);
   void refuse(RequestPtr request, Code code);
   void refuse(RequestPtr request, const Error& error);
   // moved_to_chunks or behind_truncate with where the content is now.
@@ -285,7 +302,8 @@ class Shard {
     std::uint64_t seq = 0;
     std::uint64_t counter = 0;
     std::uint64_t counter_limit = 0;
-    bool touched = false;  // in this batch
+    bool touched = false;           // in this batch
+    std::uint64_t last_batch = 0;   // that changed it
   };
   // One request line of a session: the newest sequence seen, and who waits for its answer. A
   // duplicate that comes while the change is under way takes the answer over; an older sequence
@@ -319,10 +337,16 @@ class Shard {
   bool is_held_back(Answer& answer);
   void send_held(UniqueFunction<void(Answer)>& send);
   void write_oplog();
+  void log_contents();
+  void tell_mirrors();
+  void keep_row_for_mirrors(const store::RowKey& key, const store::Version& version,
+                            const ByteSpan* image);
   bool commit_batch();
   void fail_batch();
+  void forget_effects();
   Result<void> reload();
   Result<void> begin_epochs();
+  Result<void> doubt_hot_ranges();
   void load_opens();
   Result<void> load_file_locks();
   void end_file_lock_wait(std::uint64_t ticket, std::optional<Code> error);
@@ -341,13 +365,22 @@ class Shard {
   sys::Clock& clock_;
   sys::Disk& disk_;
   store::MetadataStore& metadata_;
-  store::ContentStore& content_;
+  replication::ContentJournal content_;
   std::unique_ptr<ops::Operations> operations_;
   std::array<SlotState, ring::kSlotCount> slots_{};
 
   // The open batch.
   std::optional<Error> batch_error_;
-  std::map<std::uint16_t, std::vector<store::RowKey>> touched_;
+  std::map<std::uint16_t, std::vector<store::RowKey>> touched_;  // not yet in the oplog
+  std::map<std::uint16_t, std::vector<store::ContentRange>> touched_contents_;
+  std::vector<ring::Slot> logged_;  // in this batch
+  std::uint64_t batch_ = 0;  // the last one committed
+  std::uint64_t replicated_ = ~std::uint64_t{0};
+  UniqueFunction<void(replication::Effects)> mirror_hook_;
+  UniqueFunction<void(std::uint64_t)> sync_hook_;
+  std::vector<wire::MirrorRow> mirror_rows_;    // of the open batch
+  std::vector<wire::MirrorLog> mirror_log_;
+  std::vector<store::RowKey> doubtful_rows_;    // of batches that failed, perhaps in part
   std::vector<Answer> answers_;
   std::vector<Answer> answers_committed_;  // of a part of the batch that had to be committed alone
   unsigned databases_touched_ = 0;  // bits: by the request being handled
@@ -356,6 +389,7 @@ class Shard {
   struct Step {
     SessionId session;
     std::vector<NoticeId> waits{};
+    std::uint64_t batch = 0;
     bool tells = false;
     bool is_believed = true;
     std::size_t first_answer = 0;
@@ -364,6 +398,7 @@ class Shard {
   Tokens tokens_;
   std::deque<Answer> held_;  // until their notices have ended
   std::uint64_t held_looked_at_ = 0;  // Tokens::ended() of the last time
+  std::uint64_t replicated_looked_at_ = 0;
   // By database: those (bits) whose commit must come first, because a reply in this one says that
   // what they hold was done. A kill in between leaves a request that is asked, and done, again.
   // Never a circle: begin_step.

@@ -49,6 +49,11 @@ void Shard::answer_raw(RequestPtr request, Bytes body, Bytes payload) {
     answers_.back().names_changed = std::move(request->names_changed);
 }
 
+void Shard::answer_when_replicated(RequestPtr request, std::uint64_t batch) {
+  answer(std::move(request), wire::EmptyReply{});
+  answers_.back().batch = batch;
+}
+
 void Shard::new_step(SessionId session) {
   finish_step();
   step_.session = session;
@@ -60,6 +65,7 @@ void Shard::finish_step() {
   for (std::size_t i = step_.first_answer; i < answers_.size(); ++i) {
     Answer& answer = answers_[i];
     answer.waits.insert(answer.waits.end(), step_.waits.begin(), step_.waits.end());
+    answer.batch = std::max(answer.batch, step_.batch);
     answer.is_believed = answer.ok && step_.tells && step_.is_believed &&
                          answer.session == step_.session;
   }
@@ -168,8 +174,9 @@ void Shard::told(Ino ino, Tokens::Of what) {
 }
 
 void Shard::send_held(UniqueFunction<void(Answer)>& send) {
-  if (held_looked_at_ == tokens_.ended()) return;
+  if (held_looked_at_ == tokens_.ended() && replicated_looked_at_ == replicated_) return;
   held_looked_at_ = tokens_.ended();
+  replicated_looked_at_ = replicated_;
   std::deque<Answer> waiting;
   for (Answer& answer : std::exchange(held_, {})) {
     if (is_held_back(answer))
@@ -182,7 +189,7 @@ void Shard::send_held(UniqueFunction<void(Answer)>& send) {
 
 bool Shard::is_held_back(Answer& answer) {
   std::erase_if(answer.waits, [&](NoticeId notice) { return !tokens_.is_open(notice); });
-  return !answer.waits.empty();
+  return !answer.waits.empty() || answer.batch > replicated_;
 }
 
 std::uint64_t Shard::connection_of(SessionId session) const {

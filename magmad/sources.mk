@@ -9,12 +9,23 @@ magmad_sources = \
 	magmad/host_requests.h \
 	magmad/options.cc \
 	magmad/options.h \
+	magmad/replication/catch_up.cc \
+	magmad/replication/catch_up.h \
+	magmad/replication/content_journal.cc \
+	magmad/replication/content_journal.h \
+	magmad/replication/effects.cc \
+	magmad/replication/effects.h \
+	magmad/replication/mirror.cc \
+	magmad/replication/mirror.h \
+	magmad/replication/source.cc \
+	magmad/replication/source.h \
 	magmad/report.h \
 	magmad/request.h \
 	magmad/session.cc \
 	magmad/shard.cc \
 	magmad/shard.h \
 	magmad/shard_answers.cc \
+	magmad/shard_batch.cc \
 	magmad/tokens.cc \
 	magmad/tokens.h \
 	magmad/volcano.cc \

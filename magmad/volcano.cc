@@ -8,6 +8,8 @@
 #include "libmagma/wire/flare_messages.h"
 #include "magmad/counters.h"
 #include "magmad/host_requests.h"
+#include "magmad/replication/mirror.h"
+#include "magmad/replication/source.h"
 #include "magmad/shard.h"
 #include "magmad/store/content_store.h"
 #include "magmad/store/metadata_store.h"
@@ -30,6 +32,8 @@ struct Volcano::Parts {
   std::optional<Census> census;
   std::unique_ptr<rpc::Endpoint> endpoint;
   std::unique_ptr<HostRequests> host_requests;
+  std::optional<replication::Source> source;  // of a volcano that serves
+  std::optional<replication::Mirror> mirror;  // of one that does not
   UniqueFunction<void(Answer)> send;
   std::uint64_t ranges_recovered = 0;
   std::map<std::pair<std::uint64_t, std::uint64_t>, NoticeId> notices;  // by connection, request
@@ -93,9 +97,14 @@ Result<std::unique_ptr<Volcano>> Volcano::start(VolcanoConfig config, bool creat
   parts->shard = std::make_unique<Shard>(shard_config, clock, disk, *parts->metadata,
                                          *parts->content);
   parts->census.emplace(*parts->metadata);
-  if (create) TRY(parts->shard->format());
+  if (create && parts->config.serves) TRY(parts->shard->format());
   TRY_VALUE(bool clean, store::take_clean_mark(disk));
-  TRY(parts->shard->begin(clean || create));
+  if (parts->config.serves) {
+    TRY(parts->shard->begin(clean || create));
+  } else {
+    parts->mirror.emplace(*parts->metadata, *parts->content, parts->send);
+    TRY(parts->mirror->begin(clean || create));
+  }
 
   rpc::EndpointConfig endpoint_config;
   endpoint_config.filesystem = parts->config.filesystem;
@@ -111,11 +120,19 @@ Result<std::unique_ptr<Volcano>> Volcano::start(VolcanoConfig config, bool creat
   };
   p.host_requests = std::make_unique<HostRequests>(p.config, clock, *p.shard, *p.metadata,
                                                    *p.content, p.send);
+  if (p.config.serves)
+    p.source.emplace(p.config.self, p.config.awaits_ring, clock, random, *p.endpoint, *p.shard,
+                     *p.metadata, *p.content);
+  if (p.source)
+    p.host_requests->complete_facts(
+        [&p](wire::VolcanoFacts& facts) { facts.mirrors = p.source->facts(); });
   volcano->add_counters([&p, raw = volcano.get()](CounterList& list) {
     list_counters(list, raw->stats());
     list_counters(list, p.metadata->stats());
     list_counters(list, p.content->stats());
     list_counters(list, p.endpoint->counters());
+    if (p.source) list_counters(list, p.source->stats());
+    if (p.mirror) list_counters(list, p.mirror->stats());
   });
   p.shard->flush(p.send);
   if (p.shard->failed()) return fail(Code::io, "the storage failed while starting");
@@ -128,13 +145,15 @@ void Volcano::on_datagram(const sys::Address& from, MutableByteSpan datagram) {
 
 void Volcano::flush() {
   parts_->shard->flush(parts_->send);
+  if (parts_->source) parts_->source->pump();
   if (parts_->shard->tokens().has_messages()) parts_->send_notices();
   parts_->endpoint->flush();
 }
 
 Instant Volcano::deadline() const {
   return std::min({parts_->shard->deadline(), parts_->endpoint->deadline(),
-                   parts_->host_requests->deadline()});
+                   parts_->host_requests->deadline(),
+                   parts_->source ? parts_->source->deadline() : Instant::never()});
 }
 
 void Volcano::on_timer() {
@@ -142,6 +161,7 @@ void Volcano::on_timer() {
   if (parts_->shard->deadline() <= now) parts_->shard->on_timer();
   if (parts_->endpoint->deadline() <= now) parts_->endpoint->on_timer();
   if (parts_->host_requests->deadline() <= now) parts_->host_requests->on_timer();
+  if (parts_->source && parts_->source->deadline() <= now) parts_->source->on_timer();
   flush();
 }
 
@@ -161,7 +181,10 @@ Result<sys::DiskSpace> Volcano::space() { return parts_->disk.space(); }
 bool Volcano::failed() const { return parts_->shard->failed(); }
 bool Volcano::stop_wanted() const { return parts_->host_requests->stop_wanted(); }
 void Volcano::set_console(ConsoleGateway* console) { parts_->host_requests->set_console(console); }
-void Volcano::set_ring(node::RingViewPtr view) { parts_->host_requests->set_ring(std::move(view)); }
+void Volcano::set_ring(node::RingViewPtr view) {
+  if (parts_->source && view) parts_->source->set_map(*view->map);
+  parts_->host_requests->set_ring(std::move(view));
+}
 const node::RingViewPtr& Volcano::ring() const { return parts_->host_requests->ring(); }
 wire::VolcanoFacts Volcano::facts() { return parts_->host_requests->facts(); }
 void Volcano::add_counters(UniqueFunction<void(CounterList&)> source) {
@@ -194,6 +217,7 @@ VolcanoStats Volcano::stats() const {
 void Volcano::on_connected(rpc::ConnectionId connection, const rpc::PeerInfo& peer) {
   log_debug('n', "connected connection={} address={} role={}", connection.value,
             peer.address.text(), peer.role == crypto::Role::ring ? "ring" : "client");
+  if (parts_->source && parts_->source->on_connected(connection)) return;
   parts_->host_requests->on_connected(connection.value, peer);
 }
 
@@ -220,6 +244,9 @@ void Volcano::on_request(rpc::ConnectionId connection, rpc::RequestId id, ByteSp
   const bool is_known = wire::is_known_op(request->head.op);
   if (is_known && wire::kind_of(request->op()) == wire::OpKind::host)
     return parts_->host_requests->handle(std::move(request));
+  if (is_known && wire::kind_of(request->op()) == wire::OpKind::mirror && parts_->mirror &&
+      parts_->host_requests->has_ring_key(connection.value))
+    return parts_->mirror->handle(std::move(request));
   if (!parts_->config.serves) {
     Answer answer;
     answer.target = request->target;
@@ -237,6 +264,7 @@ void Volcano::on_cancel(rpc::ConnectionId, rpc::RequestId) {
 
 void Volcano::on_response(rpc::ConnectionId connection, rpc::RequestId request,
                           Result<ByteSpan> message) {
+  if (parts_->source && parts_->source->on_response(connection, request, message)) return;
   auto found = parts_->notices.find({connection.value, request.value});
   if (found == parts_->notices.end()) return;
   const NoticeId notice = found->second;

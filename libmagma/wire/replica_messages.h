@@ -144,6 +144,12 @@ struct MirrorHelloReply {
   }
 };
 
+enum class MirrorMark : std::uint8_t {
+  keep = 0,     // what is known of the mirror's position stays so
+  whole = 1,    // the mirror has everything up to `position`
+  unknown = 2,  // a copy begins: nothing is known of what it has, until it is whole
+};
+
 // What a batch of the primary changed; in several messages if it is much. All of it happens when
 // the last one has come, in one transaction: changes of content in their order, then rows. The
 // bytes of writes follow the message, one after the other.
@@ -151,7 +157,7 @@ struct MirrorBatchRequest {
   MirrorHead head{};
   MirrorPosition position{};  // after it
   bool is_last = true;        // of this batch
-  bool is_whole = false;      // the mirror has everything up to `position` then
+  MirrorMark mark = MirrorMark::keep;
   std::vector<MirrorChange> changes{};
   std::vector<MirrorRow> rows{};
   std::vector<MirrorLog> log{};
@@ -160,7 +166,7 @@ struct MirrorBatchRequest {
     v("head", s.head);
     v("position", s.position);
     v("is_last", s.is_last);
-    v("is_whole", s.is_whole);
+    v("mark", s.mark);
     v("changes", s.changes);
     v("rows", s.rows);
     v("log", s.log);

@@ -11,11 +11,12 @@ namespace magma::ops {
 
 namespace {
 
-void sync_metadata(Shard& shard, RequestPtr request) {
+// And on the mirrors, at the same time.
+void sync_metadata(Shard& shard, RequestPtr request, std::uint64_t mirrors) {
   auto shared = std::make_shared<RequestPtr>(std::move(request));
-  shard.metadata().sync_all([&shard, shared](Result<void> synced) {
+  shard.metadata().sync_all([&shard, shared, mirrors](Result<void> synced) {
     if (!synced) return shard.refuse(std::move(*shared), synced.error());
-    shard.answer(std::move(*shared), wire::EmptyReply{});
+    shard.answer_when_replicated(std::move(*shared), mirrors);
   });
 }
 
@@ -30,7 +31,7 @@ struct Syncing : std::enable_shared_from_this<Syncing> {
     if (is_running) return;
     is_running = true;
     while (std::exchange(goes_on, false)) {
-      if (left.empty()) return sync_metadata(shard, std::move(request));
+      if (left.empty()) return sync_metadata(shard, std::move(request), mirrors);
       store::ContentId id = left.back();
       left.pop_back();
       shard.content().sync(id, [self = shared_from_this()](Result<void> synced) {
@@ -44,6 +45,7 @@ struct Syncing : std::enable_shared_from_this<Syncing> {
   Shard& shard;
   RequestPtr request;
   std::vector<store::ContentId> left;
+  const std::uint64_t mirrors = shard.sync_mirrors();
   bool is_running = false;
   bool goes_on = false;
 };

@@ -137,6 +137,7 @@ Result<std::unique_ptr<Database>> Database::open(SqliteVfs& vfs, unsigned number
   TRY(db->connect(how == Open::create));
   if (how == Open::create) TRY(db->create_schema());
   TRY(db->check_format());
+  TRY(db->upgrade());
   TRY(db->load_oplog_end());
   db->wal_ = vfs.wal_of(path);
   MAGMA_CHECK(db->wal_ != nullptr);
@@ -173,20 +174,33 @@ Result<void> Database::connect(bool create) {
   return run(fmt::format("PRAGMA cache_size=-{}", options_.cache_kib).c_str());
 }
 
+Result<void> Database::create_table(Table table) {
+  auto sql = is_single(table)
+                 ? fmt::format("CREATE TABLE {}(a INTEGER PRIMARY KEY, epoch INTEGER NOT NULL,"
+                               " seq INTEGER NOT NULL, image BLOB NOT NULL)",
+                               name_of(table))
+                 : fmt::format("CREATE TABLE {}(a INTEGER NOT NULL, b INTEGER NOT NULL,"
+                               " c BLOB NOT NULL, epoch INTEGER NOT NULL, seq INTEGER NOT NULL,"
+                               " image BLOB NOT NULL, PRIMARY KEY(a, b, c)) WITHOUT ROWID",
+                               name_of(table));
+  return run(sql.c_str());
+}
+
+// Format 1 had no mirrors: no table of theirs, and oplog rows that do not name contents.
+Result<void> Database::upgrade() {
+  TRY_VALUE(std::int64_t format, number_from("PRAGMA user_version"));
+  if (format >= kMetadataFormat) return {};
+  TRY(begin());
+  TRY(create_table(Table::mirror));
+  TRY(run("DELETE FROM oplog"));
+  TRY(run(fmt::format("PRAGMA user_version={}", kMetadataFormat).c_str()));
+  return commit();
+}
+
 Result<void> Database::create_schema() {
   TRY(begin());
-  for (unsigned number = 1; number <= kTableLast; ++number) {
-    auto table = static_cast<Table>(number);
-    auto sql = is_single(table)
-                   ? fmt::format("CREATE TABLE {}(a INTEGER PRIMARY KEY, epoch INTEGER NOT NULL,"
-                                 " seq INTEGER NOT NULL, image BLOB NOT NULL)",
-                                 name_of(table))
-                   : fmt::format("CREATE TABLE {}(a INTEGER NOT NULL, b INTEGER NOT NULL,"
-                                 " c BLOB NOT NULL, epoch INTEGER NOT NULL, seq INTEGER NOT NULL,"
-                                 " image BLOB NOT NULL, PRIMARY KEY(a, b, c)) WITHOUT ROWID",
-                                 name_of(table));
-    TRY(run(sql.c_str()));
-  }
+  for (unsigned number = 1; number <= kTableLast; ++number)
+    TRY(create_table(static_cast<Table>(number)));
   TRY(run("CREATE TABLE oplog(id INTEGER PRIMARY KEY, slot INTEGER NOT NULL,"
           " epoch INTEGER NOT NULL, seq INTEGER NOT NULL, total INTEGER NOT NULL,"
           " image BLOB NOT NULL)"));
@@ -378,6 +392,19 @@ Result<void> Database::trim_oplog() {
   TRY_VALUE(std::int64_t first,
             number_from("SELECT total - length(image) FROM oplog ORDER BY id LIMIT 1"));
   oplog_.trimmed = static_cast<std::uint64_t>(first) - kOplogRowOverhead;
+  return {};
+}
+
+Result<MetadataStore::OplogEnds> Database::oplog_ends() {
+  TRY_VALUE(std::int64_t first, number_from("SELECT coalesce(min(id), 0) FROM oplog"));
+  TRY_VALUE(std::int64_t last, number_from("SELECT coalesce(max(id), 0) FROM oplog"));
+  return MetadataStore::OplogEnds{static_cast<std::uint64_t>(first),
+                                  static_cast<std::uint64_t>(last)};
+}
+
+Result<void> Database::clear_oplog() {
+  TRY(run("DELETE FROM oplog"));
+  oplog_.trimmed = oplog_.total;
   return {};
 }
 

@@ -35,7 +35,7 @@ using Statement = Owned<sqlite3_stmt, &finalize>;
 }  // namespace sqlite
 
 inline constexpr std::int32_t kApplicationId = 0x4d61676d;  // "Magm"
-inline constexpr std::int32_t kMetadataFormat = 1;          // PRAGMA user_version
+inline constexpr std::int32_t kMetadataFormat = 2;          // PRAGMA user_version
 inline constexpr std::uint64_t kOplogRowOverhead = 32;      // added to an image's size
 
 // "meta.2.db"
@@ -55,6 +55,8 @@ class Database {
   Result<void> erase(const RowKey& key);
   Result<void> scan(const RowKey& from, const RowKey& to, MetadataStore::Visit& visit);
   Result<void> append_oplog(ring::Slot slot, const Version& version, ByteSpan image);
+  Result<MetadataStore::OplogEnds> oplog_ends();
+  Result<void> clear_oplog();
   Result<void> scan_oplog(std::uint64_t from_id,
                           UniqueFunction<bool(const MetadataStore::OplogRow&)>& visit);
 
@@ -80,6 +82,8 @@ class Database {
       : vfs_(vfs), number_(number), options_(options) {}
   Result<void> connect(bool create);
   Result<void> create_schema();
+  Result<void> create_table(Table table);
+  Result<void> upgrade();
   Result<void> check_format();
   Result<void> load_oplog_end();
   Result<void> run(const char* sql);

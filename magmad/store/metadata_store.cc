@@ -68,9 +68,13 @@ class Store final : public MetadataStore {
 
   Result<void> scan_database(unsigned number, Table table, Visit visit) override {
     MAGMA_CHECK(number < kDatabases);
+    return scan_from(number, {table, 0, 0, {}}, std::move(visit));
+  }
+
+  Result<void> scan_from(unsigned number, const RowKey& from, Visit visit) override {
+    MAGMA_CHECK(number < kDatabases);
     // Nothing sorts after this c: names and chunk numbers are far shorter than it.
-    RowKey from{table, 0, 0, {}};
-    RowKey to{table, ~std::uint64_t{0}, ~std::uint64_t{0}, std::string(256, '\xff')};
+    RowKey to{from.table, ~std::uint64_t{0}, ~std::uint64_t{0}, std::string(256, '\xff')};
     return lanes_[number].db->scan(from, to, visit);
   }
 
@@ -86,11 +90,27 @@ class Store final : public MetadataStore {
     return lanes_[number].db->scan_oplog(from_id, visit);
   }
 
+  Result<OplogEnds> oplog_ends(unsigned number) override {
+    MAGMA_CHECK(number < kDatabases);
+    return lanes_[number].db->oplog_ends();
+  }
+
+  Result<void> clear_oplog() override {
+    for (Lane& lane : lanes_) {
+      TRY(begin(lane));
+      TRY(noted(lane.db->clear_oplog()));
+    }
+    return {};
+  }
+
+  void before_commit(UniqueFunction<void()> hook) override { before_commit_ = std::move(hook); }
+
   void set_commit_order(const std::array<unsigned, kDatabases>& order) override {
     commit_order_ = order;
   }
 
   Result<void> commit() override {
+    if (before_commit_ && in_transaction_) before_commit_();
     if (failed_ && in_transaction_) poison_ = failed_;
     if (!poison_) {
       bool some_committed = false;
@@ -324,6 +344,7 @@ class Store final : public MetadataStore {
   MetadataOptions options_;
   std::array<Lane, kDatabases> lanes_;
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);  // shared with callbacks, as weak_ptr
+  UniqueFunction<void()> before_commit_;
   std::optional<Error> poison_;  // why commit() must fail
   std::optional<Error> failed_;
   static constexpr std::array<unsigned, kDatabases> kPlainOrder{0, 1, 2, 3};

@@ -52,6 +52,9 @@ class MetadataStore {
   virtual Result<void> scan(const RowKey& from, const RowKey& to, Visit visit) = 0;
   virtual Result<void> scan_database(unsigned database, Table table, Visit visit) = 0;
 
+  // From a key on, in the order of the whole table.
+  virtual Result<void> scan_from(unsigned database, const RowKey& from, Visit visit) = 0;
+
   // The record of one batch's changes to a slot: rows and ranges touched, encoded by the caller.
   virtual Result<void> append_oplog(ring::Slot slot, const Version& version, ByteSpan image) = 0;
   struct OplogRow {
@@ -63,6 +66,17 @@ class MetadataStore {
   virtual Result<void> scan_oplog(unsigned database, std::uint64_t from_id,
                                   UniqueFunction<bool(const OplogRow&)> visit) = 0;
 
+  // Ids of the first and the last oplog row, as committed; 0, 0 if there is none.
+  struct OplogEnds {
+    std::uint64_t first = 0, last = 0;
+  };
+  virtual Result<OplogEnds> oplog_ends(unsigned database) = 0;
+  // Forgets the oplog but goes on with its ids; in the open transaction.
+  virtual Result<void> clear_oplog() = 0;
+
+  // Called at the beginning of each commit, also of those that are not the owner's (a content that
+  // waits): to put what belongs to the transaction.
+  virtual void before_commit(UniqueFunction<void()> hook) = 0;
   // Ends the transaction. On failure everything since the last commit is rolled back. The databases
   // commit one after the other, and a kill may fall between: see set_commit_order.
   virtual Result<void> commit() = 0;

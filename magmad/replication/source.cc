@@ -1,0 +1,423 @@
+#include "magmad/replication/source.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "libmagma/base/log.h"
+#include "libmagma/wire/codec.h"
+#include "libmagma/wire/flare_messages.h"
+
+namespace magma::replication {
+
+namespace {
+
+constexpr std::uint64_t kAll = std::numeric_limits<std::uint64_t>::max();
+
+template <class Message>
+Bytes encoded(wire::FlareOp op, const Message& message) {
+  wire::RequestHead head;
+  head.op = static_cast<std::uint16_t>(op);
+  Bytes bytes;
+  wire::encode_to(bytes, head);
+  wire::encode_to(bytes, message);
+  return bytes;
+}
+
+std::size_t bytes_of(const Effects& effects) {
+  std::size_t bytes = 0;
+  for (const ContentChange& change : effects.changes) bytes += change.bytes.size();
+  for (const wire::MirrorRow& row : effects.rows) bytes += row.image.size() + 64;
+  return bytes;
+}
+
+}  // namespace
+
+Source::Source(ring::VolcanoId self, bool awaits_ring, sys::Clock& clock, sys::Random& random,
+               rpc::Endpoint& endpoint, Shard& shard, store::MetadataStore& metadata,
+               store::ContentStore& content, SourcePlanted planted)
+    : self_(self),
+      clock_(clock),
+      random_(random),
+      endpoint_(endpoint),
+      shard_(shard),
+      metadata_(metadata),
+      content_(content),
+      planted_(planted),
+      awaits_ring_(awaits_ring) {
+  settle();
+}
+
+Source::~Source() = default;
+
+// ---- the map
+
+void Source::set_map(const ring::LavaMap& map) {
+  if (map.version == 0 || (map_version_ && map.version <= *map_version_)) return;
+  map_version_ = map.version;
+  const ring::SlotEntry& slot = map.at(ring::Slot(0));
+  epoch_ = slot.epoch;
+  std::erase_if(mirrors_, [&](const std::unique_ptr<Mirror>& mirror) {
+    if (slot.replicas.has(mirror->id)) return false;
+    log_info("mirror_dropped volcano={}", mirror->id.value);
+    if (mirror->phase != Phase::away) endpoint_.close(mirror->connection);
+    return true;
+  });
+  for (const ring::Replica& replica : slot.replicas) {
+    const ring::Volcano* volcano = map.find(replica.volcano);
+    if (replica.volcano == self_ || volcano == nullptr) continue;
+    auto found = std::find_if(mirrors_.begin(), mirrors_.end(),
+                              [&](const auto& mirror) { return mirror->id == replica.volcano; });
+    if (found == mirrors_.end()) {
+      mirrors_.push_back(std::make_unique<Mirror>());
+      found = std::prev(mirrors_.end());
+      (*found)->id = replica.volcano;
+      (*found)->away_since = clock_.now();
+    }
+    Mirror& mirror = **found;
+    mirror.is_in_sync = replica.state == ring::ReplicaState::in_sync;
+    if (mirror.told_in_sync && *mirror.told_in_sync != epoch_) mirror.told_in_sync.reset();
+    if (mirror.address == volcano->profile.flare) continue;
+    mirror.address = volcano->profile.flare;
+    if (mirror.phase == Phase::away) mirror.dial_at = {};
+  }
+  settle();
+}
+
+std::vector<wire::MirrorFact> Source::facts() {
+  std::vector<wire::MirrorFact> facts;
+  const Instant now = clock_.now();
+  for (const auto& mirror : mirrors_) {
+    wire::MirrorFact& fact = facts.emplace_back();
+    fact.volcano = mirror->id;
+    fact.epoch = epoch_;
+    if (mirror->is_whole) {
+      fact.state = wire::MirrorState::in_sync;
+      if (!mirror->is_in_sync) mirror->told_in_sync = epoch_;
+    } else if (mirror->must_be_released(now)) {
+      fact.state = wire::MirrorState::released;
+    } else {
+      fact.state =
+          mirror->phase == Phase::going ? wire::MirrorState::copying : wire::MirrorState::away;
+    }
+    if (mirror->catch_up) {
+      fact.bytes_done = mirror->catch_up->bytes_done();
+      fact.bytes_total = mirror->catch_up->bytes_total();
+    }
+    fact.batches_behind = shard_.position().batch - std::min(shard_.position().batch, mirror->confirmed);
+  }
+  settle();
+  return facts;
+}
+
+// Nobody can be answered while it has yet to catch up: a little is waited for, a copy is not.
+bool Source::Mirror::must_be_released(Instant now) const {
+  if (!must_have() || is_whole) return false;
+  return now - away_since >= kReleaseAfter || (catch_up && catch_up->is_copy());
+}
+
+// ---- connections
+
+Source::Mirror* Source::find(rpc::ConnectionId connection) {
+  for (const auto& mirror : mirrors_)
+    if (mirror->phase != Phase::away && mirror->connection == connection) return mirror.get();
+  return nullptr;
+}
+
+void Source::dial(Mirror& mirror) {
+  auto address = sys::Address::parse(mirror.address, 0);
+  mirror.dial_at = clock_.now() + kDialAgain;
+  if (!address) {
+    log_error("mirror_address volcano={} address={}", mirror.id.value, mirror.address);
+    mirror.dial_at = Instant::never();
+    return;
+  }
+  mirror.phase = Phase::dialing;
+  mirror.connection = endpoint_.connect(*address, crypto::Role::ring, kDialPatience);
+}
+
+bool Source::on_connected(rpc::ConnectionId connection) {
+  Mirror* mirror = find(connection);
+  if (mirror == nullptr || mirror->phase != Phase::dialing) return false;
+  greet(*mirror);
+  return true;
+}
+
+void Source::greet(Mirror& mirror) {
+  mirror.phase = Phase::greeting;
+  mirror.run = random_.next() | 1;
+  mirror.next_number = 1;
+  wire::MirrorHelloRequest hello;
+  hello.head = {mirror.run, 0};
+  hello.primary = self_.value;
+  hello.position = shard_.position();
+  const rpc::RequestId request =
+      endpoint_.call(mirror.connection, {encoded(wire::FlareOp::mirror_hello, hello), {}},
+                     rpc::Priority::lock, Instant::never());
+  mirror.sent[request.value] = {.op = wire::FlareOp::mirror_hello, .at = clock_.now()};
+}
+
+bool Source::on_closed(rpc::ConnectionId connection) {
+  Mirror* mirror = find(connection);
+  if (mirror == nullptr) return false;
+  mirror->connection = {};
+  lose(*mirror, "closed");
+  return true;
+}
+
+// The run is over; another begins with a new connection.
+void Source::lose(Mirror& mirror, const char* why) {
+  if (mirror.phase == Phase::away) return;
+  if (mirror.phase != Phase::dialing) {
+    ++stats_.runs_lost;
+    log_info("mirror_lost volcano={} why={} whole={}", mirror.id.value, why, mirror.is_whole);
+  }
+  if (mirror.connection != rpc::ConnectionId()) endpoint_.close(mirror.connection);
+  if (mirror.is_whole) mirror.away_since = clock_.now();
+  mirror.phase = Phase::away;
+  mirror.connection = {};
+  mirror.dial_at = clock_.now() + kDialAgain;
+  mirror.greeted.reset();
+  mirror.catch_up.reset();
+  mirror.has_marked = mirror.is_whole = mirror.is_synced = mirror.marks_answered = false;
+  mirror.queue.clear();
+  mirror.live_bytes = 0;
+  mirror.sent.clear();
+  settle();
+}
+
+bool Source::on_response(rpc::ConnectionId connection, rpc::RequestId request,
+                         const Result<ByteSpan>& message) {
+  Mirror* mirror = find(connection);
+  if (mirror == nullptr) return false;
+  auto found = mirror->sent.find(request.value);
+  if (found == mirror->sent.end()) return true;
+  const Sent sent = found->second;
+  mirror->sent.erase(found);
+  if (sent.batch != 0) mirror->live_bytes -= std::min(sent.bytes, mirror->live_bytes);
+  auto head = message ? wire::decode_front<wire::ResponseHead>(*message) : fail(message.error());
+  if (!head || head->first.code != 0) {
+    const Code code = head ? static_cast<Code>(head->first.code) : head.error().code;
+    log_info("mirror_refused volcano={} op={} error={}", mirror->id.value, wire::name_of(sent.op),
+             name_of(code));
+    lose(*mirror, "refused");
+    return true;
+  }
+  answered(*mirror, sent, head->second);
+  return true;
+}
+
+void Source::answered(Mirror& mirror, const Sent& sent, ByteSpan body) {
+  switch (sent.op) {
+    case wire::FlareOp::mirror_hello: {
+      auto reply = wire::decode<wire::MirrorHelloReply>(body);
+      if (!reply || reply->torn.size() > wire::kMirrorTornMax) return lose(mirror, "malformed");
+      mirror.greeted = std::move(*reply);
+      break;  // pump() begins
+    }
+    case wire::FlareOp::mirror_check: {
+      auto reply = wire::decode<wire::MirrorCheckReply>(body);
+      if (!reply) return lose(mirror, "malformed");
+      if (mirror.catch_up) mirror.catch_up->checked(sent.checked, *reply);
+      break;
+    }
+    case wire::FlareOp::mirror_sync:
+      if (sent.batch == 0) mirror.is_synced = true;
+      break;
+    default:
+      if (sent.is_whole_mark) mirror.marks_answered = true;
+      break;
+  }
+  if (!mirror.is_whole && mirror.is_synced && mirror.marks_answered) {
+    mirror.is_whole = true;
+    log_info("mirror_in_sync volcano={} batch={}", mirror.id.value, shard_.position().batch);
+  }
+  confirm(mirror);
+}
+
+// ---- what goes out
+
+void Source::on_batch(Effects effects) {
+  ++stats_.batches;
+  auto shared = std::make_shared<const Effects>(std::move(effects));
+  const std::size_t bytes = bytes_of(*shared);
+  for (const auto& mirror : mirrors_) {
+    if (mirror->phase != Phase::going) continue;
+    mirror->catch_up->changed(*shared);
+    mirror->queue.push_back({shared->position.batch, shared, bytes});
+    mirror->live_bytes += bytes;
+  }
+  settle();
+}
+
+void Source::on_sync(std::uint64_t batch) {
+  for (const auto& mirror : mirrors_)
+    if (mirror->phase == Phase::going) mirror->queue.push_back({batch, nullptr, 0});
+  settle();
+}
+
+void Source::send(Mirror& mirror, Piece piece, Sent sent) {
+  const wire::MirrorHead head{mirror.run, mirror.next_number++};
+  sent.at = clock_.now();
+  if (sent.batch == 0) sent.bytes = piece.size();
+  rpc::Message message;
+  rpc::Priority priority = sent.batch != 0 ? rpc::Priority::data : rpc::Priority::background;
+  std::visit(
+      [&](auto& body) {
+        body.head = head;
+        sent.op = wire::OpOf<std::decay_t<decltype(body)>>::op;
+        message.head = encoded(sent.op, body);
+      },
+      piece.message);
+  message.tail = std::move(piece.bytes);
+  ++stats_.pieces;
+  stats_.bytes += message.size();
+  const rpc::RequestId request =
+      endpoint_.call(mirror.connection, std::move(message), priority, Instant::never());
+  mirror.sent[request.value] = sent;
+}
+
+void Source::send_live(Mirror& mirror) {
+  while (!mirror.queue.empty() && mirror.sent.size() < kRequestsMax) {
+    const Live live = std::move(mirror.queue.front());
+    mirror.queue.pop_front();
+    if (!live.effects) {
+      send(mirror, Piece{wire::MirrorSyncRequest{}}, {.batch = live.batch});
+      continue;
+    }
+    const bool is_done = mirror.has_marked && mirror.catch_up->is_done();
+    if (!is_done) mirror.has_marked = false;  // something is to be sent before it is whole again
+    const auto mark = is_done ? wire::MirrorMark::whole : wire::MirrorMark::keep;
+    auto pieces = pieces_of(*live.effects, mark);
+    for (Piece& piece : pieces)
+      send(mirror, std::move(piece),
+           {.batch = live.batch, .bytes = &piece == &pieces.back() ? live.bytes : 0});
+  }
+}
+
+Result<void> Source::send_catch_up(Mirror& mirror) {
+  std::size_t under_way = 0;
+  for (const auto& [request, sent] : mirror.sent)
+    if (sent.batch == 0) under_way += sent.bytes;
+  while (mirror.queue.empty() && under_way < kCatchUpBytes && mirror.sent.size() < kRequestsMax) {
+    TRY_VALUE(auto piece, mirror.catch_up->next());
+    if (!piece) break;
+    under_way += piece->size();
+    Sent sent;
+    if (const auto* check = std::get_if<wire::MirrorCheckRequest>(&piece->message))
+      sent.checked = check->range;
+    send(mirror, std::move(*piece), sent);
+  }
+  if (mirror.queue.empty() && mirror.catch_up->is_done() && !mirror.has_marked) mark_whole(mirror);
+  return {};
+}
+
+// It has all that was committed when it has this; and it is durable there before it counts.
+void Source::mark_whole(Mirror& mirror) {
+  mirror.has_marked = true;
+  wire::MirrorBatchRequest message;
+  message.position = shard_.position();
+  message.mark = wire::MirrorMark::whole;
+  send(mirror, Piece{std::move(message)}, {.is_whole_mark = true});
+  if (!mirror.is_synced) send(mirror, Piece{wire::MirrorSyncRequest{}}, {});
+}
+
+Result<void> Source::begin_catch_up(Mirror& mirror) {
+  const wire::MirrorHelloReply greeted = *std::exchange(mirror.greeted, std::nullopt);
+  TRY_VALUE(mirror.catch_up, CatchUp::begin(metadata_, content_, greeted));
+  mirror.catch_up->on_ready([this] { is_ready_ = true; });
+  mirror.phase = Phase::going;
+  ++(mirror.catch_up->is_copy() ? stats_.copies : stats_.catch_ups);
+  log_info("mirror_begins volcano={} how={} its_stream={} its_batch={} batch={}", mirror.id.value,
+           mirror.catch_up->is_copy() ? "copy" : "oplog", greeted.position.stream,
+           greeted.position.batch, shard_.position().batch);
+  return {};
+}
+
+void Source::pump() {
+  is_ready_ = false;
+  for (const auto& mirror : mirrors_) {
+    if (mirror->phase == Phase::away && clock_.now() >= mirror->dial_at) dial(*mirror);
+    Result<void> done;
+    if (mirror->greeted) done = begin_catch_up(*mirror);
+    listen();
+    if (done && mirror->phase == Phase::going) {
+      send_live(*mirror);
+      done = send_catch_up(*mirror);
+    }
+    if (done) continue;
+    log_error("mirror_failed volcano={} error={}", mirror->id.value, describe(done.error()));
+    lose(*mirror, "error");
+    mirror->dial_at = clock_.now() + seconds(5);
+  }
+  listen();
+  settle();
+}
+
+// The shard keeps what batches do only while somebody wants it.
+void Source::listen() {
+  const bool is_wanted = std::any_of(mirrors_.begin(), mirrors_.end(), [](const auto& mirror) {
+    return mirror->phase == Phase::going;
+  });
+  if (is_wanted == is_listening_) return;
+  is_listening_ = is_wanted;
+  if (!is_wanted) return shard_.mirror_to(nullptr);
+  shard_.mirror_to([this](Effects effects) { on_batch(std::move(effects)); });
+}
+
+// ---- how far all have come
+
+void Source::confirm(Mirror& mirror) {
+  std::uint64_t missing = shard_.position().batch + 1;
+  for (const auto& [request, sent] : mirror.sent)
+    if (sent.batch != 0) missing = std::min(missing, sent.batch);
+  if (!mirror.queue.empty()) missing = std::min(missing, mirror.queue.front().batch);
+  mirror.answered = missing - 1;
+  if (mirror.is_whole) mirror.confirmed = std::max(mirror.confirmed, mirror.answered);
+  settle();
+}
+
+void Source::settle() {
+  std::uint64_t replicated = awaits_ring_ && !map_version_ ? 0 : kAll;
+  bool is_any = false;
+  for (const auto& mirror : mirrors_) {
+    if (mirror->must_have()) {
+      is_any = true;
+      replicated = std::min(replicated, mirror->confirmed);
+    }
+    // One that catches up must not fall behind for ever.
+    if (mirror->phase == Phase::going && mirror->live_bytes > kBacklogBytes)
+      replicated = std::min(replicated, mirror->answered);
+  }
+  if (planted_.waits_for_nobody) replicated = kAll;
+  if (is_any || awaits_ring_)
+    shard_.on_sync_mirrors([this](std::uint64_t batch) { on_sync(batch); });
+  shard_.set_replicated(replicated);
+}
+
+// ---- time
+
+Instant Source::deadline() const {
+  if (is_ready_) return {};
+  Instant next = Instant::never();
+  for (const auto& mirror : mirrors_) {
+    if (mirror->phase == Phase::away) next = std::min(next, mirror->dial_at);
+    if (mirror->greeted) return {};
+    for (const auto& [request, sent] : mirror->sent)
+      next = std::min(next, sent.at + kUnansweredMax);
+  }
+  return next;
+}
+
+// pump() follows with the flush.
+void Source::on_timer() {
+  const Instant now = clock_.now();
+  for (const auto& mirror : mirrors_) {
+    const bool is_stuck = std::any_of(mirror->sent.begin(), mirror->sent.end(), [&](const auto& s) {
+      return now - s.second.at >= kUnansweredMax;
+    });
+    if (is_stuck) lose(*mirror, "silent");
+  }
+}
+
+}  // namespace magma::replication

@@ -1,0 +1,145 @@
+// The primary's side of replication: who mirrors this volcano, how far each has come, and until
+// which batch all have what they must have. Batches go to the mirrors as they are committed; one that
+// is new, or was away, catches up beside them (catch_up.h).
+//
+// Whom to wait for. The lava map names the mirrors. One that it has in sync is waited for. One that
+// catches up is waited for from the moment that the coordinator was told it had everything
+// (facts()), because the map may say so at any time from then on. Only a map with a higher epoch
+// frees the primary. While a mirror that must be waited for is away nothing is acknowledged; after
+// kReleaseAfter the coordinator is asked to release it.
+//
+// Used by the Volcano, on its thread. Sends over the volcano's own endpoint.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "libmagma/rpc/rpc.h"
+#include "libmagma/sys/clock.h"
+#include "libmagma/sys/random.h"
+#include "magmad/node/ring_view.h"
+#include "magmad/replication/catch_up.h"
+#include "magmad/shard.h"
+
+namespace magma::replication {
+
+// Bugs that tests plant to see that they would be found. All off in the product.
+struct SourcePlanted {
+  bool waits_for_nobody = false;
+};
+
+class Source {
+ public:
+  static constexpr Duration kReleaseAfter = seconds(2);
+  static constexpr Duration kUnansweredMax = seconds(10);  // then the run is given up
+  static constexpr Duration kDialPatience = seconds(2);
+  static constexpr Duration kDialAgain = milliseconds(200);
+  static constexpr std::size_t kCatchUpBytes = 4u << 20;   // of it under way, to one mirror
+  static constexpr std::size_t kBacklogBytes = 32u << 20;  // more: answers wait for who catches up
+  static constexpr std::size_t kRequestsMax = 512;         // under way, to one mirror
+
+  // `awaits_ring`: nothing is acknowledged before the first map. References outlive it.
+  Source(ring::VolcanoId self, bool awaits_ring, sys::Clock& clock, sys::Random& random,
+         rpc::Endpoint& endpoint, Shard& shard, store::MetadataStore& metadata,
+         store::ContentStore& content, SourcePlanted planted = {});
+  ~Source();
+
+  void set_map(const ring::LavaMap& map);
+  // After each flush of the shard: nothing is open then.
+  void pump();
+  Instant deadline() const;
+  void on_timer();
+  // Whether it is about a connection or request of this.
+  bool on_connected(rpc::ConnectionId connection);
+  bool on_closed(rpc::ConnectionId connection);
+  bool on_response(rpc::ConnectionId connection, rpc::RequestId request,
+                   const Result<ByteSpan>& message);
+
+  // For the coordinator; what it says may bind this volcano (above).
+  std::vector<wire::MirrorFact> facts();
+  struct Stats {
+    std::uint64_t batches = 0, pieces = 0, bytes = 0, copies = 0, catch_ups = 0, runs_lost = 0;
+  };
+  Stats stats() const { return stats_; }
+
+ private:
+  struct Live {  // in the order of batches
+    std::uint64_t batch = 0;
+    std::shared_ptr<const Effects> effects;  // nullptr: a sync
+    std::size_t bytes = 0;
+  };
+  struct Sent {
+    wire::FlareOp op{};
+    std::uint64_t batch = 0;  // of a live one; 0: of the catching up
+    std::size_t bytes = 0;    // of the last message of a live one: all of it
+    Instant at{};
+    wire::MirrorRange checked{};
+    bool is_whole_mark = false;
+  };
+  enum class Phase : std::uint8_t { away, dialing, greeting, going };
+  struct Mirror {
+    ring::VolcanoId id;
+    std::string address;
+    Phase phase = Phase::away;
+    rpc::ConnectionId connection{};
+    Instant dial_at{};
+    Instant away_since{};
+    std::uint64_t run = 0;
+    std::uint64_t next_number = 1;
+    std::optional<wire::MirrorHelloReply> greeted{};  // its catching up is to begin
+    std::unique_ptr<CatchUp> catch_up;
+    bool has_marked = false;  // a whole mark was sent since it caught up last
+    bool is_whole = false;    // it has everything but what is under way
+    bool is_synced = false;   // what it caught up is on stable storage
+    bool marks_answered = false;
+    std::deque<Live> queue;
+    std::map<std::uint64_t, Sent> sent;  // by request id
+    std::size_t live_bytes = 0;          // queued or sent
+    std::uint64_t answered = 0;          // has this batch and all before that were sent to it
+    std::uint64_t confirmed = 0;         // the same while it is whole: it has everything then
+    // What the map and the coordinator make of it.
+    bool is_in_sync = false;            // as the map says
+    std::optional<Epoch> told_in_sync{};  // the coordinator was told so at this epoch
+    bool must_be_released(Instant now) const;
+    bool must_have() const { return is_in_sync || told_in_sync.has_value(); }
+  };
+
+  void dial(Mirror& mirror);
+  void greet(Mirror& mirror);
+  void lose(Mirror& mirror, const char* why);
+  Result<void> begin_catch_up(Mirror& mirror);
+  void send_live(Mirror& mirror);
+  Result<void> send_catch_up(Mirror& mirror);
+  void send(Mirror& mirror, Piece piece, Sent sent);
+  void mark_whole(Mirror& mirror);
+  void answered(Mirror& mirror, const Sent& sent, ByteSpan body);
+  void confirm(Mirror& mirror);
+  void on_batch(Effects effects);
+  void on_sync(std::uint64_t batch);
+  void listen();
+  void settle();
+  Mirror* find(rpc::ConnectionId connection);
+
+  const ring::VolcanoId self_;
+  sys::Clock& clock_;
+  sys::Random& random_;
+  rpc::Endpoint& endpoint_;
+  Shard& shard_;
+  store::MetadataStore& metadata_;
+  store::ContentStore& content_;
+  const SourcePlanted planted_;
+  bool awaits_ring_;
+  std::optional<std::uint64_t> map_version_{};
+  Epoch epoch_;  // of slot 0 in the map
+  std::vector<std::unique_ptr<Mirror>> mirrors_;
+  bool is_listening_ = false;
+  bool is_ready_ = false;  // a read of a catch-up has come
+  Stats stats_;
+};
+
+}  // namespace magma::replication
