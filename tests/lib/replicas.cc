@@ -19,6 +19,7 @@ namespace {
 
 constexpr std::size_t kPieceBytes = 1u << 20;
 constexpr std::size_t kBytesShown = 16;
+constexpr std::size_t kDifferencesShown = 4;
 
 struct StoredRow {
   store::RowKey key;
@@ -80,19 +81,40 @@ struct Storage {
   std::optional<std::string> problem{};
 };
 
-std::optional<std::string> rows_differ(const std::vector<StoredRow>& ours,
-                                       const std::vector<StoredRow>& theirs) {
-  for (std::size_t i = 0; i < std::max(ours.size(), theirs.size()); ++i) {
-    const bool only_ours = i >= theirs.size() || (i < ours.size() && ours[i].key < theirs[i].key);
-    if (only_ours) return "only the primary has " + text_of(ours[i].key) + ": " + text_of(ours[i]);
-    if (i >= ours.size() || theirs[i].key < ours[i].key)
-      return "only the mirror has " + text_of(theirs[i].key) + ": " + text_of(theirs[i]);
-    if (ours[i].version == theirs[i].version && ours[i].image == theirs[i].image) continue;
-    return fmt::format("{} differs ({}): the primary has {}; the mirror has {}",
-                       text_of(ours[i].key), where_images_differ(ours[i].image, theirs[i].image),
-                       text_of(ours[i]), text_of(theirs[i]));
+// What differs: the first ones as text, and how many.
+struct Differences {
+  void add(std::string what) {
+    if (total++ < kDifferencesShown) text += (text.empty() ? "" : "\n  ") + what;
   }
-  return std::nullopt;
+  std::string text{};
+  std::size_t total = 0;
+};
+
+void compare_rows(const StoredRow& ours, const StoredRow& theirs, Differences& differences) {
+  const bool is_versioned = ours.key.table != store::Table::page_sums;
+  const bool is_same_version = !is_versioned || ours.version == theirs.version;
+  if (is_same_version && ours.image == theirs.image) return;
+  differences.add(fmt::format("{} differs ({}): the primary has {}; the mirror has {}",
+                              text_of(ours.key), where_images_differ(ours.image, theirs.image),
+                              text_of(ours), text_of(theirs)));
+}
+
+// Both in the order of their keys.
+void compare_tables(const std::vector<StoredRow>& ours, const std::vector<StoredRow>& theirs,
+                    Differences& differences) {
+  auto mine = ours.begin();
+  auto other = theirs.begin();
+  while (mine != ours.end() || other != theirs.end()) {
+    if (other == theirs.end() || (mine != ours.end() && mine->key < other->key)) {
+      differences.add("only the primary has " + text_of(mine->key) + ": " + text_of(*mine));
+      ++mine;
+    } else if (mine == ours.end() || other->key < mine->key) {
+      differences.add("only the mirror has " + text_of(other->key) + ": " + text_of(*other));
+      ++other;
+    } else {
+      compare_rows(*mine++, *other++, differences);
+    }
+  }
 }
 
 // Bytes of a content file at `offset`; zeros where it has none.
@@ -142,19 +164,21 @@ std::optional<std::string> storages_differ(SimDisk& ours, SimDisk& theirs) {
   Storage primary(ours), mirror(theirs);
   if (!primary.opened) return "the primary's: " + describe(primary.opened.error());
   if (!mirror.opened) return "the mirror's: " + describe(mirror.opened.error());
+  Differences differences;
   for (unsigned database = 0; database < store::kDatabases; ++database)
     for (unsigned number = 1; number <= store::kTableLast; ++number) {
       const auto table = static_cast<store::Table>(number);
       if (!is_replicated(table)) continue;
       const auto rows = primary.rows(database, table);
-      if (auto difference = rows_differ(rows, mirror.rows(database, table))) return difference;
+      compare_tables(rows, mirror.rows(database, table), differences);
       if (table != store::Table::chunk) continue;
       for (const StoredRow& row : rows)
-        if (auto difference = content_differs(ours, theirs, row)) return difference;
+        if (auto difference = content_differs(ours, theirs, row)) differences.add(*difference);
     }
   if (primary.problem) return "the primary's: " + *primary.problem;
   if (mirror.problem) return "the mirror's: " + *mirror.problem;
-  return std::nullopt;
+  if (differences.total == 0) return std::nullopt;
+  return fmt::format("{} differences: {}", differences.total, differences.text);
 }
 
 std::optional<std::string> replicas_differ(SimCluster& cluster, unsigned mirror) {

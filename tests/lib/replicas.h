@@ -1,6 +1,7 @@
 // Whether two storages hold the same: all rows of all replicated tables, byte by byte and with
-// their versions, and the bytes of every content up to its length. What a volcano keeps for itself
-// (hot ranges, removals, the state of a mirror, the oplog) is not compared.
+// their versions (but those of page sums, which each volcano writes itself), and the bytes of every
+// content up to its length. What a volcano keeps for itself (hot ranges, removals, the state of a
+// mirror, the oplog) is not compared.
 #pragma once
 
 #include <optional>
@@ -10,7 +11,7 @@
 
 namespace magma::test {
 
-// The first difference, for people; nothing if there is none. `ours` is the primary's. Requires: no
+// The first differences, for people; nothing if there is none. `ours` is the primary's. Requires: no
 // process has the disks open; SQLite may replay its -wal there.
 std::optional<std::string> storages_differ(SimDisk& ours, SimDisk& theirs);
 

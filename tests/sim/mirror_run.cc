@@ -34,7 +34,7 @@ class MirrorRun {
     cluster_.faults = profile_.faults;
     cluster_.coordinator().plant_hasty(profile_.is_hasty);
     if (begin())
-      for (unsigned i = 0; i < profile_.rounds && !failed(); ++i) round(i);
+      for (unsigned i = 0; i < profile_.rounds && !failed(); ++i) round();
     if (!failed() && profile_.loses_primary) lose_primary();
     if (!failed()) end();
     count();
@@ -42,8 +42,8 @@ class MirrorRun {
     result.trace = cluster_.trace();
     result.operations = workload_.operations();
     if (failed())
-      result.failure = fmt::format("seed {}: {}\nround {}: {}\n{}\n{}{}last log lines:\n{}",
-                                   profile_.seed, describe(profile_), round_, doing_, problem_,
+      result.failure = fmt::format("seed {}: {}\nrounds: {}\n{}\n{}{}last log lines:\n{}",
+                                   profile_.seed, describe(profile_), doing_, problem_,
                                    is_replaced_ ? "" : cluster_.coordinator().report(),
                                    workload_.report(), last_log_lines());
     return result;
@@ -82,8 +82,7 @@ class MirrorRun {
     return !failed() && workload_.begin();
   }
 
-  void round(unsigned number) {
-    round_ = number;
+  void round() {
     MirrorFault kind = profile_.kind;
     if (kind == MirrorFault::mixed)
       kind = static_cast<MirrorFault>(random_.below(static_cast<std::uint64_t>(kind)));
@@ -91,11 +90,16 @@ class MirrorRun {
     strike(kind);
     settle();
     if (have_joined_ || failed()) return;
-    doing_ = "mirrors join";
+    begin_of("mirrors join");
     workload_.start_operations(profile_.operations);
     cluster_.run_for(up_to(30));
     if (start_mirrors()) settle();
     sometimes("mirror: joined when there were files");
+  }
+
+  void begin_of(const std::string& what) {
+    doing_ += fmt::format("{}t={:.3f} {}", doing_.empty() ? "" : "; ",
+                          static_cast<double>(cluster_.now().ns) / 1e9, what);
   }
 
   void strike(MirrorFault kind) {
@@ -109,8 +113,9 @@ class MirrorRun {
                                              "primary_restart",
                                              "both_kill",
                                              "cut"};
-    doing_ = kNames[static_cast<std::size_t>(kind)];
-    sometimes("mirror fault: " + doing_);
+    const std::string name = kNames[static_cast<std::size_t>(kind)];
+    begin_of(name);
+    sometimes("mirror fault: " + name);
     workload_.start_operations(profile_.operations);
     switch (kind) {
       case MirrorFault::mirror_kill: return crash_mirror(Crash::kill);
@@ -183,7 +188,7 @@ class MirrorRun {
     const unsigned index = random_mirror();
     cluster_.run_for(up_to(30));
     if (!cluster_.stop_volcano(index)) return fail_with(cluster_.last_error());
-    fail_if(fsck_problem(cluster_.disk(index), true));
+    if (cluster_.coordinator().is_in_sync(index)) fail_if(fsck_problem(cluster_.disk(index), true));
     stay_away();
     start(index);
   }
@@ -306,8 +311,8 @@ class MirrorRun {
 
   void lose_primary() {
     const Crash how = random_.chance(2) ? Crash::kill : Crash::power_cut;
-    doing_ =
-        how == Crash::kill ? "the primary is lost by a kill" : "the primary is lost by a power cut";
+    begin_of(how == Crash::kill ? "the primary is lost by a kill"
+                                : "the primary is lost by a power cut");
     workload_.start_operations(profile_.operations);
     trouble_before();
     if (failed()) return;
@@ -338,7 +343,8 @@ class MirrorRun {
         cluster_.crash_volcano(Crash::kill, i);
       else if (!cluster_.stop_volcano(i))
         fail_with(cluster_.last_error());
-      if (!failed()) fail_if(fsck_problem(cluster_.disk(i), cleanly));
+      if (!failed() && cluster_.coordinator().is_in_sync(i))
+        fail_if(fsck_problem(cluster_.disk(i), cleanly));
     }
     return !failed();
   }
@@ -357,7 +363,7 @@ class MirrorRun {
   // ---- the end
 
   void end() {
-    doing_ = "the end";
+    begin_of("the end");
     workload_.release_all();
     workload_.verify();
     if (failed()) return;
@@ -393,8 +399,7 @@ class MirrorRun {
   SeedRandom random_;
   SimCluster cluster_;
   RandomWorkload workload_;
-  unsigned round_ = 0;
-  std::string doing_;
+  std::string doing_;  // the rounds up to now
   bool have_joined_ = false;
   bool is_replaced_ = false;
   std::string problem_;
