@@ -26,6 +26,7 @@ bool Shard::has_work() const {
   const bool any_answer = !answers_.empty() || !answers_committed_.empty() || is_held_to_look_at;
   if (failed()) return any_answer;
   return any_answer || !ready_.empty() || !ready_steps_.empty() || !touched_.empty() ||
+         !logged_.empty() ||
          batch_error_.has_value() || operations_->has_messages() || metadata_.in_transaction();
 }
 

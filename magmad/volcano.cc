@@ -223,6 +223,7 @@ void Volcano::on_connected(rpc::ConnectionId connection, const rpc::PeerInfo& pe
 
 void Volcano::on_closed(rpc::ConnectionId connection, const Error& reason) {
   log_debug('n', "closed connection={} reason={}", connection.value, describe(reason));
+  if (parts_->source && parts_->source->on_closed(connection)) return;
   parts_->shard->drop_connection(connection.value);
   parts_->host_requests->on_closed(connection.value);
 }

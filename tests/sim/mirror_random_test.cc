@@ -46,6 +46,7 @@ TEST_CASE("planted: a coordinator that calls mirrors in sync too early is found"
   for (std::uint64_t seed = 1; seed <= 40 && !is_found; ++seed) {
     MirrorProfile profile = mirror_profile_of_seed(seed);
     profile.faults = {};
+    profile.kind = MirrorFault::calm;
     profile.loses_primary = profile.is_hasty = true;
     is_found = run_mirrors(profile).failure.has_value();
   }
