@@ -295,7 +295,7 @@ class MirrorRun {
   // Something else that went wrong just before. A mirror that the map has in sync has everything
   // all the same.
   void trouble_before() {
-    const std::uint64_t kind = random_.below(5);
+    const std::uint64_t kind = profile_.is_hasty ? 2 : random_.below(5);
     if (kind == 2) return empty_a_mirror();
     if (kind > 2) return;
     const unsigned index = kind == 0 ? random_mirror() : 0;
