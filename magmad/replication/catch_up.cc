@@ -36,21 +36,23 @@ bool overlap(const wire::MirrorRange& a, const wire::MirrorRange& b) {
 
 // ---- the oplog
 
+Result<wire::MirrorPosition> last_in_oplog(store::MetadataStore& metadata, unsigned database) {
+  TRY_VALUE(auto ends, metadata.oplog_ends(database));
+  Result<wire::MirrorPosition> last;
+  if (ends.last == 0) return last;
+  auto visit = [&](const store::MetadataStore::OplogRow& row) {
+    last = position_of(row);
+    return false;
+  };
+  TRY(metadata.scan_oplog(database, ends.last, visit));
+  return last;
+}
+
 Result<wire::MirrorPosition> CatchUp::last_position(store::MetadataStore& metadata) {
   wire::MirrorPosition last;
   for (unsigned database = 0; database < store::kDatabases; ++database) {
-    TRY_VALUE(auto ends, metadata.oplog_ends(database));
-    if (ends.last == 0) continue;
-    std::optional<Error> broken;
-    auto visit = [&](const store::MetadataStore::OplogRow& row) {
-      if (auto position = position_of(row))
-        last = std::max(last, *position);
-      else
-        broken = position.error();
-      return false;
-    };
-    TRY(metadata.scan_oplog(database, ends.last, visit));
-    if (broken) return fail(std::move(*broken));
+    TRY_VALUE(auto position, last_in_oplog(metadata, database));
+    last = std::max(last, position);
   }
   return last;
 }

@@ -103,6 +103,9 @@ class CatchUp {
   std::shared_ptr<int> life_ = std::make_shared<int>(0);  // shared with callbacks, as weak_ptr
 };
 
+// The position of a database's newest oplog row; 0, 0 if there is none.
+Result<wire::MirrorPosition> last_in_oplog(store::MetadataStore& metadata, unsigned database);
+
 // Splits a batch into messages of a bounded size. `mark` is of the whole of it.
 std::vector<Piece> pieces_of(const Effects& effects, wire::MirrorMark mark);
 

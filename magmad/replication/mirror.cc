@@ -9,6 +9,7 @@
 #include "libmagma/base/log.h"
 #include "libmagma/wire/codec.h"
 #include "libmagma/wire/flare_messages.h"
+#include "magmad/replication/catch_up.h"
 #include "magmad/store/page_sums.h"
 
 namespace magma::replication {
@@ -60,6 +61,9 @@ Result<void> Mirror::begin(bool clean, bool lost_power) {
   } else {
     TRY(put_state());
     TRY(metadata_.commit());
+  }
+  for (unsigned database = 0; database < store::kDatabases; ++database) {
+    TRY_VALUE(oplog_last_[database], last_in_oplog(metadata_, database));
   }
   if (lost_power) {
     state_.stream = state_.durable_stream;
@@ -304,8 +308,7 @@ Result<void> Mirror::change(const wire::MirrorChange& what) {
 
 void Mirror::finish_batch() {
   Result<void> done = put_rows(batch_->message.rows);
-  for (const wire::MirrorLog& log : batch_->message.log)
-    if (done) done = metadata_.append_oplog(log.slot, {log.epoch, log.seq}, log.image);
+  if (done) done = put_log(batch_->message.log);
   if (done) done = mark(batch_->message);
   if (done) done = commit();
   if (!done) return fail_run(done.error());
@@ -326,11 +329,37 @@ Result<void> Mirror::put_rows(const std::vector<wire::MirrorRow>& rows) {
   return {};
 }
 
+Result<void> Mirror::put_log(const std::vector<wire::MirrorLog>& log) {
+  for (const wire::MirrorLog& row : log) {
+    TRY_VALUE(auto body, wire::decode<store::OplogBody>(row.image));
+    const wire::MirrorPosition position{row.epoch.value, body.batch};
+    wire::MirrorPosition& last = oplog_last_[row.slot.value % store::kDatabases];
+    // Of one batch there are many rows.
+    if (position < last) continue;
+    last = position;
+    TRY(metadata_.append_oplog(row.slot, {row.epoch, row.seq}, row.image));
+  }
+  return {};
+}
+
+// A row without content in each database that has none, as at the start of a primary.
+Result<void> Mirror::begin_oplog() {
+  const store::Version version{Epoch(static_cast<std::uint32_t>(state_.stream)), Seq(0)};
+  for (unsigned database = 0; database < store::kDatabases; ++database) {
+    if (oplog_last_[database] != wire::MirrorPosition{}) continue;
+    oplog_last_[database] = position();
+    TRY(metadata_.append_oplog(ring::Slot(static_cast<std::uint16_t>(database)), version,
+                               wire::encode(store::OplogBody{state_.batch, {}, {}})));
+  }
+  return {};
+}
+
 Result<void> Mirror::mark(const wire::MirrorBatchRequest& message) {
   switch (message.mark) {
     case wire::MirrorMark::keep: return note_mixed();
     case wire::MirrorMark::unknown:
       TRY(metadata_.clear_oplog());
+      oplog_last_.fill({});
       state_.is_whole = false;
       break;
     case wire::MirrorMark::whole:
@@ -339,6 +368,7 @@ Result<void> Mirror::mark(const wire::MirrorBatchRequest& message) {
       state_.stream = message.position.stream;
       state_.batch = message.position.batch;
       torn_.clear();
+      TRY(begin_oplog());
       break;
   }
   return put_state();

@@ -10,6 +10,7 @@
 // meanwhile waits.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -72,6 +73,8 @@ class Mirror {
   Result<void> change(const wire::MirrorChange& what);
   void finish_batch();
   Result<void> put_rows(const std::vector<wire::MirrorRow>& rows);
+  Result<void> put_log(const std::vector<wire::MirrorLog>& log);
+  Result<void> begin_oplog();
   Result<void> put_state();
   Result<void> note_mixed();
   Result<void> mark(const wire::MirrorBatchRequest& message);
@@ -94,6 +97,9 @@ class Mirror {
   UniqueFunction<void(Answer)>& send_;
   store::MirrorStateRow state_{};
   std::vector<wire::MirrorRange> torn_;
+  // Of the newest oplog row of each database: what comes again is not put again, so that positions
+  // rise with ids.
+  std::array<wire::MirrorPosition, store::kDatabases> oplog_last_{};
   Instant next_sync_{};
   std::uint64_t run_ = 0;
   std::uint64_t next_ = 1;

@@ -6,7 +6,6 @@ test_lib_sources = \
 	tests/lib/fake_console.h \
 	tests/lib/golden_file.h \
 	tests/lib/lava_ring.h \
-	tests/lib/mirror_rules_stand_in.h \
 	tests/lib/model_filesystem.cc \
 	tests/lib/model_filesystem.h \
 	tests/lib/node_ring.cc \

@@ -11,8 +11,8 @@
 
 namespace magma::test {
 
-// The first differences, for people; nothing if there is none. `ours` is the primary's. Requires: no
-// process has the disks open; SQLite may replay its -wal there.
+// The first differences, for people; nothing if there is none. `ours` is the primary's. Requires:
+// no process has the disks open; SQLite may replay its -wal there.
 std::optional<std::string> storages_differ(SimDisk& ours, SimDisk& theirs);
 
 // The same for the primary and a mirror, on copies of their disks, so both may run. Only at rest

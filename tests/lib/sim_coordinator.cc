@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 
 #include "libmagma/base/check.h"
-#include "tests/lib/mirror_rules_stand_in.h"
 #include "tests/lib/sim_cluster.h"
 
 namespace magma::test {
@@ -137,7 +136,7 @@ std::optional<ring::Command> SimCoordinator::decide() {
   if (auto command = who_came_or_went()) return command;
   if (is_hasty_)
     if (auto command = call_in_sync()) return command;
-  return mirror_step_stand_in(*map_, told_, [this](ring::VolcanoId id) { return is_there(id); });
+  return core::next_mirror_step(*map_, told_, [this](ring::VolcanoId id) { return is_there(id); });
 }
 
 std::optional<ring::Command> SimCoordinator::call_in_sync() {
@@ -244,6 +243,7 @@ void SimCoordinator::tell(unsigned index) {
       return;
     }
     auto view = std::make_shared<node::RingView>();
+    view->is_start_known = true;
     const Instant now = cluster_.volcano_now(index);
     view->map = map;
     view->self = seats_[index].id;

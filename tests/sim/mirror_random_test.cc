@@ -12,7 +12,7 @@ using namespace magma::test;
 TEST_CASE("mirror random runs: nothing acknowledged is lost, and replicas are equal") {
   const SimOptions& options = sim_options();
   std::uint64_t operations = 0, failures = 0;
-  for (std::uint64_t i = 0; i < options.seeds && failures < 30; ++i) {
+  for (std::uint64_t i = 0; i < options.seeds && failures < 3; ++i) {
     const MirrorProfile profile = mirror_profile_of_seed(options.first_seed + i);
     RunResult result = run_mirrors(profile);
     operations += result.operations;
