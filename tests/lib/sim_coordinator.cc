@@ -6,11 +6,19 @@
 #include <fmt/format.h>
 
 #include "libmagma/base/check.h"
+#include "magmad/core/mirror_rules.h"
 #include "tests/lib/sim_cluster.h"
 
 namespace magma::test {
 
 namespace {
+
+ring::SlotsOfVolcano all_slots(const ring::LavaMap& map, ring::VolcanoId volcano) {
+  ring::SlotsOfVolcano all{.slots = {}, .volcano = volcano};
+  for (std::uint16_t n = 0; n < ring::kSlotCount; ++n)
+    all.slots.push_back({ring::Slot(n), map.slots[n].epoch});
+  return all;
+}
 
 constexpr Duration kTick = milliseconds(100);
 constexpr Duration kSilentMax = seconds(3);  // then a mirror is down
