@@ -17,7 +17,8 @@ using store::Table;
 using wire::MirrorChangeKind;
 
 store::RowKey key_in(Table table, const std::optional<wire::MirrorKey>& after) {
-  return after ? store::RowKey{table, after->a, after->b, after->c} : store::RowKey{table, 0, 0, {}};
+  if (!after) return {table, 0, 0, {}};
+  return {table, after->a, after->b, after->c};
 }
 
 std::size_t bytes_of(const wire::MirrorRow& row) { return row.image.size() + row.c.size() + 48; }

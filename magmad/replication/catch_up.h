@@ -1,7 +1,7 @@
-// What a mirror needs to have everything the primary has: read from the primary's stores, piece by
-// piece, while both go on. A mirror that knows how far it came and whose place is still in the oplog
-// gets the rows and ranges that the oplog names since; any other gets all rows, and of contents what
-// differs by its checksums.
+// What a mirror needs to have everything the primary has: read from the primary's stores, piece
+// by piece, while both go on. A mirror that knows how far it came and whose place is still in the
+// oplog gets the rows and ranges that the oplog names since; any other gets all rows, and of
+// contents what differs by its checksums.
 //
 // Pieces go to the mirror in one order with the batches that are committed meanwhile. A piece says
 // what is so when it is made, so a batch before it is in it already, and one after it comes after

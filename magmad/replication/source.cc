@@ -106,7 +106,8 @@ std::vector<wire::MirrorFact> Source::facts() {
       fact.bytes_done = mirror->catch_up->bytes_done();
       fact.bytes_total = mirror->catch_up->bytes_total();
     }
-    fact.batches_behind = shard_.position().batch - std::min(shard_.position().batch, mirror->confirmed);
+    const std::uint64_t last = shard_.position().batch;
+    fact.batches_behind = last - std::min(last, mirror->confirmed);
   }
   settle();
   return facts;

@@ -1,6 +1,6 @@
 // The primary's side of replication: who mirrors this volcano, how far each has come, and until
-// which batch all have what they must have. Batches go to the mirrors as they are committed; one that
-// is new, or was away, catches up beside them (catch_up.h).
+// which batch all have what they must have. Batches go to the mirrors as they are committed; one
+// that is new, or was away, catches up beside them (catch_up.h).
 //
 // Whom to wait for. The lava map names the mirrors. One that it has in sync is waited for. One that
 // catches up is waited for from the moment that the coordinator was told it had everything
