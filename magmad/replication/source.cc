@@ -407,19 +407,21 @@ Instant Source::deadline() const {
   for (const auto& mirror : mirrors_) {
     if (mirror->phase == Phase::away) next = std::min(next, mirror->dial_at);
     if (mirror->greeted) return {};
-    for (const auto& [request, sent] : mirror->sent)
-      next = std::min(next, sent.at + kUnansweredMax);
+    for (const auto& [request, sent] : mirror->sent) next = std::min(next, due(sent));
   }
   return next;
+}
+
+Instant Source::due(const Sent& sent) {
+  return sent.at + (sent.op == wire::FlareOp::mirror_sync ? kSyncMax : kAnswerMax);
 }
 
 // pump() follows with the flush.
 void Source::on_timer() {
   const Instant now = clock_.now();
   for (const auto& mirror : mirrors_) {
-    const bool is_stuck = std::any_of(mirror->sent.begin(), mirror->sent.end(), [&](const auto& s) {
-      return now - s.second.at >= kUnansweredMax;
-    });
+    const bool is_stuck = std::any_of(mirror->sent.begin(), mirror->sent.end(),
+                                      [&](const auto& sent) { return now >= due(sent.second); });
     if (is_stuck) lose(*mirror, "silent");
   }
 }

@@ -36,7 +36,9 @@ struct SourcePlanted {
 class Source {
  public:
   static constexpr Duration kReleaseAfter = seconds(2);
-  static constexpr Duration kUnansweredMax = seconds(10);  // then the run is given up
+  // Unanswered for so long, the run is given up: a batch, or a sync, which waits for a disk.
+  static constexpr Duration kAnswerMax = seconds(5);
+  static constexpr Duration kSyncMax = seconds(60);
   static constexpr Duration kDialPatience = seconds(2);
   static constexpr Duration kDialAgain = milliseconds(200);
   static constexpr std::size_t kCatchUpBytes = 4u << 20;   // of it under way, to one mirror
@@ -126,6 +128,7 @@ class Source {
   void on_sync(std::uint64_t batch);
   void listen();
   void settle();
+  static Instant due(const Sent& sent);
   Mirror* find(rpc::ConnectionId connection);
 
   const ring::VolcanoId self_;
