@@ -446,10 +446,13 @@ Result<wire::MirrorCheckReply> Mirror::check(const wire::MirrorCheckRequest& mes
     }
   }
   const std::uint64_t pages = store::pages_of(0, message.range.length).count;
+  // What follows the end within its page shows in that page's sum alone.
+  const bool ends_otherwise = message.range.length % store::kPageBytes != 0 &&
+                              own[pages - 1] != told[pages - 1];
   const bool is_longer =
       std::any_of(own.begin() + static_cast<std::ptrdiff_t>(pages), own.end(),
                   [](std::uint32_t sum) { return sum != store::zero_page_sum(); });
-  if (is_longer) {
+  if (is_longer || ends_otherwise) {
     TRY(content_.truncate(id, {Epoch(static_cast<std::uint32_t>(state_.stream)), Seq(0)},
                           message.range.length));
     TRY(commit());
