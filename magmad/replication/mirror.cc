@@ -102,9 +102,11 @@ void Mirror::refuse(const Request& request, const Error& error) {
   send_(std::move(answer));
 }
 
-// Nothing more of the run is done: the primary begins another.
-void Mirror::fail_run(const Error& error) {
-  log_error("mirror_failed error={}", describe(error));
+// Nothing more of the run is done, and nothing that a batch of it has begun.
+void Mirror::end_run(const Error& error) {
+  ++generation_;  // first: the stores may call back
+  run_ = 0;
+  is_busy_ = false;
   metadata_.rollback();
   content_.rolled_back();
   if (batch_)
@@ -112,9 +114,12 @@ void Mirror::fail_run(const Error& error) {
   for (const auto& [number, request] : waiting_) refuse(*request, error);
   batch_.reset();
   waiting_.clear();
-  is_busy_ = false;
-  run_ = 0;
-  ++generation_;
+}
+
+// The primary begins another.
+void Mirror::fail_run(const Error& error) {
+  log_error("mirror_failed error={}", describe(error));
+  end_run(error);
 }
 
 // ---- the order of a run
@@ -138,14 +143,7 @@ void Mirror::handle(RequestPtr request) {
 
 void Mirror::hello(RequestPtr request, const wire::MirrorHelloRequest& message) {
   if (message.head.run == 0) return refuse(*request, Error{Code::malformed, {}});
-  const Error ended{Code::old_sequence, {}};
-  if (batch_)
-    for (const RequestPtr& part : batch_->requests) refuse(*part, ended);
-  for (const auto& [number, waiting] : waiting_) refuse(*waiting, ended);
-  batch_.reset();
-  waiting_.clear();
-  is_busy_ = false;
-  ++generation_;
+  end_run(Error{Code::old_sequence, {}});
   run_ = message.head.run;
   next_ = 1;
   wire::MirrorHelloReply reply;

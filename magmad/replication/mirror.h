@@ -89,6 +89,7 @@ class Mirror {
   template <class Reply>
   void answer(const Request& request, const Reply& reply);
   void refuse(const Request& request, const Error& error);
+  void end_run(const Error& error);
   void fail_run(const Error& error);
 
   sys::Clock& clock_;
