@@ -69,10 +69,11 @@ Result<void> Mirror::begin(bool clean, bool lost_power) {
     state_.stream = state_.durable_stream;
     state_.batch = state_.durable_batch;
   }
+  note_committed();
   if (clean) return {};
   TRY_VALUE(torn_, hot_ranges(metadata_));
   if (torn_.size() > wire::kMirrorTornMax) {  // copied as a whole then
-    state_.is_whole = false;
+    state_.is_whole = state_committed_.is_whole = false;
     torn_.clear();
   }
   const Epoch epoch(static_cast<std::uint32_t>(state_.stream));
@@ -109,6 +110,8 @@ void Mirror::end_run(const Error& error) {
   is_busy_ = false;
   metadata_.rollback();
   content_.rolled_back();
+  state_ = state_committed_;
+  oplog_last_ = oplog_last_committed_;
   if (batch_)
     for (const RequestPtr& request : batch_->requests) refuse(*request, error);
   for (const auto& [number, request] : waiting_) refuse(*request, error);
@@ -384,8 +387,16 @@ Result<void> Mirror::note_mixed() {
   return put_state();
 }
 
+void Mirror::note_committed() {
+  state_committed_ = state_;
+  oplog_last_committed_ = oplog_last_;
+}
+
 Result<void> Mirror::commit() {
-  if (metadata_.in_transaction()) TRY(metadata_.commit());
+  if (metadata_.in_transaction()) {
+    TRY(metadata_.commit());
+    note_committed();
+  }
   content_.committed();
   metadata_.checkpoint_if_due();
   if (batch_) batch_->cut.clear();
@@ -490,8 +501,8 @@ void Mirror::sync_all(UniqueFunction<void(Result<void>)> done) {
       if (life.expired()) return;
       const bool is_durable = content && metadata;
       if (is_durable && generation == generation_ && state_.is_whole) {
-        state_.durable_stream = before.stream;
-        state_.durable_batch = before.batch;
+        state_.durable_stream = state_committed_.durable_stream = before.stream;
+        state_.durable_batch = state_committed_.durable_batch = before.batch;
       }
       done(content ? std::move(metadata) : std::move(content));
     });
