@@ -84,17 +84,16 @@ Result<std::uint64_t> CatchUp::first_after(unsigned database, const wire::Mirror
   return low;
 }
 
-// Whether the oplog of each database goes back to the position: its oldest row is not beyond the
-// next batch, so none that was trimmed is.
+// Whether the oplog of each database goes back to the position: its oldest row is not beyond it, so
+// none that was trimmed is. One of the next batch would not do: trimming may have taken others of it.
 Result<bool> CatchUp::find_in_oplog(const wire::MirrorPosition& position) {
-  const wire::MirrorPosition next{position.stream, position.batch + 1};
   for (unsigned database = 0; database < store::kDatabases; ++database) {
     TRY_VALUE(auto ends, metadata_.oplog_ends(database));
     if (ends.first == 0) return false;
     bool is_there = false;
     auto visit = [&](const store::MetadataStore::OplogRow& row) {
       auto oldest = position_of(row);
-      is_there = oldest && *oldest <= next;
+      is_there = oldest && *oldest <= position;
       return false;
     };
     TRY(metadata_.scan_oplog(database, ends.first, visit));
