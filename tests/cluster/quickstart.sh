@@ -12,14 +12,26 @@ echo hello >"$work/quick/mnt/hello"
 same "the mount can be used" "$(cat "$work/quick/mnt/hello")" hello
 expect "run a second time" quick "$work/quick"
 same "the file is still there" "$(cat "$work/quick/mnt/hello")" hello
-pid=$(cat "$work/quick/magmad.pid")
-kill -9 "$pid"
-expect "run after the volcano was killed" quick "$work/quick"
-same "the file is still there" "$(timeout 10 cat "$work/quick/mnt/hello")" hello
-pid=$(cat "$work/quick/magmad.pid")
+pid_of() { cat "$work/quick/$1.pid"; }
+lava() { "$MAGMA" lava --host "$host" --key-file "$work/quick/network.key"; }
+is_well() { lava | grep -qx 'ring  *healthy'; }
+has_copies() { lava | grep -qE "^copies +$1"; }
+expect "the ring is healthy" is_well
+expect "three copies" has_copies 3
+kill -9 "$(pid_of gromit)"
+expect "a volcano is killed: the mount goes on" \
+  timeout 10 sh -c "echo on >'$work/quick/mnt/on' && sync '$work/quick/mnt/on'"
+expect "run after it was killed" quick "$work/quick"
+expect "the ring is healthy again" is_well
+kill -9 "$(pid_of wallace)"
+expect "run after the founder was killed" quick "$work/quick"
+same "the files are still there" "$(cd "$work/quick/mnt" && timeout 10 cat hello on | xargs)" \
+  "hello on"
+pids=$(cat "$work/quick/"*.pid)
+same "it starts three volcanoes" "$(wc -w <<<"$pids")" 3
 expect "quickstart stop" quick stop "$work/quick"
 expect "its folder is gone" test ! -e "$work/quick"
-expect "its volcano has ended" process_ended "$pid"
+for pid in $pids; do expect "its volcano has ended" process_ended "$pid"; done
 same "its mount process is gone" "$(mounters "$work/quick")" ""
 expect "stop again is no error" quick stop "$work/quick"
 

@@ -2,72 +2,23 @@
 # A lava ring of three real volcanoes: they join, elect three voters, and each knows the whole ring;
 # each is killed in turn and comes back; who may not join is told why, and leaves no trace.
 source "$(dirname "$0")/lib.sh"
+source "$lib_dir/ring.sh"
 begin
-nodes=(wallace gromit penguin)
+ring_nodes wallace gromit penguin
 net=${host%.*}
-declare -A pid address dir out
-for i in 0 1 2; do
-  address[${nodes[i]}]=$net.$((${host##*.} % 240 + 10 + i))
-  dir[${nodes[i]}]=$work/storage.${nodes[i]}
-  out[${nodes[i]}]=$work/log.${nodes[i]}
-  pid[${nodes[i]}]=
-done
-log=${out[wallace]}
-at_end() {
-  local node
-  for node in "${nodes[@]}"; do
-    [ -z "${pid[$node]}" ] || kill -9 "${pid[$node]}" 2>/dev/null
-    if [ "$failures" -gt 0 ]; then tail -n 12 "${out[$node]}" | sed "s/^/# $node: /"; fi
-  done
-}
-# run NODE [ARGUMENT...]: in the background, until it is ready.
-run() {
-  local node=$1
-  shift
-  : >"${out[$node]}"
-  "$MAGMAD" -n "$node" -s "$node.local.magma" -i "${address[$node]}" -d "${dir[$node]}" "$@" \
-    </dev/null >"${out[$node]}" 2>&1 &
-  pid[$node]=$!
-  wait_until $ready_seconds is_node_ready "$node"
-  grep -qw ready "${out[$node]}" || die "$node is not ready: $(tail -n 1 "${out[$node]}")"
-}
-is_node_ready() { grep -qw ready "${out[$1]}" || process_ended "${pid[$1]}"; }
-kill_node() {
-  kill -9 "${pid[$1]}"
-  wait "${pid[$1]}" 2>/dev/null
-  pid[$1]=
-}
-# ring NODE FILTER: of what NODE says of the ring, by python, `r`.
-ring() {
-  timeout 5 "$MAGMA" lava --host "${address[$1]}" --key-file "$key" --json >"$work/ring.json" 2>/dev/null &&
-    python3 -c '
-import json, sys
-r = json.load(open(sys.argv[1]))
-v = {x["nick"]: x for x in r["volcanoes"]}
-print(eval(sys.argv[2]))' "$work/ring.json" "$2"
-}
-says() { [ "$(ring "$1" "$2")" == "$3" ]; }
-# becomes TEXT NODE FILTER WANTED: within 15 s.
-becomes() {
-  if wait_until 15 says "$2" "$3" "$4"; then
-    passed "$1"
-  else
-    failed "$1"
-    note "$2 says $(ring "$2" "$3"), wanted $4"
-  fi
-}
+at_end() { ring_end; }
 
 "$MAGMA" keygen "$key" >/dev/null || die "magma keygen"
 
 # --- join -----------------------------------------------------------------------------------------
-run wallace -b --key-file "$key"
+run_node wallace -b --key-file "$key"
 becomes "the founder coordinates" wallace 'r["coordinator"]' wallace
 same "two copies are wanted" "$(ring wallace 'r["copies"]')" 2
-run gromit -r "${address[wallace]}" --key-file "$key"
+run_node gromit -r "${address[wallace]}" --key-file "$key"
 expect "who joins says that it has no slots" grep -q "ready .*volcano=2 slots=0" "${out[gromit]}"
 becomes "of two, the founder alone votes" gromit '[x["vote"] for x in r["volcanoes"]]' \
   "['votes', 'learns']"
-run penguin -r "${address[gromit]}:12001" --key-file "$key"
+run_node penguin -r "${address[gromit]}:12001" --key-file "$key"
 for node in "${nodes[@]}"; do
   becomes "$node: three vote" "$node" '[x["vote"] for x in r["volcanoes"]]' \
     "['votes', 'votes', 'votes']"
@@ -111,7 +62,7 @@ for victim in "${nodes[@]}"; do
   else
     becomes "and so says the map" "$witness" "v['$victim']['state']" down
   fi
-  run "$victim"
+  run_node "$victim"
   becomes "$victim is back" "$witness" "v['$victim']['alive']" True
   becomes "and knows the ring" "$victim" '[x["alive"] for x in r["volcanoes"]]' '[True, True, True]'
   becomes "it was started twice" "$victim" "v['$victim']['starts']" 2
@@ -122,7 +73,7 @@ becomes "the founder, who has the key of /.dht, coordinates again" penguin 'r["c
 
 # --- all at once ----------------------------------------------------------------------------------
 for node in "${nodes[@]}"; do kill_node "$node"; done
-for node in "${nodes[@]}"; do run "$node"; done
+for node in "${nodes[@]}"; do run_node "$node"; done
 becomes "all were killed: they find each other" gromit '[x["alive"] for x in r["volcanoes"]]' \
   '[True, True, True]'
 becomes "the ring is well" penguin 'r["health"]' healthy
@@ -165,7 +116,7 @@ expect_failure "refused: a directory of this ring" 64 "start it without -r" time
 expect_failure "--copies without -b" 1 "only with -b" "$MAGMAD" -n x -s x.y -d "$new" --copies 3
 expect_failure "--copies 6" 1 "--copies" "$MAGMAD" -b -n x -s x.y -d "$new" --copies 6
 expect_failure "-b and -r" 1 "-r" "$MAGMAD" -b -n x -s x.y -d "$new" -r "${address[gromit]}"
-run penguin
+run_node penguin
 
 # --- stop -----------------------------------------------------------------------------------------
 expect "magma lava stop ends one by its nick" timeout 20 "$MAGMA" lava --host "${address[wallace]}" \
@@ -193,7 +144,7 @@ papers["format"] = 1
 json.dump(papers, open(sys.argv[1], "w"))
 PY
 rm -f "${dir[wallace]}"/raft.db*
-run wallace
+run_node wallace
 becomes "a directory of format 1 is brought to format 2: a ring of one" wallace \
   '[x["nick"] for x in r["volcanoes"]]' "['wallace']"
 expect "and says so" grep -q "storage_upgraded .*format=2" "${out[wallace]}"
@@ -202,6 +153,6 @@ expect_failure "the node port is somebody's" 64 "choose another port with --node
   -d "$work/storage.port" --key-file "$key"
 expect "which leaves no volcano behind" [ ! -e "$work/storage.port/volcano.json" ]
 kill_node wallace
-run wallace
+run_node wallace
 becomes "killed, it is there again" wallace 'r["coordinator"]' wallace
 exit 0
