@@ -35,8 +35,7 @@ std::size_t bytes_of(const Effects& effects) {
 
 Source::Source(ring::VolcanoId self, bool awaits_ring, sys::Clock& clock, sys::Random& random,
                rpc::Endpoint& endpoint, Shard& shard, store::MetadataStore& metadata,
-               store::ContentStore& content, bool lost_power,
-               SourcePlanted planted)
+               store::ContentStore& content, bool lost_power)
     : self_(self),
       clock_(clock),
       random_(random),
@@ -44,7 +43,6 @@ Source::Source(ring::VolcanoId self, bool awaits_ring, sys::Clock& clock, sys::R
       shard_(shard),
       metadata_(metadata),
       content_(content),
-      planted_(planted),
       awaits_ring_(awaits_ring),
       lost_power_(lost_power) {
   settle();
@@ -393,7 +391,7 @@ void Source::settle() {
     if (mirror->phase == Phase::going && mirror->live_bytes > kBacklogBytes)
       replicated = std::min(replicated, mirror->answered);
   }
-  if (planted_.waits_for_nobody) replicated = kAll;
+  if (is_impatient_) replicated = kAll;
   if (is_any || awaits_ring_)
     shard_.on_sync_mirrors([this](std::uint64_t batch) { on_sync(batch); });
   shard_.set_replicated(replicated);

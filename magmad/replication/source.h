@@ -28,11 +28,6 @@
 
 namespace magma::replication {
 
-// Bugs that tests plant to see that they would be found. All off in the product.
-struct SourcePlanted {
-  bool waits_for_nobody = false;
-};
-
 class Source {
  public:
   static constexpr Duration kReleaseAfter = seconds(2);
@@ -50,7 +45,9 @@ class Source {
   // is compared as a whole once. References outlive it.
   Source(ring::VolcanoId self, bool awaits_ring, sys::Clock& clock, sys::Random& random,
          rpc::Endpoint& endpoint, Shard& shard, store::MetadataStore& metadata,
-         store::ContentStore& content, bool lost_power, SourcePlanted planted = {});
+         store::ContentStore& content, bool lost_power);
+  // A bug that tests plant, to see that they would find it: nobody is waited for.
+  void plant_impatience() { is_impatient_ = true; }
   ~Source();
 
   void set_map(const ring::LavaMap& map);
@@ -138,12 +135,12 @@ class Source {
   Shard& shard_;
   store::MetadataStore& metadata_;
   store::ContentStore& content_;
-  const SourcePlanted planted_;
   const bool awaits_ring_;
   const bool lost_power_;
   std::optional<std::uint64_t> map_version_{};
   Epoch epoch_;  // of slot 0 in the map
   std::vector<std::unique_ptr<Mirror>> mirrors_;
+  bool is_impatient_ = false;  // planted
   bool is_listening_ = false;
   bool is_ready_ = false;  // a read of a catch-up has come
   Stats stats_;
