@@ -289,7 +289,7 @@ void Source::send_live(Mirror& mirror) {
     const bool is_done = mirror.has_marked && mirror.catch_up->is_done();
     if (!is_done) mirror.has_marked = false;  // something is to be sent before it is whole again
     const auto mark = is_done ? wire::MirrorMark::whole : wire::MirrorMark::keep;
-    auto pieces = pieces_of(*live.effects, mark);
+    auto pieces = pieces_of(*live.effects, mark, mirror.catch_up.get());
     for (Piece& piece : pieces)
       send(mirror, std::move(piece),
            {.batch = live.batch, .bytes = &piece == &pieces.back() ? live.bytes : 0});
