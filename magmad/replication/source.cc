@@ -57,12 +57,15 @@ void Source::set_map(const ring::LavaMap& map) {
   map_version_ = map.version;
   const ring::SlotEntry& slot = map.at(ring::Slot(0));
   epoch_ = slot.epoch;
-  std::erase_if(mirrors_, [&](const std::unique_ptr<Mirror>& mirror) {
-    if (slot.replicas.has(mirror->id)) return false;
+  const auto is_dropped = [&](const std::unique_ptr<Mirror>& mirror) {
+    return !slot.replicas.has(mirror->id);
+  };
+  for (const auto& mirror : mirrors_) {
+    if (!is_dropped(mirror)) continue;
     log_info("mirror_dropped volcano={}", mirror->id.value);
-    if (mirror->phase != Phase::away) endpoint_.close(mirror->connection);
-    return true;
-  });
+    lose(*mirror, "dropped");
+  }
+  std::erase_if(mirrors_, is_dropped);
   for (const ring::Replica& replica : slot.replicas) {
     const ring::Volcano* volcano = map.find(replica.volcano);
     if (replica.volcano == self_ || volcano == nullptr) continue;
@@ -75,8 +78,11 @@ void Source::set_map(const ring::LavaMap& map) {
       (*found)->away_since = clock_.now();
     }
     Mirror& mirror = **found;
-    mirror.is_in_sync = replica.state == ring::ReplicaState::in_sync;
+    const bool was_in_sync =
+        std::exchange(mirror.is_in_sync, replica.state == ring::ReplicaState::in_sync);
     if (mirror.told_in_sync && *mirror.told_in_sync != epoch_) mirror.told_in_sync.reset();
+    // The ring does not hear it. It may not hear us either: it is whole when it has answered anew.
+    if (was_in_sync && !mirror.is_in_sync) lose(mirror, "behind");
     if (mirror.address == volcano->profile.flare) continue;
     mirror.address = volcano->profile.flare;
     if (mirror.phase == Phase::away) mirror.dial_at = {};
@@ -173,10 +179,9 @@ void Source::lose(Mirror& mirror, const char* why) {
     ++stats_.runs_lost;
     log_info("mirror_lost volcano={} why={} whole={}", mirror.id.value, why, mirror.is_whole);
   }
-  if (mirror.connection != rpc::ConnectionId()) endpoint_.close(mirror.connection);
   if (mirror.is_whole) mirror.away_since = clock_.now();
   mirror.phase = Phase::away;
-  mirror.connection = {};
+  const rpc::ConnectionId connection = std::exchange(mirror.connection, {});
   mirror.dial_at = clock_.now() + kDialAgain;
   mirror.greeted.reset();
   mirror.catch_up.reset();
@@ -184,6 +189,8 @@ void Source::lose(Mirror& mirror, const char* why) {
   mirror.queue.clear();
   mirror.live_bytes = 0;
   mirror.sent.clear();
+  // Last, because it answers what was under way, which is nobody's now.
+  if (connection != rpc::ConnectionId()) endpoint_.close(connection);
   settle();
 }
 

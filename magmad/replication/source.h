@@ -6,7 +6,8 @@
 // catches up is waited for from the moment that the coordinator was told it had everything
 // (facts()), because the map may say so at any time from then on. Only a map with a higher epoch
 // frees the primary. While a mirror that must be waited for is away nothing is acknowledged; after
-// kReleaseAfter the coordinator is asked to release it.
+// kReleaseAfter the coordinator is asked to release it. One that the coordinator misses itself is
+// behind by the next map.
 //
 // Used by the Volcano, on its thread. Sends over the volcano's own endpoint.
 #pragma once

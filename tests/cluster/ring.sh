@@ -25,19 +25,23 @@ ring_nodes() {
 
 # --- namespaces -----------------------------------------------------------------------------------
 # A bridge here, whose address mounts and tools have, and a link from it to each volcano's namespace.
-# ring_spaces PREFIX NET NICK...: PREFIX names them (at most 8 characters), NET is three numbers.
+# ring_spaces PREFIX NET NICK...: PREFIX names them (at most 8 characters), NET is three numbers. Those
+# that are there are kept.
 ring_spaces() {
   local prefix=$1 net=$2 number=0 node
   shift 2
   space_prefix=$prefix
-  if ! ip link add "$prefix" type bridge 2>/dev/null ||
-    ! ip addr add "$net.254/24" dev "$prefix" || ! ip link set "$prefix" up; then
-    remove_spaces
-    return 1
+  if [ ! -e "/sys/class/net/$prefix" ]; then
+    if ! ip link add "$prefix" type bridge 2>/dev/null ||
+      ! ip addr add "$net.254/24" dev "$prefix" || ! ip link set "$prefix" up; then
+      remove_spaces
+      return 1
+    fi
   fi
   for node; do
     number=$((number + 1))
     address[$node]=$net.$number
+    [ ! -e "/run/netns/$prefix-$node" ] || continue
     ip netns add "$prefix-$node" 2>/dev/null &&
       ip link add "$prefix.$number" type veth peer name far netns "$prefix-$node" 2>/dev/null &&
       ip link set "$prefix.$number" master "$prefix" up &&
@@ -50,8 +54,9 @@ ring_spaces() {
   done
 }
 remove_spaces() {
-  local space
+  local space link
   [ -n "$space_prefix" ] || return 0
+  for link in "/sys/class/net/$space_prefix".*; do ip link del "${link##*/}" 2>/dev/null; done
   while read -r space _; do
     if [[ $space == "$space_prefix"-* ]]; then ip netns del "$space" 2>/dev/null; fi
   done < <(ip netns list 2>/dev/null)
