@@ -55,9 +55,9 @@ class CatchUp {
   // Called from a store's callback when next() may have something again.
   void on_ready(UniqueFunction<void()> hook) { ready_ = std::move(hook); }
 
-  // Whether the pieces to come bring the mirror the oplog rows of batches that are committed now, in
-  // the order they have here: then such a batch goes without them (pieces_of), so that the mirror's
-  // oplog has no gap if it ends in between.
+  // Whether the pieces to come bring the mirror the oplog rows of batches that are committed now,
+  // in the order they have here: then such a batch goes without them (pieces_of), so that the
+  // mirror's oplog has no gap if it ends in between.
   bool brings_log_of(ring::Slot slot) const {
     return !is_copy_ && (phase_ == Phase::tables ||
                          (phase_ == Phase::oplog && slot.value % store::kDatabases >= database_));
