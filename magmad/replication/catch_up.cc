@@ -17,7 +17,8 @@ using store::Table;
 using wire::MirrorChangeKind;
 
 store::RowKey key_in(Table table, const std::optional<wire::MirrorKey>& after) {
-  return after ? store::RowKey{table, after->a, after->b, after->c} : store::RowKey{table, 0, 0, {}};
+  if (!after) return {table, 0, 0, {}};
+  return {table, after->a, after->b, after->c};
 }
 
 std::size_t bytes_of(const wire::MirrorRow& row) { return row.image.size() + row.c.size() + 48; }
@@ -83,8 +84,8 @@ Result<std::uint64_t> CatchUp::first_after(unsigned database, const wire::Mirror
   return low;
 }
 
-// Whether the oplog of each database goes back to the position: its oldest row is not beyond it, so
-// none that was trimmed is. One of the next batch would not do: trimming may have taken others of it.
+// Whether the oplog of each database goes back to the position: its oldest row is not beyond it,
+// so none that was trimmed is. One of the next batch would not do: others of it may be trimmed.
 Result<bool> CatchUp::find_in_oplog(const wire::MirrorPosition& position) {
   for (unsigned database = 0; database < store::kDatabases; ++database) {
     TRY_VALUE(auto ends, metadata_.oplog_ends(database));

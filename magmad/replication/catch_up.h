@@ -1,7 +1,7 @@
 // What a mirror needs to have everything the primary has: read from the primary's stores, piece by
-// piece, while both go on. A mirror that knows how far it came and whose place is still in the oplog
-// gets the rows and ranges that the oplog names since; any other gets all rows, and of contents what
-// differs by its checksums.
+// piece, while both go on. A mirror that knows how far it came and whose place is still in the
+// oplog gets the rows and ranges that the oplog names since; any other gets all rows, and of
+// contents what differs by its checksums.
 //
 // Pieces go to the mirror in one order with the batches that are committed meanwhile. A piece says
 // what is so when it is made, so a batch before it is in it already, and one after it comes after
@@ -55,9 +55,9 @@ class CatchUp {
   // Called from a store's callback when next() may have something again.
   void on_ready(UniqueFunction<void()> hook) { ready_ = std::move(hook); }
 
-  // Whether the pieces to come bring the mirror the oplog rows of batches that are committed now, in
-  // the order they have here: then such a batch goes without them (pieces_of), so that the mirror's
-  // oplog has no gap if it ends in between.
+  // Whether the pieces to come bring the mirror the oplog rows of batches that are committed now,
+  // in the order they have here: then such a batch goes without them (pieces_of), so that the
+  // mirror's oplog never has a gap.
   bool brings_log_of(ring::Slot slot) const {
     return !is_copy_ && (phase_ == Phase::tables ||
                          (phase_ == Phase::oplog && slot.value % store::kDatabases >= database_));

@@ -37,7 +37,8 @@ class Mirror {
   Mirror(sys::Clock& clock, store::MetadataStore& metadata, store::ContentStore& content,
          UniqueFunction<void(Answer)>& send);
   // Reads how far it has come. `clean`: the last run of the process ended with a clean stop; else
-  // what a kill left of contents is put right first. `lost_power`: so far only as was synced. Blocks.
+  // what a kill left of contents is put right first. `lost_power`: so far only as was synced.
+  // Blocks.
   Result<void> begin(bool clean, bool lost_power);
   Instant deadline() const;
   void on_timer();
