@@ -84,8 +84,8 @@ Result<std::uint64_t> CatchUp::first_after(unsigned database, const wire::Mirror
   return low;
 }
 
-// Whether the oplog of each database goes back to the position: its oldest row is not beyond it, so
-// none that was trimmed is. One of the next batch would not do: others of it may have been trimmed.
+// Whether the oplog of each database goes back to the position: its oldest row is not beyond it,
+// so none that was trimmed is. One of the next batch would not do: others of it may be trimmed.
 Result<bool> CatchUp::find_in_oplog(const wire::MirrorPosition& position) {
   for (unsigned database = 0; database < store::kDatabases; ++database) {
     TRY_VALUE(auto ends, metadata_.oplog_ends(database));

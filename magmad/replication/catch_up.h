@@ -1,5 +1,5 @@
-// What a mirror needs to have everything the primary has: read from the primary's stores, piece
-// by piece, while both go on. A mirror that knows how far it came and whose place is still in the
+// What a mirror needs to have everything the primary has: read from the primary's stores, piece by
+// piece, while both go on. A mirror that knows how far it came and whose place is still in the
 // oplog gets the rows and ranges that the oplog names since; any other gets all rows, and of
 // contents what differs by its checksums.
 //
@@ -57,7 +57,7 @@ class CatchUp {
 
   // Whether the pieces to come bring the mirror the oplog rows of batches that are committed now,
   // in the order they have here: then such a batch goes without them (pieces_of), so that the
-  // mirror's oplog has no gap if it ends in between.
+  // mirror's oplog never has a gap.
   bool brings_log_of(ring::Slot slot) const {
     return !is_copy_ && (phase_ == Phase::tables ||
                          (phase_ == Phase::oplog && slot.value % store::kDatabases >= database_));

@@ -334,6 +334,29 @@ TEST_CASE("what an unfinished operation may explain is a note") {
   CHECK(report.operations == 1);
 }
 
+TEST_CASE("a mirror that is not whole or catches up is a note, its rows are not compared") {
+  Tree tree;
+  const auto with_state = [&](Bytes image) {
+    tree.edit([&](store::MetadataStore& metadata) {
+      REQUIRE(metadata.put({Table::mirror, 0, 0, {}}, {}, image));
+      REQUIRE(metadata.erase(Shard::entry_key(tree.b.root(), "in_row")));
+    });
+    return tree.check();
+  };
+  store::MirrorStateRow state{.primary = 1, .stream = 1, .batch = 5};
+  FsckReport report = with_state(wire::encode(state));
+  CHECK_MESSAGE(report.clean(), lines(report));
+  CHECK(lines(report).find("not whole") != std::string::npos);
+  CHECK(report.notes_total == 1);
+  state.is_whole = state.is_mixed = true;
+  report = with_state(wire::encode(state));
+  CHECK_MESSAGE(report.clean(), lines(report));
+  CHECK(lines(report).find("catching up") != std::string::npos);
+  state.is_mixed = false;  // now they belong together
+  CHECK_FALSE(with_state(wire::encode(state)).clean());
+  CHECK(tells(with_state(Bytes(3)), "malformed"));
+}
+
 TEST_CASE("of a part of the slots what lies elsewhere is not missed") {
   Tree tree;
   unsigned elsewhere = ring::home_of(tree.below).value;

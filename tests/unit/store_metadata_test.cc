@@ -306,26 +306,132 @@ TEST_CASE("store: a callback that outlives the store is dropped") {
   CHECK_FALSE(called);
 }
 
+// Into a database that no store has open.
+void run_sql(SimDisk& disk, unsigned database, const std::string& sql) {
+  SqliteVfs vfs(disk);
+  sqlite3* raw = nullptr;
+  REQUIRE(sqlite3_open_v2(database_path(database).c_str(), &raw, SQLITE_OPEN_READWRITE,
+                          vfs.name()) == SQLITE_OK);
+  char* error = nullptr;
+  const std::string all = "PRAGMA locking_mode=EXCLUSIVE; " + sql;
+  sqlite3_exec(raw, all.c_str(), nullptr, nullptr, &error);
+  REQUIRE_MESSAGE(error == nullptr, error);
+  sqlite3_close(raw);
+}
+
 TEST_CASE("store: opening refuses what is missing, there, foreign or newer") {
   Rig rig;
   rig.store.reset();
   CHECK(MetadataStore::open(rig.disk, rig.executor, true).error().code == Code::exists);
   SimDisk empty;
   CHECK(MetadataStore::open(empty, rig.executor, false).error().code == Code::not_found);
-  {
-    SqliteVfs vfs(rig.disk);
-    sqlite3* raw = nullptr;
-    REQUIRE(sqlite3_open_v2("meta.2.db", &raw, SQLITE_OPEN_READWRITE, vfs.name()) == SQLITE_OK);
-    REQUIRE(sqlite3_exec(raw, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA user_version=99", nullptr,
-                         nullptr, nullptr) == SQLITE_OK);
-    sqlite3_close(raw);
-  }
+  run_sql(rig.disk, 2, "PRAGMA user_version=" + std::to_string(kMetadataFormat + 1));
   CHECK(MetadataStore::open(rig.disk, rig.executor, false).error().code == Code::too_new);
   auto file = rig.disk.open("meta.1.db", sys::Disk::Open::existing);
   REQUIRE((*file)->write_at(as_bytes("something else entirely"), 0).has_value());
   CHECK(MetadataStore::open(rig.disk, rig.executor, false).error().code == Code::not_magma);
   REQUIRE((*file)->truncate(0).has_value());
   CHECK(MetadataStore::open(rig.disk, rig.executor, false).error().code == Code::not_magma);
+}
+
+// As the volcano before mirrors left it.
+void make_format_1(SimDisk& disk, unsigned database) {
+  run_sql(disk, database,
+          "DROP TABLE mirror; PRAGMA user_version=1;"
+          "INSERT INTO oplog(id, slot, epoch, seq, total, image) VALUES(7, 1, 1, 1, 500, x'0102')");
+}
+
+TEST_CASE("store: a database of format 1 gets the table of mirrors and an empty oplog") {
+  Rig rig;
+  for (unsigned slot = 0; slot < kDatabases; ++slot)
+    REQUIRE(rig.store->put(inode_key(slot, 1), version(1, slot), as_bytes("row")));
+  REQUIRE(rig.store->commit());
+  REQUIRE(rig.store->close_clean());
+  rig.store.reset();
+  bool all = true;
+  SUBCASE("all") {}
+  SUBCASE("some, as a kill in the middle leaves them") { all = false; }
+  for (unsigned database = 0; database < kDatabases; ++database)
+    if (all || database >= 2) make_format_1(rig.disk, database);
+  rig.open(false);
+  for (unsigned database = 0; database < kDatabases; ++database) {
+    const auto ends = rig.store->oplog_ends(database);
+    REQUIRE(ends);
+    CHECK(ends->first == 0);
+    CHECK(ends->last == 0);
+    CHECK(text(rig.store->get(inode_key(database, 1))) == "row");
+    const RowKey key{Table::mirror, ino_at(database, 0).value};
+    CHECK(text(rig.store->get(key)) == "(none)");
+    REQUIRE(rig.store->put(key, version(1, 1), as_bytes("state")));
+    REQUIRE(rig.store->append_oplog(ring::Slot(static_cast<std::uint16_t>(database)),
+                                    version(1, 2), as_bytes("new")));
+  }
+  REQUIRE(rig.store->commit());
+  rig.kill();
+  for (unsigned database = 0; database < kDatabases; ++database) {
+    SqliteVfs vfs(rig.disk);
+    auto opened = Database::open(vfs, database, Database::Open::existing, {});
+    REQUIRE(opened);
+    CHECK((*opened)->quick_check().value().empty());
+  }
+  rig.open(false);  // not upgraded once more
+  for (unsigned database = 0; database < kDatabases; ++database) {
+    CHECK(text(rig.store->get({Table::mirror, ino_at(database, 0).value})) == "state");
+    CHECK(rig.store->oplog_ends(database)->last > 0);
+  }
+}
+
+TEST_CASE("store: an upgrade that any call of the disk interrupts is made by the next start") {
+  unsigned struck = 0;
+  for (std::uint64_t n = 1; n < 200; ++n) {
+    CAPTURE(n);
+    Rig rig;
+    REQUIRE(rig.store->put(inode_key(1, 1), version(1, 1), as_bytes("row")));
+    REQUIRE(rig.store->commit());
+    REQUIRE(rig.store->close_clean());
+    rig.store.reset();
+    for (unsigned database = 0; database < kDatabases; ++database)
+      make_format_1(rig.disk, database);
+    rig.disk.fail_call(n);
+    auto opened = MetadataStore::open(rig.disk, rig.executor, false);
+    const bool has_struck = !rig.disk.fault_pending();
+    rig.disk.no_faults();
+    if (!has_struck) break;
+    ++struck;
+    if (opened) opened->reset();
+    rig.kill();
+    rig.open(false);
+    CHECK(text(rig.store->get(inode_key(1, 1))) == "row");
+    CHECK(text(rig.store->get({Table::mirror, 0})) == "(none)");
+    CHECK(rig.store->oplog_ends(1)->last == 0);
+  }
+  CHECK(struck > 20);
+}
+
+TEST_CASE("store: a cleared oplog goes on with its ids, also after a rollback") {
+  Rig rig;
+  const auto append = [&](std::uint64_t seq) {
+    REQUIRE(rig.store->append_oplog(ring::Slot(1), version(1, seq), as_bytes("row")));
+  };
+  append(1);
+  append(2);
+  REQUIRE(rig.store->commit());
+  const auto ends = [&] {
+    const auto found = rig.store->oplog_ends(1);
+    return std::pair(found->first, found->last);
+  };
+  CHECK(ends() == std::pair(std::uint64_t{1}, std::uint64_t{2}));
+  REQUIRE(rig.store->clear_oplog());
+  append(3);
+  CHECK(ends() == std::pair(std::uint64_t{3}, std::uint64_t{3}));
+  rig.store->rollback();
+  CHECK(ends() == std::pair(std::uint64_t{1}, std::uint64_t{2}));
+  REQUIRE(rig.store->clear_oplog());
+  REQUIRE(rig.store->commit());
+  CHECK(ends() == std::pair(std::uint64_t{0}, std::uint64_t{0}));
+  append(4);
+  REQUIRE(rig.store->commit());
+  CHECK(ends() == std::pair(std::uint64_t{3}, std::uint64_t{3}));
 }
 
 TEST_CASE("store: a full disk fails the commit, loses nothing, and heals") {

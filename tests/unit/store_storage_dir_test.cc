@@ -86,5 +86,23 @@ TEST_CASE("storage: the clean mark is there after a clean stop only") {
   CHECK_FALSE(*take_clean_mark(disk));
 }
 
+TEST_CASE("storage: the machine's start is known again, another or an unknown one is not") {
+  SimDisk disk;
+  SeedRandom random(1);
+  CHECK_FALSE(*note_machine_boot(disk, 0x1234));  // the first
+  CHECK(*note_machine_boot(disk, 0x1234));
+  disk.power_cut(random);
+  CHECK(*note_machine_boot(disk, 0x1234));
+  CHECK_FALSE(*note_machine_boot(disk, 0x1235));
+  CHECK_FALSE(*note_machine_boot(disk, 0x1234));
+  CHECK(*note_machine_boot(disk, 0x1234));
+  // Nobody knows: never the same.
+  CHECK_FALSE(*note_machine_boot(disk, 0));
+  CHECK_FALSE(*note_machine_boot(disk, 0));
+  CHECK_FALSE(*note_machine_boot(disk, 0x1234));
+  CHECK_FALSE(*note_machine_boot(disk, ~std::uint64_t{0}));
+  CHECK(*note_machine_boot(disk, ~std::uint64_t{0}));
+}
+
 }  // namespace
 }  // namespace magma::store
