@@ -125,6 +125,10 @@ Result<ParsedOptions> parse_options(int argc, char** argv) {
       ->excludes(bootstrap);
   auto* daemon = app.add_flag("--daemon", options.daemon, "Go to the background when ready")
                      ->configurable(false);
+  app.add_flag("--take-over", options.take_over,
+               "The founder of the ring is lost for good: serve this mirror's copy in its place")
+      ->excludes("--bootstrap")
+      ->excludes("--ring");
   app.add_flag("--make-only", options.make_only,
                "With -b: make the network's storage and exit, serving nothing")
       ->configurable(false)

@@ -27,6 +27,7 @@ struct MagmadOptions {
   bool bootstrap = false;  // -b
   std::string ring;        // -r: HOST[:PORT] of a volcano of the ring to join; empty: none
   bool make_only = false;  // with -b: make the storage and end
+  bool take_over = false;  // the founder is lost: this mirror founds the ring anew
   std::optional<std::uint64_t> small_file_bytes;
   std::optional<std::uint8_t> copies;  // with -b
   bool daemon = false;

@@ -36,7 +36,7 @@ Shard::Shard(ShardConfig config, sys::Clock& clock, sys::Disk& disk,
   metadata_.before_commit([this] { write_oplog(); });
 }
 
-Shard::~Shard() { metadata_.before_commit(nullptr); }
+Shard::~Shard() = default;
 
 Ino Shard::root() {
   static const Ino ino(

@@ -112,8 +112,8 @@ class Shard {
   // ---- mirrors (magmad/replication). Batches that are committed have numbers, which rise within a
   // start; position() is the last one's.
   wire::MirrorPosition position() const { return {epoch_of(ring::Slot(0)).value, batch_}; }
-  // From now on each batch's effects go there, right after its commit; nullptr: no longer. Requires:
-  // no batch is open (after flush()).
+  // From now on each batch's effects go there, right after its commit; nullptr: no longer.
+  // Requires: no batch is open (after flush()).
   void mirror_to(UniqueFunction<void(replication::Effects)> hook);
   // Mirrors have everything up to that batch: answers that tell of later ones wait. At first
   // nothing waits.

@@ -1,5 +1,5 @@
-// The batch of the shard: one transaction of many requests, its oplog rows, and what mirrors are told
-// of it.
+// The batch of the shard: one transaction of many requests, its oplog rows, and what mirrors are
+// told of it.
 #include <algorithm>
 #include <iterator>
 #include <utility>
@@ -26,7 +26,8 @@ bool Shard::has_work() const {
   const bool any_answer = !answers_.empty() || !answers_committed_.empty() || is_held_to_look_at;
   if (failed()) return any_answer;
   return any_answer || !ready_.empty() || !ready_steps_.empty() || !touched_.empty() ||
-         !logged_.empty() || batch_error_.has_value() || operations_->has_messages() || metadata_.in_transaction();
+         !logged_.empty() || batch_error_.has_value() || operations_->has_messages() ||
+         metadata_.in_transaction();
 }
 
 void Shard::flush(UniqueFunction<void(Answer)>& send) {
@@ -81,7 +82,8 @@ void Shard::write_oplog() {
   log_contents();
   for (auto& [slot, keys] : std::exchange(touched_, {})) {
     store::OplogBody body{batch_ + 1, std::move(keys), {}};
-    if (auto contents = touched_contents_.extract(slot)) body.contents = std::move(contents.mapped());
+    if (auto contents = touched_contents_.extract(slot))
+      body.contents = std::move(contents.mapped());
     scratch_.clear();
     wire::encode_to(scratch_, body);
     const ring::Slot which(slot);

@@ -11,6 +11,7 @@
 #include "config.h"
 #include "libmagma/base/log.h"
 #include "libmagma/ring/profile_rules.h"
+#include "libmagma/sys/executor.h"
 #include "libmagma/sys_real/clock.h"
 #include "libmagma/sys_real/key_file.h"
 #include "libmagma/sys_real/loop.h"
@@ -20,7 +21,9 @@
 #include "libmagma/wire/lava_map_codec.h"
 #include "magmad/node/joining.h"
 #include "magmad/node/node.h"
+#include "magmad/store/metadata_store.h"
 #include "magmad/store/raft_store.h"
+#include "magmad/store/rows.h"
 
 namespace magma {
 
@@ -129,6 +132,81 @@ Result<void> open_network(const MagmadOptions& options, sys::Random& random,
       return fail(Code::wrong_key, "the key is not the one of the network in " + options.directory);
   }
   if (opened.papers.storage == 0) TRY(upgrade(options, random, opened));
+  return {};
+}
+
+// ---- taking over
+
+// Nothing else happens before the volcano runs, so work may block.
+class InlineExecutor final : public sys::Executor {
+ public:
+  void run(UniqueFunction<void()> work, UniqueFunction<void()> done) override {
+    work();
+    done();
+  }
+};
+
+// Whether the directory is a copy of everything.
+Result<void> check_copy(const MagmadOptions& options, sys::Disk& disk) {
+  InlineExecutor executor;
+  TRY_VALUE(auto metadata, store::MetadataStore::open(disk, executor, false));
+  TRY_VALUE(auto row, metadata->get({store::Table::mirror, 0, 0, {}}));
+  std::optional<store::MirrorStateRow> state;
+  if (row) {
+    TRY_VALUE(state, wire::decode<store::MirrorStateRow>(row->image));
+  }
+  if (state && state->is_whole && !state->is_mixed) return {};
+  return fail(Code::invalid,
+              fmt::format("{} cannot take over: {}", options.directory,
+                          state && state->is_whole
+                              ? "it was catching up with the founder when it ended, so its copy is "
+                                "of several moments; take another mirror if there is one"
+                              : "it never had a whole copy; take another mirror"));
+}
+
+// The ring of one that this volcano founds: of a higher generation than the one it was in.
+Result<ring::LavaMap> map_after(const MagmadOptions& options, Opened& opened) {
+  auto before = store::open_raft_store(*opened.disk);
+  if (!before && before.error().code != Code::not_found) return fail(before.error());
+  raft::Stored stored;
+  if (before) {
+    TRY_VALUE(stored, (*before)->load());
+  }
+  std::uint32_t generation = 1;
+  std::uint8_t copies = node::kCopiesDefault;
+  if (!stored.snapshot.state.empty()) {
+    TRY_VALUE(const ring::LavaMap map, wire::decode_map(stored.snapshot.state));
+    generation = map.generation;
+    copies = map.copies;
+  }
+  TRY_VALUE(ring::LavaMap map, node::founded_map(opened.filesystem,
+                                                 profile_of(opened.papers, options), copies));
+  map.generation = generation + 1;
+  return map;
+}
+
+// In this order: after a crash in between the same command goes on.
+Result<void> take_over(const MagmadOptions& options, sys::Random& random,
+                       store::StorageState state, Opened& opened) {
+  TRY(open_network(options, random, state, opened));
+  if (opened.papers.volcano == ring::kFounder.value)
+    return fail(Code::exists, options.directory +
+                                  " is the founder's, there is nothing to take over: start it "
+                                  "without --take-over");
+  TRY(check_copy(options, *opened.disk));
+  opened.papers.volcano = ring::kFounder.value;
+  opened.papers.storage = new_storage_number(random);
+  TRY_VALUE(const ring::LavaMap map, map_after(options, opened));
+  TRY(store::remove_raft_store(*opened.disk));
+  TRY_VALUE(auto raft, store::create_raft_store(*opened.disk));
+  const raft::Persist first = raft::founding_write(raft::NodeId(1), wire::encode_map(map));
+  TRY(raft->write({&first, 1}));
+  raft.reset();
+  TRY(store::write_papers(*opened.disk, opened.papers));
+  opened.is_first_start = true;
+  log_warning("taken_over directory={} nick={} generation={} hint={}", options.directory,
+              opened.papers.nick, map.generation,
+              "the founder that was lost must never be started again");
   return {};
 }
 
@@ -298,6 +376,8 @@ Result<Opened> open_storage(const MagmadOptions& options, sys::Random& random, s
   TRY_VALUE(store::StorageState state, look());
   if (options.bootstrap)
     TRY(make_network(options, random, clock, state, opened));
+  else if (options.take_over)
+    TRY(take_over(options, random, state, opened));
   else if (!options.ring.empty())
     TRY(join_network(options, random, clock, state, opened));
   else

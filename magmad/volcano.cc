@@ -180,6 +180,7 @@ Result<void> Volcano::stop() {
 const VolcanoConfig& Volcano::config() const { return parts_->config; }
 const rpc::Counters& Volcano::rpc_counters() const { return parts_->endpoint->counters(); }
 VolcanoReport Volcano::report(std::size_t lines_max) { return parts_->shard->report(lines_max); }
+void Volcano::plant_impatience() { parts_->source->plant_impatience(); }
 Census& Volcano::census() { return *parts_->census; }
 Result<sys::DiskSpace> Volcano::space() { return parts_->disk.space(); }
 bool Volcano::failed() const { return parts_->shard->failed(); }

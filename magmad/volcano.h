@@ -76,6 +76,8 @@ class Volcano final : public rpc::Handler {
   const VolcanoConfig& config() const;
   VolcanoStats stats() const;
   const rpc::Counters& rpc_counters() const;
+  // As Source::plant_impatience().
+  void plant_impatience();
   // For operators: what is in memory now; of each list at most `lines_max` lines.
   VolcanoReport report(std::size_t lines_max);
   Census& census();                // counts its flares, when stepped

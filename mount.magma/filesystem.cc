@@ -1,8 +1,8 @@
 #include "mount.magma/filesystem.h"
 
+#include <poll.h>
+
 #include <cerrno>
-#include <chrono>
-#include <thread>
 
 #include "libmagma/base/check.h"
 #include "mount.magma/fuse_channel.h"
@@ -240,7 +240,7 @@ void invalidate_node(fuse_session* session, fuse_ino_t node) {
   constexpr int kTries = 5;
   for (int i = 0; i < kTries; ++i) {
     if (fuse_lowlevel_notify_inval_inode(session, node, 0, 0) != -ENOENT) return;
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    ::poll(nullptr, 0, 1);  // one millisecond
   }
 }
 

@@ -17,7 +17,8 @@ using store::Table;
 using wire::MirrorChangeKind;
 
 store::RowKey key_in(Table table, const std::optional<wire::MirrorKey>& after) {
-  return after ? store::RowKey{table, after->a, after->b, after->c} : store::RowKey{table, 0, 0, {}};
+  if (!after) return {table, 0, 0, {}};
+  return {table, after->a, after->b, after->c};
 }
 
 std::size_t bytes_of(const wire::MirrorRow& row) { return row.image.size() + row.c.size() + 48; }
@@ -83,17 +84,16 @@ Result<std::uint64_t> CatchUp::first_after(unsigned database, const wire::Mirror
   return low;
 }
 
-// Whether the oplog of each database goes back to the position: its oldest row is not beyond the
-// next batch, so none that was trimmed is.
+// Whether the oplog of each database goes back to the position: its oldest row is not beyond it, so
+// none that was trimmed is. One of the next batch would not do: trimming may have taken others of it.
 Result<bool> CatchUp::find_in_oplog(const wire::MirrorPosition& position) {
-  const wire::MirrorPosition next{position.stream, position.batch + 1};
   for (unsigned database = 0; database < store::kDatabases; ++database) {
     TRY_VALUE(auto ends, metadata_.oplog_ends(database));
     if (ends.first == 0) return false;
     bool is_there = false;
     auto visit = [&](const store::MetadataStore::OplogRow& row) {
       auto oldest = position_of(row);
-      is_there = oldest && *oldest <= next;
+      is_there = oldest && *oldest <= position;
       return false;
     };
     TRY(metadata_.scan_oplog(database, ends.first, visit));
@@ -133,7 +133,7 @@ Result<void> CatchUp::read_oplog() {
   std::optional<Error> broken;
   auto visit = [&](const store::MetadataStore::OplogRow& row) {
     const bool is_enough = effects.log.size() >= kOplogRowsMax || keys.size() >= kRowsMax;
-    if (row.id > oplog_last_[database_] || is_enough) return false;
+    if (is_enough) return false;
     oplog_next_[database_] = row.id + 1;
     auto body = wire::decode<store::OplogBody>(row.image);
     if (!body) {
@@ -142,14 +142,14 @@ Result<void> CatchUp::read_oplog() {
     }
     effects.log.push_back({row.slot, row.version.epoch, row.version.seq,
                            Bytes(row.image.begin(), row.image.end())});
+    if (row.id > oplog_last_[database_]) return true;
     for (store::RowKey& key : body->keys)
       if (is_mirrored(key.table)) keys.insert(std::move(key));
     for (const store::ContentRange& range : body->contents)
       add_range({row.slot, range.ino, range.chunk, range.offset, range.length});
     return true;
   };
-  if (oplog_next_[database_] <= oplog_last_[database_])
-    TRY(metadata_.scan_oplog(database_, oplog_next_[database_], visit));
+  TRY(metadata_.scan_oplog(database_, oplog_next_[database_], visit));
   if (broken) return fail(std::move(*broken));
   for (const store::RowKey& key : keys) {
     TRY_VALUE(auto row, metadata_.get(key));
@@ -361,7 +361,7 @@ Result<std::optional<Piece>> CatchUp::next() {
 
 // ---- batches
 
-std::vector<Piece> pieces_of(const Effects& effects, wire::MirrorMark mark) {
+std::vector<Piece> pieces_of(const Effects& effects, wire::MirrorMark mark, const CatchUp* beside) {
   std::vector<Piece> pieces;
   std::size_t size = 0;
   const auto current = [&](std::size_t more, bool is_data) -> wire::MirrorBatchRequest& {
@@ -386,7 +386,8 @@ std::vector<Piece> pieces_of(const Effects& effects, wire::MirrorMark mark) {
   for (const wire::MirrorRow& row : effects.rows)
     current(bytes_of(row), false).rows.push_back(row);
   for (const wire::MirrorLog& log : effects.log)
-    current(log.image.size() + 32, false).log.push_back(log);
+    if (beside == nullptr || !beside->brings_log_of(log.slot))
+      current(log.image.size() + 32, false).log.push_back(log);
   auto& last = current(0, false);
   last.is_last = true;
   last.mark = mark;

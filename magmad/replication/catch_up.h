@@ -1,7 +1,7 @@
-// What a mirror needs to have everything the primary has: read from the primary's stores, piece by
-// piece, while both go on. A mirror that knows how far it came and whose place is still in the oplog
-// gets the rows and ranges that the oplog names since; any other gets all rows, and of contents what
-// differs by its checksums.
+// What a mirror needs to have everything the primary has: read from the primary's stores, piece
+// by piece, while both go on. A mirror that knows how far it came and whose place is still in the
+// oplog gets the rows and ranges that the oplog names since; any other gets all rows, and of
+// contents what differs by its checksums.
 //
 // Pieces go to the mirror in one order with the batches that are committed meanwhile. A piece says
 // what is so when it is made, so a batch before it is in it already, and one after it comes after
@@ -55,6 +55,13 @@ class CatchUp {
   // Called from a store's callback when next() may have something again.
   void on_ready(UniqueFunction<void()> hook) { ready_ = std::move(hook); }
 
+  // Whether the pieces to come bring the mirror the oplog rows of batches that are committed now, in
+  // the order they have here: then such a batch goes without them (pieces_of), so that the mirror's
+  // oplog has no gap if it ends in between.
+  bool brings_log_of(ring::Slot slot) const {
+    return !is_copy_ && (phase_ == Phase::tables ||
+                         (phase_ == Phase::oplog && slot.value % store::kDatabases >= database_));
+  }
   // A batch was committed: what is doubtful after it is sent, too.
   void changed(const Effects& effects);
   // The answer to the check of that range.
@@ -93,6 +100,7 @@ class CatchUp {
   unsigned database_ = 0;
   std::uint8_t table_ = 1;
   std::optional<wire::MirrorKey> after_;  // the last key told of the table
+  // Of rows behind oplog_last_ only the log is sent: their batches go by themselves.
   std::array<std::uint64_t, store::kDatabases> oplog_next_{}, oplog_last_{};
   std::size_t checks_ = 0;                // unanswered
   std::deque<Piece> made_;                // to go first
@@ -106,7 +114,9 @@ class CatchUp {
 // The position of a database's newest oplog row; 0, 0 if there is none.
 Result<wire::MirrorPosition> last_in_oplog(store::MetadataStore& metadata, unsigned database);
 
-// Splits a batch into messages of a bounded size. `mark` is of the whole of it.
-std::vector<Piece> pieces_of(const Effects& effects, wire::MirrorMark mark);
+// Splits a batch into messages of a bounded size. `mark` is of the whole of it. `beside`: it goes
+// beside this, which brings some oplog rows itself.
+std::vector<Piece> pieces_of(const Effects& effects, wire::MirrorMark mark,
+                             const CatchUp* beside = nullptr);
 
 }  // namespace magma::replication

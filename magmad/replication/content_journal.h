@@ -1,8 +1,8 @@
 // A ContentStore that writes down what changes in it, for the mirrors and the oplog. Else it does
 // what the store under it does.
 //
-// A write cannot be taken back: if its batch fails, the bytes may be in the file, so the range stays
-// among the doubtful ones until a batch is committed that names it.
+// A write cannot be taken back: if its batch fails, the bytes may be in the file, so the range
+// stays among the doubtful ones until a batch is committed that names it.
 #pragma once
 
 #include <utility>

@@ -69,10 +69,11 @@ Result<void> Mirror::begin(bool clean, bool lost_power) {
     state_.stream = state_.durable_stream;
     state_.batch = state_.durable_batch;
   }
+  note_committed();
   if (clean) return {};
   TRY_VALUE(torn_, hot_ranges(metadata_));
   if (torn_.size() > wire::kMirrorTornMax) {  // copied as a whole then
-    state_.is_whole = false;
+    state_.is_whole = state_committed_.is_whole = false;
     torn_.clear();
   }
   const Epoch epoch(static_cast<std::uint32_t>(state_.stream));
@@ -102,19 +103,26 @@ void Mirror::refuse(const Request& request, const Error& error) {
   send_(std::move(answer));
 }
 
-// Nothing more of the run is done: the primary begins another.
-void Mirror::fail_run(const Error& error) {
-  log_error("mirror_failed error={}", describe(error));
+// Nothing more of the run is done, and nothing that a batch of it has begun.
+void Mirror::end_run(const Error& error) {
+  ++generation_;  // first: the stores may call back
+  run_ = 0;
+  is_busy_ = false;
   metadata_.rollback();
   content_.rolled_back();
+  state_ = state_committed_;
+  oplog_last_ = oplog_last_committed_;
   if (batch_)
     for (const RequestPtr& request : batch_->requests) refuse(*request, error);
   for (const auto& [number, request] : waiting_) refuse(*request, error);
   batch_.reset();
   waiting_.clear();
-  is_busy_ = false;
-  run_ = 0;
-  ++generation_;
+}
+
+// The primary begins another.
+void Mirror::fail_run(const Error& error) {
+  log_error("mirror_failed error={}", describe(error));
+  end_run(error);
 }
 
 // ---- the order of a run
@@ -138,14 +146,7 @@ void Mirror::handle(RequestPtr request) {
 
 void Mirror::hello(RequestPtr request, const wire::MirrorHelloRequest& message) {
   if (message.head.run == 0) return refuse(*request, Error{Code::malformed, {}});
-  const Error ended{Code::old_sequence, {}};
-  if (batch_)
-    for (const RequestPtr& part : batch_->requests) refuse(*part, ended);
-  for (const auto& [number, waiting] : waiting_) refuse(*waiting, ended);
-  batch_.reset();
-  waiting_.clear();
-  is_busy_ = false;
-  ++generation_;
+  end_run(Error{Code::old_sequence, {}});
   run_ = message.head.run;
   next_ = 1;
   wire::MirrorHelloReply reply;
@@ -386,8 +387,16 @@ Result<void> Mirror::note_mixed() {
   return put_state();
 }
 
+void Mirror::note_committed() {
+  state_committed_ = state_;
+  oplog_last_committed_ = oplog_last_;
+}
+
 Result<void> Mirror::commit() {
-  if (metadata_.in_transaction()) TRY(metadata_.commit());
+  if (metadata_.in_transaction()) {
+    TRY(metadata_.commit());
+    note_committed();
+  }
   content_.committed();
   metadata_.checkpoint_if_due();
   if (batch_) batch_->cut.clear();
@@ -446,10 +455,13 @@ Result<wire::MirrorCheckReply> Mirror::check(const wire::MirrorCheckRequest& mes
     }
   }
   const std::uint64_t pages = store::pages_of(0, message.range.length).count;
+  // What follows the end within its page shows in that page's sum alone.
+  const bool ends_otherwise = message.range.length % store::kPageBytes != 0 &&
+                              own[pages - 1] != told[pages - 1];
   const bool is_longer =
       std::any_of(own.begin() + static_cast<std::ptrdiff_t>(pages), own.end(),
                   [](std::uint32_t sum) { return sum != store::zero_page_sum(); });
-  if (is_longer) {
+  if (is_longer || ends_otherwise) {
     TRY(content_.truncate(id, {Epoch(static_cast<std::uint32_t>(state_.stream)), Seq(0)},
                           message.range.length));
     TRY(commit());
@@ -489,8 +501,8 @@ void Mirror::sync_all(UniqueFunction<void(Result<void>)> done) {
       if (life.expired()) return;
       const bool is_durable = content && metadata;
       if (is_durable && generation == generation_ && state_.is_whole) {
-        state_.durable_stream = before.stream;
-        state_.durable_batch = before.batch;
+        state_.durable_stream = state_committed_.durable_stream = before.stream;
+        state_.durable_batch = state_committed_.durable_batch = before.batch;
       }
       done(content ? std::move(metadata) : std::move(content));
     });

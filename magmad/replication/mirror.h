@@ -37,7 +37,8 @@ class Mirror {
   Mirror(sys::Clock& clock, store::MetadataStore& metadata, store::ContentStore& content,
          UniqueFunction<void(Answer)>& send);
   // Reads how far it has come. `clean`: the last run of the process ended with a clean stop; else
-  // what a kill left of contents is put right first. `lost_power`: so far only as was synced. Blocks.
+  // what a kill left of contents is put right first. `lost_power`: so far only as was synced.
+  // Blocks.
   Result<void> begin(bool clean, bool lost_power);
   Instant deadline() const;
   void on_timer();
@@ -78,6 +79,7 @@ class Mirror {
   Result<void> put_state();
   Result<void> note_mixed();
   Result<void> mark(const wire::MirrorBatchRequest& message);
+  void note_committed();
   Result<void> commit();
   Result<void> settle_cuts(const store::ContentId& id);
   Result<void> rows(const wire::MirrorRowsRequest& message);
@@ -89,17 +91,20 @@ class Mirror {
   template <class Reply>
   void answer(const Request& request, const Reply& reply);
   void refuse(const Request& request, const Error& error);
+  void end_run(const Error& error);
   void fail_run(const Error& error);
 
   sys::Clock& clock_;
   store::MetadataStore& metadata_;
   store::ContentStore& content_;
   UniqueFunction<void(Answer)>& send_;
-  store::MirrorStateRow state_{};
+  // The second of each: as of the last commit, for a run that fails. The primary of a hello counts
+  // from the first commit of its run that says so: a copy, if it was another's before.
+  store::MirrorStateRow state_{}, state_committed_{};
   std::vector<wire::MirrorRange> torn_;
   // Of the newest oplog row of each database: what comes again is not put again, so that positions
   // rise with ids.
-  std::array<wire::MirrorPosition, store::kDatabases> oplog_last_{};
+  std::array<wire::MirrorPosition, store::kDatabases> oplog_last_{}, oplog_last_committed_{};
   Instant next_sync_{};
   std::uint64_t run_ = 0;
   std::uint64_t next_ = 1;

@@ -35,8 +35,7 @@ std::size_t bytes_of(const Effects& effects) {
 
 Source::Source(ring::VolcanoId self, bool awaits_ring, sys::Clock& clock, sys::Random& random,
                rpc::Endpoint& endpoint, Shard& shard, store::MetadataStore& metadata,
-               store::ContentStore& content, bool lost_power,
-               SourcePlanted planted)
+               store::ContentStore& content, bool lost_power)
     : self_(self),
       clock_(clock),
       random_(random),
@@ -44,7 +43,6 @@ Source::Source(ring::VolcanoId self, bool awaits_ring, sys::Clock& clock, sys::R
       shard_(shard),
       metadata_(metadata),
       content_(content),
-      planted_(planted),
       awaits_ring_(awaits_ring),
       lost_power_(lost_power) {
   settle();
@@ -112,7 +110,8 @@ std::vector<wire::MirrorFact> Source::facts() {
       fact.bytes_done = mirror->catch_up->bytes_done();
       fact.bytes_total = mirror->catch_up->bytes_total();
     }
-    fact.batches_behind = shard_.position().batch - std::min(shard_.position().batch, mirror->confirmed);
+    const std::uint64_t last = shard_.position().batch;
+    fact.batches_behind = last - std::min(last, mirror->confirmed);
   }
   settle();
   return facts;
@@ -297,7 +296,7 @@ void Source::send_live(Mirror& mirror) {
     const bool is_done = mirror.has_marked && mirror.catch_up->is_done();
     if (!is_done) mirror.has_marked = false;  // something is to be sent before it is whole again
     const auto mark = is_done ? wire::MirrorMark::whole : wire::MirrorMark::keep;
-    auto pieces = pieces_of(*live.effects, mark);
+    auto pieces = pieces_of(*live.effects, mark, mirror.catch_up.get());
     for (Piece& piece : pieces)
       send(mirror, std::move(piece),
            {.batch = live.batch, .bytes = &piece == &pieces.back() ? live.bytes : 0});
@@ -399,7 +398,7 @@ void Source::settle() {
     if (mirror->phase == Phase::going && mirror->live_bytes > kBacklogBytes)
       replicated = std::min(replicated, mirror->answered);
   }
-  if (planted_.waits_for_nobody) replicated = kAll;
+  if (is_impatient_) replicated = kAll;
   if (is_any || awaits_ring_)
     shard_.on_sync_mirrors([this](std::uint64_t batch) { on_sync(batch); });
   shard_.set_replicated(replicated);
@@ -413,19 +412,21 @@ Instant Source::deadline() const {
   for (const auto& mirror : mirrors_) {
     if (mirror->phase == Phase::away) next = std::min(next, mirror->dial_at);
     if (mirror->greeted) return {};
-    for (const auto& [request, sent] : mirror->sent)
-      next = std::min(next, sent.at + kUnansweredMax);
+    for (const auto& [request, sent] : mirror->sent) next = std::min(next, due(sent));
   }
   return next;
+}
+
+Instant Source::due(const Sent& sent) {
+  return sent.at + (sent.op == wire::FlareOp::mirror_sync ? kSyncMax : kAnswerMax);
 }
 
 // pump() follows with the flush.
 void Source::on_timer() {
   const Instant now = clock_.now();
   for (const auto& mirror : mirrors_) {
-    const bool is_stuck = std::any_of(mirror->sent.begin(), mirror->sent.end(), [&](const auto& s) {
-      return now - s.second.at >= kUnansweredMax;
-    });
+    const bool is_stuck = std::any_of(mirror->sent.begin(), mirror->sent.end(),
+                                      [&](const auto& sent) { return now >= due(sent.second); });
     if (is_stuck) lose(*mirror, "silent");
   }
 }

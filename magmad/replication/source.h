@@ -1,6 +1,6 @@
 // The primary's side of replication: who mirrors this volcano, how far each has come, and until
-// which batch all have what they must have. Batches go to the mirrors as they are committed; one that
-// is new, or was away, catches up beside them (catch_up.h).
+// which batch all have what they must have. Batches go to the mirrors as they are committed; one
+// that is new, or was away, catches up beside them (catch_up.h).
 //
 // Whom to wait for. The lava map names the mirrors. One that it has in sync is waited for. One that
 // catches up is waited for from the moment that the coordinator was told it had everything
@@ -29,15 +29,12 @@
 
 namespace magma::replication {
 
-// Bugs that tests plant to see that they would be found. All off in the product.
-struct SourcePlanted {
-  bool waits_for_nobody = false;
-};
-
 class Source {
  public:
   static constexpr Duration kReleaseAfter = seconds(2);
-  static constexpr Duration kUnansweredMax = seconds(10);  // then the run is given up
+  // Unanswered for so long, the run is given up: a batch, or a sync, which waits for a disk.
+  static constexpr Duration kAnswerMax = seconds(5);
+  static constexpr Duration kSyncMax = seconds(60);
   static constexpr Duration kDialPatience = seconds(2);
   static constexpr Duration kDialAgain = milliseconds(200);
   static constexpr std::size_t kCatchUpBytes = 4u << 20;   // of it under way, to one mirror
@@ -49,7 +46,9 @@ class Source {
   // is compared as a whole once. References outlive it.
   Source(ring::VolcanoId self, bool awaits_ring, sys::Clock& clock, sys::Random& random,
          rpc::Endpoint& endpoint, Shard& shard, store::MetadataStore& metadata,
-         store::ContentStore& content, bool lost_power, SourcePlanted planted = {});
+         store::ContentStore& content, bool lost_power);
+  // A bug that tests plant, to see that they would find it: nobody is waited for.
+  void plant_impatience() { is_impatient_ = true; }
   ~Source();
 
   void set_map(const ring::LavaMap& map);
@@ -127,6 +126,7 @@ class Source {
   void on_sync(std::uint64_t batch);
   void listen();
   void settle();
+  static Instant due(const Sent& sent);
   Mirror* find(rpc::ConnectionId connection);
 
   const ring::VolcanoId self_;
@@ -136,12 +136,12 @@ class Source {
   Shard& shard_;
   store::MetadataStore& metadata_;
   store::ContentStore& content_;
-  const SourcePlanted planted_;
   const bool awaits_ring_;
   const bool lost_power_;
   std::optional<std::uint64_t> map_version_{};
   Epoch epoch_;  // of slot 0 in the map
   std::vector<std::unique_ptr<Mirror>> mirrors_;
+  bool is_impatient_ = false;  // planted
   bool is_listening_ = false;
   bool is_ready_ = false;  // a read of a catch-up has come
   Stats stats_;

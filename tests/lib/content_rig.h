@@ -35,10 +35,11 @@ struct ContentRig {
   std::unique_ptr<MetadataStore> metadata;
   std::unique_ptr<ContentStore> content;
   Instant now{};
+  store::MetadataOptions options{};
 
-  ContentRig() { open(true); }
+  explicit ContentRig(store::MetadataOptions with = {}) : options(with) { open(true); }
   void open(bool create) {
-    auto opened = MetadataStore::open(disk, executor, create);
+    auto opened = MetadataStore::open(disk, executor, create, options);
     REQUIRE_MESSAGE(opened.has_value(), (opened ? "" : describe(opened.error())));
     metadata = std::move(*opened);
     auto contents = ContentStore::open(disk, executor, *metadata);

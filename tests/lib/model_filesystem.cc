@@ -257,6 +257,9 @@ Verdict ModelFilesystem::rename(const RenameSpec& spec) {
   if (auto problem = directory_problem(spec.from_dir, spec.from_name)) {
     // The kernel has looked the source up, so nobody sees which of the two it is.
     if (problem->code == Code::not_a_directory) problem->also = Code::not_found;
+    // Of a removed directory; the target's may be wrong as well.
+    if (problem->code == Code::not_found)
+      if (auto other = directory_problem(spec.to_dir, spec.to_name)) problem->also = other->code;
     return *problem;
   }
   if (auto problem = directory_problem(spec.to_dir, spec.to_name)) return *problem;

@@ -53,6 +53,18 @@ TEST_CASE("planted: a coordinator that calls mirrors in sync too early is found"
   CHECK(is_found);
 }
 
+// The primary is lost with what it acknowledged alone.
+TEST_CASE("planted: a primary that does not wait for its mirrors is found") {
+  if (sim_options().replay) return;
+  bool is_found = false;
+  for (std::uint64_t seed = 1; seed <= 40 && !is_found; ++seed) {
+    MirrorProfile profile = mirror_profile_of_seed(seed);
+    profile.is_impatient = true;
+    is_found = run_mirrors(profile).failure.has_value();
+  }
+  CHECK(is_found);
+}
+
 // Last in its file on purpose: doctest runs the cases of a file in order.
 TEST_CASE("mirror random runs: rare things happened") {
   if (sim_options().seeds < 100) return;  // too few to ask for everything

@@ -66,6 +66,7 @@ class MirrorRun {
     if (failed()) return false;
     if (!cluster_.start_volcano(index))
       fail_with(fmt::format("start of volcano {}: {}", index, cluster_.last_error()));
+    if (!failed() && index == 0 && profile_.is_impatient) cluster_.volcano().plant_impatience();
     return !failed();
   }
   bool start_mirrors() {

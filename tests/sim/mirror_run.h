@@ -39,6 +39,7 @@ struct MirrorProfile {
   bool loses_primary = false;  // at the end
   unsigned rounds = 3;
   unsigned operations = 35;  // a round
+  bool is_impatient = false;  // planted: the primary waits for nobody
   bool is_hasty = false;     // planted: mirrors are called in sync before they are
 };
 MirrorProfile mirror_profile_of_seed(std::uint64_t seed);

@@ -27,6 +27,7 @@ class ShardBench {
     start(true);
     attach();
   }
+  ~ShardBench() { stop(); }  // the shard before its stores
 
   // ---- the life of the volcano
   void start(bool create) {

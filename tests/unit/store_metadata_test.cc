@@ -316,7 +316,7 @@ TEST_CASE("store: opening refuses what is missing, there, foreign or newer") {
     SqliteVfs vfs(rig.disk);
     sqlite3* raw = nullptr;
     REQUIRE(sqlite3_open_v2("meta.2.db", &raw, SQLITE_OPEN_READWRITE, vfs.name()) == SQLITE_OK);
-    REQUIRE(sqlite3_exec(raw, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA user_version=2", nullptr,
+    REQUIRE(sqlite3_exec(raw, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA user_version=99", nullptr,
                          nullptr, nullptr) == SQLITE_OK);
     sqlite3_close(raw);
   }
