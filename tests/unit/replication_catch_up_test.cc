@@ -420,7 +420,7 @@ struct Scene {
 
 TEST_CASE("random changes, faults and courses: primary and mirror come to be equal") {
   Scene::copies = Scene::catch_ups = 0;
-  for (std::uint64_t seed = 1; seed <= 25; ++seed) {
+  for (std::uint64_t seed = 1; seed <= 10; ++seed) {
     CAPTURE(seed);
     Scene scene(seed);
     for (int round = 0; round < 6; ++round) {
@@ -430,8 +430,8 @@ TEST_CASE("random changes, faults and courses: primary and mirror come to be equ
       scene.catch_up();
     }
   }
-  CHECK(Scene::copies > 20);
-  CHECK(Scene::catch_ups > 20);
+  CHECK(Scene::copies > 8);
+  CHECK(Scene::catch_ups > 8);
 }
 
 // ---- batches
