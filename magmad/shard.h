@@ -56,6 +56,7 @@ struct Answer {
   std::uint32_t sequence = 0;
   std::vector<NoticeId> waits{};       // sent when none of these is open
   std::uint64_t batch = 0;             // and the mirrors have this one
+  std::uint64_t sync = 0;              // and have done this sync
   bool is_believed = false;            // the session got tokens of all it tells of
 };
 
@@ -115,11 +116,11 @@ class Shard {
   // From now on each batch's effects go there, right after its commit; nullptr: no longer.
   // Requires: no batch is open (after flush()).
   void mirror_to(UniqueFunction<void(replication::Effects)> hook);
-  // Mirrors have everything up to that batch: answers that tell of later ones wait. At first
-  // nothing waits.
-  void set_replicated(std::uint64_t batch) { replicated_ = batch; }
-  // Asks the mirrors to bring everything committed so far to stable storage. A number to wait for,
-  // as that of a batch.
+  // Mirrors have everything up to that batch, and have done the syncs up to that one: answers that
+  // tell of later ones wait. At first nothing waits.
+  void set_replicated(std::uint64_t batch, std::uint64_t sync);
+  // Asks the mirrors to bring everything committed so far to stable storage; the number of that
+  // sync, 0 if nobody is to be asked.
   std::uint64_t sync_mirrors();
   void on_sync_mirrors(UniqueFunction<void(std::uint64_t)> hook) { sync_hook_ = std::move(hook); }
   // What the session's last request came over; 0: none since the restart.
@@ -197,8 +198,8 @@ class Shard {
     answer_raw(std::move(request), wire::encode(reply), {});
   }
   void answer_raw(RequestPtr request, Bytes body, Bytes payload);
-  // An answer that also waits until the mirrors have that batch.
-  void answer_when_replicated(RequestPtr request, std::uint64_t batch);
+  // An answer that also waits for that sync of the mirrors.
+  void answer_when_synced(RequestPtr request, std::uint64_t sync);
   void refuse(RequestPtr request, Code code);
   void refuse(RequestPtr request, const Error& error);
   // moved_to_chunks or behind_truncate with where the content is now.
@@ -379,6 +380,9 @@ class Shard {
   std::vector<ring::Slot> logged_;  // in this batch
   std::uint64_t batch_ = 0;  // the last one committed
   std::uint64_t replicated_ = ~std::uint64_t{0};
+  std::uint64_t sync_ = 0;  // the last one asked for
+  std::uint64_t synced_ = ~std::uint64_t{0};
+  bool has_news_of_mirrors_ = false;  // held answers are to be looked at
   UniqueFunction<void(replication::Effects)> mirror_hook_;
   UniqueFunction<void(std::uint64_t)> sync_hook_;
   std::vector<wire::MirrorRow> mirror_rows_;    // of the open batch
@@ -401,7 +405,6 @@ class Shard {
   Tokens tokens_;
   std::deque<Answer> held_;  // until their notices have ended
   std::uint64_t held_looked_at_ = 0;  // Tokens::ended() of the last time
-  std::uint64_t replicated_looked_at_ = 0;
   // By database: those (bits) whose commit must come first, because a reply in this one says that
   // what they hold was done. A kill in between leaves a request that is asked, and done, again.
   // Never a circle: begin_step.

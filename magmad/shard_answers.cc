@@ -56,9 +56,9 @@ void Shard::answer_raw(RequestPtr request, Bytes body, Bytes payload) {
     answers_.back().names_changed = std::move(request->names_changed);
 }
 
-void Shard::answer_when_replicated(RequestPtr request, std::uint64_t batch) {
+void Shard::answer_when_synced(RequestPtr request, std::uint64_t sync) {
   answer(std::move(request), wire::EmptyReply{});
-  answers_.back().batch = batch;
+  answers_.back().sync = sync;
 }
 
 void Shard::new_step(SessionId session) {
@@ -181,9 +181,9 @@ void Shard::told(Ino ino, Tokens::Of what) {
 }
 
 void Shard::send_held(UniqueFunction<void(Answer)>& send) {
-  if (held_looked_at_ == tokens_.ended() && replicated_looked_at_ == replicated_) return;
+  const bool is_news = std::exchange(has_news_of_mirrors_, false);
+  if (held_looked_at_ == tokens_.ended() && !is_news) return;
   held_looked_at_ = tokens_.ended();
-  replicated_looked_at_ = replicated_;
   std::deque<Answer> waiting;
   for (Answer& answer : std::exchange(held_, {})) {
     if (is_held_back(answer))
@@ -196,7 +196,7 @@ void Shard::send_held(UniqueFunction<void(Answer)>& send) {
 
 bool Shard::is_held_back(Answer& answer) {
   std::erase_if(answer.waits, [&](NoticeId notice) { return !tokens_.is_open(notice); });
-  return !answer.waits.empty() || answer.batch > replicated_;
+  return !answer.waits.empty() || answer.batch > replicated_ || answer.sync > synced_;
 }
 
 std::uint64_t Shard::connection_of(SessionId session) const {

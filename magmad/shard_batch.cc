@@ -21,8 +21,7 @@ constexpr std::size_t kRoundsPerFlush = 256;  // chained steps of operations in 
 
 bool Shard::has_work() const {
   const bool is_held_to_look_at =
-      !held_.empty() &&
-      (tokens_.ended() != held_looked_at_ || replicated_ != replicated_looked_at_);
+      !held_.empty() && (tokens_.ended() != held_looked_at_ || has_news_of_mirrors_);
   const bool any_answer = !answers_.empty() || !answers_committed_.empty() || is_held_to_look_at;
   if (failed()) return any_answer;
   return any_answer || !ready_.empty() || !ready_steps_.empty() || !touched_.empty() ||
@@ -134,7 +133,7 @@ void Shard::fail_batch() {
   for (Answer& answer : answers_) {
     answer.ok = false;
     answer.code = code;
-    answer.batch = 0;
+    answer.batch = answer.sync = 0;
     answer.is_believed = false;
     answer.body.clear();
     answer.payload.clear();
@@ -215,11 +214,18 @@ void Shard::forget_effects() {
 
 std::uint64_t Shard::sync_mirrors() {
   if (!sync_hook_) return 0;
-  // A commit of what is open comes before: nothing of it is lost, and it has a lower number.
+  // What is open is told to the mirrors before.
   const bool is_open = metadata_.in_transaction() || !touched_.empty() || !logged_.empty();
   if (!batch_error_ && is_open) commit_early();
-  sync_hook_(++batch_);
-  return batch_;
+  sync_hook_(++sync_);
+  return sync_;
+}
+
+void Shard::set_replicated(std::uint64_t batch, std::uint64_t sync) {
+  if (batch == replicated_ && sync == synced_) return;
+  replicated_ = batch;
+  synced_ = sync;
+  has_news_of_mirrors_ = true;
 }
 
 }  // namespace magma

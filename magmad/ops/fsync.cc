@@ -16,7 +16,7 @@ void sync_metadata(Shard& shard, RequestPtr request, std::uint64_t mirrors) {
   auto shared = std::make_shared<RequestPtr>(std::move(request));
   shard.metadata().sync_all([&shard, shared, mirrors](Result<void> synced) {
     if (!synced) return shard.refuse(std::move(*shared), synced.error());
-    shard.answer_when_replicated(std::move(*shared), mirrors);
+    shard.answer_when_synced(std::move(*shared), mirrors);
   });
 }
 

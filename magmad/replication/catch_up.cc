@@ -121,8 +121,7 @@ Result<std::unique_ptr<CatchUp>> CatchUp::begin(store::MetadataStore& metadata,
   }
   catch_up->is_copy_ = !is_found;
   catch_up->phase_ = is_found ? Phase::tables : Phase::mark;
-  if (is_found)
-    for (const wire::MirrorRange& range : mirror.torn) catch_up->add_range(range);
+  for (const wire::MirrorRange& range : mirror.torn) catch_up->add_range(range);
   return catch_up;
 }
 

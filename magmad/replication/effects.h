@@ -37,6 +37,11 @@ inline wire::MirrorRange range_of(const store::ContentId& id, std::uint64_t offs
 inline store::ContentId id_of(const wire::MirrorRange& range) {
   return {range.slot, range.ino, range.chunk};
 }
+// Whether there can be such bytes.
+inline bool is_sound(const wire::MirrorRange& range) {
+  return range.slot.value < ring::kSlotCount && range.offset <= store::kChunkBytes &&
+         range.length <= store::kChunkBytes - range.offset;
+}
 // From there to the end, whatever it is.
 inline constexpr std::uint64_t kToEnd = store::kChunkBytes;
 

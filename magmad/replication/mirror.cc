@@ -24,16 +24,14 @@ store::RowKey key_of(const wire::MirrorRow& row) {
   return {static_cast<store::Table>(row.table), row.a, row.b, row.c};
 }
 
-bool is_sound(const wire::MirrorRow& row) {
+bool is_sound_row(const wire::MirrorRow& row) {
   return row.table >= 1 && row.table <= store::kTableLast &&
          is_mirrored(static_cast<store::Table>(row.table));
 }
 
-bool is_sound(const wire::MirrorChange& change) {
-  const wire::MirrorRange& range = change.range;
-  if (range.slot.value >= ring::kSlotCount || range.offset > store::kChunkBytes) return false;
-  if (range.length > store::kChunkBytes - range.offset) return false;
-  if (change.kind == MirrorChangeKind::write) return range.length <= wire::kIoBytesMax;
+bool is_sound_change(const wire::MirrorChange& change) {
+  if (!is_sound(change.range)) return false;
+  if (change.kind == MirrorChangeKind::write) return change.range.length <= wire::kIoBytesMax;
   return change.kind >= MirrorChangeKind::write && change.kind <= MirrorChangeKind::remove;
 }
 
@@ -138,6 +136,7 @@ void Mirror::handle(RequestPtr request) {
   const auto [run, number] = head->first;
   if (run != run_ || run_ == 0 || number < next_)
     return refuse(*request, Error{Code::old_sequence, {}});
+  if (waiting_.contains(number)) return refuse(*request, Error{Code::old_sequence, {}});
   if (number - next_ >= kWaitingMax) return refuse(*request, Error{Code::overloaded, {}});
   request->keep();
   waiting_[number] = std::move(request);
@@ -210,9 +209,11 @@ void Mirror::batch(RequestPtr request, wire::MirrorBatchRequest message, ByteSpa
   std::move(message.rows.begin(), message.rows.end(), std::back_inserter(all.rows));
   std::move(message.log.begin(), message.log.end(), std::back_inserter(all.log));
   batch_->bytes.insert(batch_->bytes.end(), bytes.begin(), bytes.end());
+  batch_->size += request->body.size();
   request->body = {};
   request->kept.clear();
   batch_->requests.push_back(std::move(request));
+  if (batch_->size > kBatchBytesMax) return fail_run(Error{Code::too_long, "a batch"});
   if (!message.is_last) return;
   if (!is_sound(*batch_)) return fail_run(Error{Code::malformed, "a batch of the primary"});
   is_busy_ = true;
@@ -223,12 +224,12 @@ bool Mirror::is_sound(const Batch& batch) const {
   const wire::MirrorBatchRequest& all = batch.message;
   std::size_t bytes = 0;
   for (const wire::MirrorChange& change : all.changes) {
-    if (!replication::is_sound(change)) return false;
+    if (!is_sound_change(change)) return false;
     if (change.kind == MirrorChangeKind::write) bytes += change.range.length;
   }
   return bytes == batch.bytes.size() && all.mark <= wire::MirrorMark::unknown &&
          std::all_of(all.rows.begin(), all.rows.end(),
-                     [](const wire::MirrorRow& row) { return replication::is_sound(row); }) &&
+                     [](const wire::MirrorRow& row) { return is_sound_row(row); }) &&
          std::all_of(all.log.begin(), all.log.end(), [](const wire::MirrorLog& log) {
            return log.slot.value < ring::kSlotCount;
          });
@@ -266,7 +267,7 @@ void Mirror::next_change() {
       if (!waiting->result) return;  // prepared() goes on
       if (!*waiting->result) return fail_run(waiting->result->error());
     }
-    if (auto done = change(what); !done) return fail_run(done.error());
+    if (auto done = change(what); !done) return fail_change(what.range, done.error());
     ++batch_->next_change;
   }
   finish_batch();
@@ -274,11 +275,21 @@ void Mirror::next_change() {
 
 void Mirror::prepared(Result<void> ready) {
   if (!ready) return fail_run(ready.error());
-  if (auto done = change(batch_->message.changes[batch_->next_change]); !done)
-    return fail_run(done.error());
+  const wire::MirrorChange& what = batch_->message.changes[batch_->next_change];
+  if (auto done = change(what); !done) return fail_change(what.range, done.error());
   ++batch_->next_change;
   next_change();
   take_next();
+}
+
+// A page that has rotten here cannot be changed in part: the next run brings it whole.
+void Mirror::fail_change(const wire::MirrorRange& range, const Error& error) {
+  if (error.code == Code::checksum && torn_.size() < wire::kMirrorTornMax) {
+    const store::PageRange pages = store::pages_of(range.offset, range.length);
+    torn_.push_back(range_of(id_of(range), pages.first * store::kPageBytes,
+                             pages.count * store::kPageBytes));
+  }
+  fail_run(Error(error));
 }
 
 // What is written behind a cut or a removal waits for it, and that follows a commit.
@@ -412,8 +423,13 @@ Result<void> Mirror::rows(const wire::MirrorRowsRequest& message) {
     return fail(Code::malformed, "rows of the primary");
   std::set<wire::MirrorKey> told;
   for (const wire::MirrorRow& row : message.rows) {
-    if (row.table != message.table || row.is_erased) return fail(Code::malformed, "a row's table");
-    told.insert({row.a, row.b, row.c});
+    wire::MirrorKey key{row.a, row.b, row.c};
+    const bool is_in_order = told.empty() ? message.is_first || key > message.after
+                                          : key > *told.rbegin();
+    if (row.table != message.table || row.is_erased || !is_in_order ||
+        key_of(row).slot().value % store::kDatabases != message.database)
+      return fail(Code::malformed, "a row of the primary");
+    told.insert(std::move(key));
   }
   std::vector<store::RowKey> gone;
   const auto visit = [&](const store::MetadataStore::ScanRow& row) {
@@ -436,8 +452,7 @@ Result<void> Mirror::rows(const wire::MirrorRowsRequest& message) {
 
 // Pages whose sums differ, as spans of bytes.
 Result<wire::MirrorCheckReply> Mirror::check(const wire::MirrorCheckRequest& message) {
-  if (!replication::is_sound(
-          wire::MirrorChange{MirrorChangeKind::truncate, message.range}))
+  if (!replication::is_sound(message.range))
     return fail(Code::malformed, "a check of the primary");
   ++stats_.checks;
   const store::ContentId id = id_of(message.range);

@@ -31,6 +31,7 @@ class Mirror {
  public:
   // Messages of a run that may wait for the ones before them.
   static constexpr std::size_t kWaitingMax = 1024;
+  static constexpr std::size_t kBatchBytesMax = 512u << 20;  // in memory until it is whole
   static constexpr Duration kSyncEvery = seconds(5);
 
   // References outlive it. `send` takes answers.
@@ -59,6 +60,7 @@ class Mirror {
     wire::MirrorBatchRequest message;  // of all its parts
     Bytes bytes;
     std::vector<RequestPtr> requests;  // its parts, to be answered together
+    std::size_t size = 0;              // of its parts
     std::size_t next_change = 0;
     std::size_t next_byte = 0;
     std::vector<store::ContentId> cut;  // in the open transaction
@@ -93,6 +95,7 @@ class Mirror {
   void refuse(const Request& request, const Error& error);
   void end_run(const Error& error);
   void fail_run(const Error& error);
+  void fail_change(const wire::MirrorRange& range, const Error& error);
 
   sys::Clock& clock_;
   store::MetadataStore& metadata_;

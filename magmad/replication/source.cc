@@ -24,6 +24,20 @@ Bytes encoded(wire::FlareOp op, const Message& message) {
   return bytes;
 }
 
+bool is_sound(const wire::MirrorHelloReply& reply) {
+  return reply.torn.size() <= wire::kMirrorTornMax &&
+         std::all_of(reply.torn.begin(), reply.torn.end(),
+                     [](const wire::MirrorRange& range) { return replication::is_sound(range); });
+}
+
+bool is_sound(const wire::MirrorCheckReply& reply, const wire::MirrorRange& checked) {
+  return std::all_of(reply.different.begin(), reply.different.end(),
+                     [&](const wire::MirrorSpan& span) {
+                       return span.offset <= checked.length &&
+                              span.length <= checked.length - span.offset;
+                     });
+}
+
 std::size_t bytes_of(const Effects& effects) {
   std::size_t bytes = 0;
   for (const ContentChange& change : effects.changes) bytes += change.bytes.size();
@@ -219,18 +233,18 @@ void Source::answered(Mirror& mirror, const Sent& sent, ByteSpan body) {
   switch (sent.op) {
     case wire::FlareOp::mirror_hello: {
       auto reply = wire::decode<wire::MirrorHelloReply>(body);
-      if (!reply || reply->torn.size() > wire::kMirrorTornMax) return lose(mirror, "malformed");
+      if (!reply || !is_sound(*reply)) return lose(mirror, "malformed");
       mirror.greeted = std::move(*reply);
       break;  // pump() begins
     }
     case wire::FlareOp::mirror_check: {
       auto reply = wire::decode<wire::MirrorCheckReply>(body);
-      if (!reply) return lose(mirror, "malformed");
+      if (!reply || !is_sound(*reply, sent.checked)) return lose(mirror, "malformed");
       if (mirror.catch_up) mirror.catch_up->checked(sent.checked, *reply);
       break;
     }
     case wire::FlareOp::mirror_sync:
-      if (sent.batch == 0) mirror.is_synced = true;
+      if (sent.sync == 0) mirror.is_synced = true;
       break;
     default:
       if (sent.is_whole_mark) mirror.marks_answered = true;
@@ -252,15 +266,17 @@ void Source::on_batch(Effects effects) {
   for (const auto& mirror : mirrors_) {
     if (mirror->phase != Phase::going) continue;
     mirror->catch_up->changed(*shared);
-    mirror->queue.push_back({shared->position.batch, shared, bytes});
+    mirror->queue.push_back({.batch = shared->position.batch, .effects = shared, .bytes = bytes});
     mirror->live_bytes += bytes;
   }
   settle();
 }
 
-void Source::on_sync(std::uint64_t batch) {
+void Source::on_sync(std::uint64_t sync) {
+  last_sync_ = sync;
   for (const auto& mirror : mirrors_)
-    if (mirror->phase == Phase::going) mirror->queue.push_back({batch, nullptr, 0});
+    if (mirror->phase == Phase::going)
+      mirror->queue.push_back({.batch = 0, .effects = nullptr, .bytes = 0, .sync = sync});
   settle();
 }
 
@@ -269,7 +285,8 @@ void Source::send(Mirror& mirror, Piece piece, Sent sent) {
   sent.at = clock_.now();
   if (sent.batch == 0) sent.bytes = piece.size();
   rpc::Message message;
-  rpc::Priority priority = sent.batch != 0 ? rpc::Priority::data : rpc::Priority::background;
+  const bool is_waited_for = sent.batch != 0 || sent.sync != 0;
+  const auto priority = is_waited_for ? rpc::Priority::data : rpc::Priority::background;
   std::visit(
       [&](auto& body) {
         body.head = head;
@@ -290,7 +307,7 @@ void Source::send_live(Mirror& mirror) {
     const Live live = std::move(mirror.queue.front());
     mirror.queue.pop_front();
     if (!live.effects) {
-      send(mirror, Piece{wire::MirrorSyncRequest{}}, {.batch = live.batch});
+      send(mirror, Piece{wire::MirrorSyncRequest{}}, {.sync = live.sync});
       continue;
     }
     const bool is_done = mirror.has_marked && mirror.catch_up->is_done();
@@ -377,31 +394,38 @@ void Source::listen() {
 // ---- how far all have come
 
 void Source::confirm(Mirror& mirror) {
-  std::uint64_t missing = shard_.position().batch + 1;
-  for (const auto& [request, sent] : mirror.sent)
-    if (sent.batch != 0) missing = std::min(missing, sent.batch);
-  if (!mirror.queue.empty()) missing = std::min(missing, mirror.queue.front().batch);
-  mirror.answered = missing - 1;
-  if (mirror.is_whole) mirror.confirmed = std::max(mirror.confirmed, mirror.answered);
+  std::uint64_t batch = shard_.position().batch + 1, sync = last_sync_ + 1;  // the first missing
+  const auto misses = [&](std::uint64_t of_batch, std::uint64_t of_sync) {
+    if (of_batch != 0) batch = std::min(batch, of_batch);
+    if (of_sync != 0) sync = std::min(sync, of_sync);
+  };
+  for (const auto& [request, sent] : mirror.sent) misses(sent.batch, sent.sync);
+  for (const Live& live : mirror.queue) misses(live.batch, live.sync);
+  mirror.answered = batch - 1;
+  if (mirror.is_whole) {
+    mirror.confirmed = std::max(mirror.confirmed, batch - 1);
+    mirror.synced = std::max(mirror.synced, sync - 1);
+  }
   settle();
 }
 
 void Source::settle() {
-  std::uint64_t replicated = awaits_ring_ && !map_version_ ? 0 : kAll;
+  const bool is_blind = awaits_ring_ && !map_version_;
+  std::uint64_t batch = is_blind ? 0 : kAll, sync = batch;
   bool is_any = false;
   for (const auto& mirror : mirrors_) {
     if (mirror->must_have()) {
       is_any = true;
-      replicated = std::min(replicated, mirror->confirmed);
+      batch = std::min(batch, mirror->confirmed);
+      sync = std::min(sync, mirror->synced);
     }
     // One that catches up must not fall behind for ever.
     if (mirror->phase == Phase::going && mirror->live_bytes > kBacklogBytes)
-      replicated = std::min(replicated, mirror->answered);
+      batch = std::min(batch, mirror->answered);
   }
-  if (is_impatient_) replicated = kAll;
-  if (is_any || awaits_ring_)
-    shard_.on_sync_mirrors([this](std::uint64_t batch) { on_sync(batch); });
-  shard_.set_replicated(replicated);
+  if (is_impatient_) batch = sync = kAll;
+  if (is_any || awaits_ring_) shard_.on_sync_mirrors([this](std::uint64_t n) { on_sync(n); });
+  shard_.set_replicated(batch, sync);
 }
 
 // ---- time

@@ -72,12 +72,14 @@ class Source {
  private:
   struct Live {  // in the order of batches
     std::uint64_t batch = 0;
-    std::shared_ptr<const Effects> effects;  // nullptr: a sync
+    std::shared_ptr<const Effects> effects;
     std::size_t bytes = 0;
+    std::uint64_t sync = 0;  // then it is one, and no batch
   };
   struct Sent {
     wire::FlareOp op{};
-    std::uint64_t batch = 0;  // of a live one; 0: of the catching up
+    std::uint64_t batch = 0;  // of a live one
+    std::uint64_t sync = 0;   // of a sync that somebody waits for; both 0: of the catching up
     std::size_t bytes = 0;    // of the last message of a live one: all of it
     Instant at{};
     wire::MirrorRange checked{};
@@ -104,6 +106,7 @@ class Source {
     std::size_t live_bytes = 0;          // queued or sent
     std::uint64_t answered = 0;          // has this batch and all before that were sent to it
     std::uint64_t confirmed = 0;         // the same while it is whole: it has everything then
+    std::uint64_t synced = 0;            // has done this sync and all before, while it is whole
     bool was_compared = false;    // since this volcano's start
     // What the map and the coordinator make of it.
     bool is_in_sync = false;            // as the map says
@@ -123,7 +126,7 @@ class Source {
   void answered(Mirror& mirror, const Sent& sent, ByteSpan body);
   void confirm(Mirror& mirror);
   void on_batch(Effects effects);
-  void on_sync(std::uint64_t batch);
+  void on_sync(std::uint64_t sync);
   void listen();
   void settle();
   static Instant due(const Sent& sent);
@@ -141,6 +144,7 @@ class Source {
   std::optional<std::uint64_t> map_version_{};
   Epoch epoch_;  // of slot 0 in the map
   std::vector<std::unique_ptr<Mirror>> mirrors_;
+  std::uint64_t last_sync_ = 0;
   bool is_impatient_ = false;  // planted
   bool is_listening_ = false;
   bool is_ready_ = false;  // a read of a catch-up has come
