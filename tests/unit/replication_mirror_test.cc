@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include "magmad/store/page_sums.h"
+#include "magmad/store/content_files.h"
 #include "tests/unit/replication_fixture.h"
 
 using namespace magma;
@@ -681,7 +682,39 @@ TEST_CASE("a number far ahead is refused, the run goes on") {
   CHECK(rig.code_of(last) == Code{});
 }
 
+TEST_CASE("a number that waits already is not taken twice") {
+  MirrorRig rig;
+  rig.hello();
+  const auto second = rig.send_as(2, rows_batch({}));
+  CHECK(rig.code_of(rig.send_as(2, rows_batch({}))) == Code::old_sequence);
+  CHECK(rig.code_of(rig.send_as(1, rows_batch({}))) == Code{});
+  CHECK(rig.code_of(second) == Code{});
+}
+
 // ---- a disk that fails
+
+TEST_CASE("a page that has rotten is asked for as a whole by the next run") {
+  MirrorRig rig;
+  rig.hello();
+  const ContentId id = content_id(2, 30);
+  Bytes model = filled(20'000, 'a');
+  CHECK(send_write(rig, id, 0, model, model.size()) == Code{});
+  REQUIRE(rig.content->sync_now());
+  CHECK(rig.mark(MirrorMark::whole, {1, 5}) == Code{});
+  rig.stop_cleanly();
+  REQUIRE(rig.disk.flip_bit(store::content_path(id), 9000, 3));
+  rig.disk.drop_caches();
+  rig.hello();
+  const Bytes some = filled(10, 'b');
+  CHECK(send_write(rig, id, 8500, some, model.size()) == Code::checksum);
+  const auto torn = rig.hello().torn;
+  REQUIRE(torn.size() == 1);
+  CHECK(torn[0] == replication::range_of(id, 8192, 4096));
+  std::copy(some.begin(), some.end(), model.begin() + 8500);
+  const Bytes page(model.begin() + 8192, model.begin() + 12'288);
+  CHECK(send_write(rig, id, 8192, page, model.size()) == Code{});
+  CHECK((read_cold(rig, id) == model));
+}
 
 TEST_CASE("an error of the disk at any call ends the run, and the next one is fine") {
   unsigned struck = 0, refused = 0;
