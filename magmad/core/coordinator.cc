@@ -88,6 +88,25 @@ std::optional<ring::Command> Coordinator::who_came_or_went(const ring::LavaMap& 
   return std::nullopt;
 }
 
+// A mirror that is away for longer than patience loses its place to a volcano that is there and has
+// no copy; without such a one it keeps it, and what it has.
+std::optional<ring::Command> Coordinator::patience_over(const ring::LavaMap& map,
+                                                        Instant now) const {
+  const ring::ReplicaList& replicas = map.slots.front().replicas;
+  const bool has_spare =
+      std::any_of(map.volcanoes.begin(), map.volcanoes.end(), [&](const ring::Volcano& volcano) {
+        return volcano.stores() && volcano.is_alive() &&
+               volcano.state != ring::VolcanoState::leaving && !replicas.has(volcano.id) &&
+               is_there(volcano.id, now);
+      });
+  if (!has_spare) return std::nullopt;
+  for (const ring::Volcano& volcano : map.volcanoes)
+    if (volcano.state == ring::VolcanoState::down && replicas.has(volcano.id) &&
+        now - silent_since(volcano.id) > kPatience)
+      return ring::PatienceOver{.volcano = volcano.id, .starts = volcano.starts};
+  return std::nullopt;
+}
+
 // By what the primary said last: in a heartbeat, or here if it is this volcano.
 std::optional<ring::Command> Coordinator::mirror_step(const Situation& situation,
                                                       Instant now) const {
@@ -122,6 +141,7 @@ std::vector<MemberState> Coordinator::member_states(const Situation& situation, 
 Decision Coordinator::next(const Situation& situation, Instant now) {
   if (!since_) return {};
   if (auto command = who_came_or_went(situation.map, now)) return *command;
+  if (auto command = patience_over(situation.map, now)) return *command;
   if (auto command = mirror_step(situation, now)) return *command;
   const std::size_t voters = situation.configuration.voters.size();
   if (voters % 2 == 1)

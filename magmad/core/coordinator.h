@@ -102,6 +102,7 @@ class Coordinator {
   };
   // Since when a volcano has been silent, for all that is known here.
   Instant silent_since(ring::VolcanoId volcano) const;
+  std::optional<ring::Command> patience_over(const ring::LavaMap& map, Instant now) const;
   std::optional<ring::Command> who_came_or_went(const ring::LavaMap& map, Instant now) const;
   std::optional<ring::Command> mirror_step(const Situation& situation, Instant now) const;
   std::vector<MemberState> member_states(const Situation& situation, Instant now) const;

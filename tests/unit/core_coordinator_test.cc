@@ -317,3 +317,27 @@ TEST_CASE("coordinator: who is not there is not made a mirror") {
   watch.beat(2);
   CHECK(command_of(watch.next()) == "add_replica");
 }
+
+TEST_CASE("coordinator: who is away for ten minutes loses its copy to one that has none") {
+  Watch watch(3);
+  watch.ring.must(AddReplica{{watch.ring.at(0, kSlotCount - 1), VolcanoId(2)}});
+  watch.beat(2);
+  watch.beat(3);
+  const auto after = [&](Duration wait, bool third_is_there) {
+    watch.now = watch.now + wait;
+    if (third_is_there) watch.beat(3);
+    return watch.next();
+  };
+  CHECK(command_of(after(seconds(5), true)) == "volcano_down");
+  watch.ring.down(VolcanoId(2));
+  CHECK(command_of(after(seconds(590), true)) == "none");
+  // Nobody is there who could take it over.
+  watch.now = watch.now + seconds(20);
+  CHECK(command_of(watch.next()) != "patience_over");
+  const Decision decision = after({}, true);
+  REQUIRE(command_of(decision) == "patience_over");
+  watch.ring.must(std::get<Command>(decision));
+  const Decision next = after({}, true);
+  REQUIRE(command_of(next) == "add_replica");
+  CHECK(std::get<AddReplica>(std::get<Command>(next)).volcano == VolcanoId(3));
+}
