@@ -43,8 +43,8 @@ struct VolcanoConfig {
   // False: it serves no slots, but may mirror another volcano's (magmad/replication/mirror.h).
   // It answers what operators ask; everything else of clients with not_primary.
   bool serves = true;
-  // A volcano that serves: nobody is answered before it knows the lava map (set_ring), because
-  // there may be mirrors that must have what it acknowledges.
+  // A volcano that serves: if it has ever had mirrors nobody is answered before it knows the lava
+  // map (set_ring), because there may be some that must have what it acknowledges.
   bool awaits_ring = false;
 };
 

@@ -12,6 +12,8 @@ namespace magma::replication {
 
 namespace {
 
+const store::RowKey kPromiseKey{store::Table::mirror, ring::with_counter(ring::Slot(0), 1), 0, {}};
+
 constexpr std::uint64_t kAll = std::numeric_limits<std::uint64_t>::max();
 
 template <class Message>
@@ -59,6 +61,8 @@ Source::Source(ring::VolcanoId self, bool awaits_ring, sys::Clock& clock, sys::R
       content_(content),
       awaits_ring_(awaits_ring),
       lost_power_(lost_power) {
+  auto row = metadata_.get(kPromiseKey);
+  has_promised_ = !row || row->has_value();  // the careful way, if it cannot be read
   settle();
 }
 
@@ -111,7 +115,10 @@ std::vector<wire::MirrorFact> Source::facts() {
     wire::MirrorFact& fact = facts.emplace_back();
     fact.volcano = mirror->id;
     fact.epoch = epoch_;
-    if (mirror->is_whole) {
+    if (mirror->is_whole && !has_promised_) {
+      wants_to_promise_ = true;
+      fact.state = wire::MirrorState::copying;
+    } else if (mirror->is_whole) {
       fact.state = wire::MirrorState::in_sync;
       if (!mirror->is_in_sync) mirror->told_in_sync = epoch_;
     } else if (mirror->must_be_released(now)) {
@@ -129,6 +136,25 @@ std::vector<wire::MirrorFact> Source::facts() {
   }
   settle();
   return facts;
+}
+
+// Remembers that from now on others may count on a mirror: a start that does not know the map must
+// ask first.
+Result<void> Source::begin_promise() {
+  wants_to_promise_ = false;
+  if (has_promised_ || is_promising_) return {};
+  store::MirrorStateRow row;
+  row.primary = self_.value;
+  TRY(metadata_.put(kPromiseKey, {}, wire::encode(row)));
+  TRY(metadata_.commit());
+  is_promising_ = true;
+  metadata_.sync(kPromiseKey.slot().value % store::kDatabases,
+                 [this, life = std::weak_ptr<int>(life_)](Result<void> done) {
+                   if (life.expired()) return;
+                   is_promising_ = false;
+                   has_promised_ = done.has_value();
+                 });
+  return {};
 }
 
 // Nobody can be answered while it has yet to catch up: a little is waited for, a copy is not.
@@ -362,6 +388,9 @@ Result<void> Source::begin_catch_up(Mirror& mirror) {
 
 void Source::pump() {
   is_ready_ = false;
+  if (wants_to_promise_)
+    if (auto begun = begin_promise(); !begun)
+      log_error("mirrors_not_noted error={}", describe(begun.error()));
   for (const auto& mirror : mirrors_) {
     if (mirror->phase == Phase::away && clock_.now() >= mirror->dial_at) dial(*mirror);
     Result<void> done;
@@ -410,8 +439,7 @@ void Source::confirm(Mirror& mirror) {
 }
 
 void Source::settle() {
-  const bool is_blind = awaits_ring_ && !map_version_;
-  std::uint64_t batch = is_blind ? 0 : kAll, sync = batch;
+  std::uint64_t batch = is_blind() ? 0 : kAll, sync = batch;
   bool is_any = false;
   for (const auto& mirror : mirrors_) {
     if (mirror->must_have()) {
@@ -431,7 +459,7 @@ void Source::settle() {
 // ---- time
 
 Instant Source::deadline() const {
-  if (is_ready_) return {};
+  if (is_ready_ || wants_to_promise_) return {};
   Instant next = Instant::never();
   for (const auto& mirror : mirrors_) {
     if (mirror->phase == Phase::away) next = std::min(next, mirror->dial_at);

@@ -41,7 +41,8 @@ class Source {
   static constexpr std::size_t kBacklogBytes = 32u << 20;  // more: answers wait for who catches up
   static constexpr std::size_t kRequestsMax = 512;         // under way, to one mirror
 
-  // `awaits_ring`: nothing is acknowledged before the first map. `lost_power`: this volcano's rows
+  // `awaits_ring`: nothing is acknowledged before the first map, if this volcano has ever had a
+  // mirror in sync, as its storage remembers. `lost_power`: this volcano's rows
   // may be of different moments, so that its oplog does not tell what a mirror misses: each mirror
   // is compared as a whole once. References outlive it.
   Source(ring::VolcanoId self, bool awaits_ring, sys::Clock& clock, sys::Random& random,
@@ -129,6 +130,8 @@ class Source {
   void on_sync(std::uint64_t sync);
   void listen();
   void settle();
+  bool is_blind() const { return awaits_ring_ && has_promised_ && !map_version_; }
+  Result<void> begin_promise();
   static Instant due(const Sent& sent);
   Mirror* find(rpc::ConnectionId connection);
 
@@ -146,6 +149,11 @@ class Source {
   std::vector<std::unique_ptr<Mirror>> mirrors_;
   std::uint64_t last_sync_ = 0;
   bool is_impatient_ = false;  // planted
+  // On stable storage: the coordinator may have been told that a mirror is in sync.
+  bool has_promised_ = false;
+  bool wants_to_promise_ = false;
+  bool is_promising_ = false;
+  std::shared_ptr<int> life_ = std::make_shared<int>(0);  // shared with callbacks, as weak_ptr
   bool is_listening_ = false;
   bool is_ready_ = false;  // a read of a catch-up has come
   Stats stats_;

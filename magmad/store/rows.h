@@ -49,8 +49,8 @@ enum class Table : std::uint8_t {
       18,  // a = slot|chunk, b = ino                    raw: content file to be removed or cut;
            //   of this volcano alone, written by ContentStore, not replicated
   file_lock = 19,  // a = ino, b = session                       ops::HeldLocks
-  mirror = 20,  // a = 0                                      MirrorStateRow: of a mirror; of this
-                //   volcano alone, not replicated
+  mirror = 20,  // a = 0                                      MirrorStateRow: of a mirror; a = 1: a
+                //   primary has had mirrors; of this volcano alone, not replicated
 };
 inline constexpr std::uint8_t kTableLast = 20;
 
