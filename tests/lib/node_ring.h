@@ -122,6 +122,7 @@ class NodeRing {
   SimClock clock_;
   SimRandom random_;
   SimRandom node_random_;
+  SimRandom mirror_random_;
   SimNetwork network_;
   RaftChecker checker_;
   crypto::Keyring keys_;
@@ -129,7 +130,6 @@ class NodeRing {
   std::map<ring::VolcanoId, std::uint64_t> storage_of_;  // who was ever given that number
   std::map<ring::VolcanoId, Instant> lease_of_;          // true times
   std::set<raft::Index> downs_;                          // entries looked at
-  SimRandom mirror_random_;
   std::set<std::pair<ring::VolcanoId, Epoch>> told_in_sync_;  // by the primary, ever
   std::set<ring::VolcanoId> complete_;                        // their copies
   std::shared_ptr<const ring::LavaMap> newest_;               // shared with nobody; of any member
