@@ -99,13 +99,22 @@ Result<std::unique_ptr<Volcano>> Volcano::start(VolcanoConfig config, bool creat
   parts->census.emplace(*parts->metadata);
   if (create && parts->config.serves) TRY(parts->shard->format());
   TRY_VALUE(bool clean, store::take_clean_mark(disk));
-  TRY_VALUE(bool same_boot, store::note_machine_boot(disk, parts->config.machine_boot));
+  const std::uint64_t boot = parts->config.machine_boot;
+  TRY_VALUE(bool same_boot, store::is_same_machine_boot(disk, boot));
   const bool lost_power = !clean && !create && !same_boot;
   if (parts->config.serves) {
+    // Its rows may be of different moments: what a mirror misses cannot be told from them, so every
+    // mirror is compared as a whole.
+    if (lost_power) {
+      TRY(parts->metadata->clear_oplog());
+      TRY(parts->metadata->commit());
+    }
+    if (!same_boot) TRY(store::note_machine_boot(disk, boot));
     TRY(parts->shard->begin(clean || create));
   } else {
     parts->mirror.emplace(clock, *parts->metadata, *parts->content, parts->send);
     TRY(parts->mirror->begin(clean || create, lost_power));
+    if (!same_boot) TRY(store::note_machine_boot(disk, boot));
   }
 
   rpc::EndpointConfig endpoint_config;
@@ -124,7 +133,7 @@ Result<std::unique_ptr<Volcano>> Volcano::start(VolcanoConfig config, bool creat
                                                    *p.content, p.send);
   if (p.config.serves)
     p.source.emplace(p.config.self, p.config.awaits_ring, clock, random, *p.endpoint, *p.shard,
-                     *p.metadata, *p.content, lost_power);
+                     *p.metadata, *p.content);
   if (p.source)
     p.host_requests->complete_facts(
         [&p](wire::VolcanoFacts& facts) { facts.mirrors = p.source->facts(); });

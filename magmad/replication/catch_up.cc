@@ -114,7 +114,7 @@ Result<std::unique_ptr<CatchUp>> CatchUp::begin(store::MetadataStore& metadata,
     if (mirror.position > last) {
       log_warning("mirror_ahead stream={} batch={} own_stream={} own_batch={} action={}",
                   mirror.position.stream, mirror.position.batch, last.stream, last.batch,
-                  "it is made equal to this volcano, which lost power");
+                  "it is made equal to this volcano, whose storage is older");
     } else {
       TRY_VALUE(is_found, catch_up->find_in_oplog(mirror.position));
     }

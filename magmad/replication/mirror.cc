@@ -66,6 +66,9 @@ Result<void> Mirror::begin(bool clean, bool lost_power) {
   if (lost_power) {
     state_.stream = state_.durable_stream;
     state_.batch = state_.durable_batch;
+    // So that a kill before the next batch does not bring back what it said before.
+    TRY(put_state());
+    TRY(metadata_.commit());
   }
   note_committed();
   if (clean) return {};

@@ -51,7 +51,7 @@ std::size_t bytes_of(const Effects& effects) {
 
 Source::Source(ring::VolcanoId self, bool awaits_ring, sys::Clock& clock, sys::Random& random,
                rpc::Endpoint& endpoint, Shard& shard, store::MetadataStore& metadata,
-               store::ContentStore& content, bool lost_power)
+               store::ContentStore& content)
     : self_(self),
       clock_(clock),
       random_(random),
@@ -59,8 +59,7 @@ Source::Source(ring::VolcanoId self, bool awaits_ring, sys::Clock& clock, sys::R
       shard_(shard),
       metadata_(metadata),
       content_(content),
-      awaits_ring_(awaits_ring),
-      lost_power_(lost_power) {
+      awaits_ring_(awaits_ring) {
   auto row = metadata_.get(kPromiseKey);
   has_promised_ = !row || row->has_value();  // the careful way, if it cannot be read
   settle();
@@ -277,7 +276,7 @@ void Source::answered(Mirror& mirror, const Sent& sent, ByteSpan body) {
       break;
   }
   if (!mirror.is_whole && mirror.is_synced && mirror.marks_answered) {
-    mirror.is_whole = mirror.was_compared = true;
+    mirror.is_whole = true;
     log_info("mirror_in_sync volcano={} batch={}", mirror.id.value, shard_.position().batch);
   }
   confirm(mirror);
@@ -374,8 +373,7 @@ void Source::mark_whole(Mirror& mirror) {
 }
 
 Result<void> Source::begin_catch_up(Mirror& mirror) {
-  wire::MirrorHelloReply greeted = *std::exchange(mirror.greeted, std::nullopt);
-  if (lost_power_ && !mirror.was_compared) greeted.is_whole = false;
+  const wire::MirrorHelloReply greeted = *std::exchange(mirror.greeted, std::nullopt);
   TRY_VALUE(mirror.catch_up, CatchUp::begin(metadata_, content_, greeted));
   mirror.catch_up->on_ready([this] { is_ready_ = true; });
   mirror.phase = Phase::going;

@@ -42,12 +42,10 @@ class Source {
   static constexpr std::size_t kRequestsMax = 512;         // under way, to one mirror
 
   // `awaits_ring`: nothing is acknowledged before the first map, if this volcano has ever had a
-  // mirror in sync, as its storage remembers. `lost_power`: this volcano's rows
-  // may be of different moments, so that its oplog does not tell what a mirror misses: each mirror
-  // is compared as a whole once. References outlive it.
+  // mirror in sync, as its storage remembers. References outlive it.
   Source(ring::VolcanoId self, bool awaits_ring, sys::Clock& clock, sys::Random& random,
          rpc::Endpoint& endpoint, Shard& shard, store::MetadataStore& metadata,
-         store::ContentStore& content, bool lost_power);
+         store::ContentStore& content);
   // A bug that tests plant, to see that they would find it: nobody is waited for.
   void plant_impatience() { is_impatient_ = true; }
   ~Source();
@@ -108,7 +106,6 @@ class Source {
     std::uint64_t answered = 0;          // has this batch and all before that were sent to it
     std::uint64_t confirmed = 0;         // the same while it is whole: it has everything then
     std::uint64_t synced = 0;            // has done this sync and all before, while it is whole
-    bool was_compared = false;    // since this volcano's start
     // What the map and the coordinator make of it.
     bool is_in_sync = false;            // as the map says
     std::optional<Epoch> told_in_sync{};  // the coordinator was told so at this epoch
@@ -143,7 +140,6 @@ class Source {
   store::MetadataStore& metadata_;
   store::ContentStore& content_;
   const bool awaits_ring_;
-  const bool lost_power_;
   std::optional<std::uint64_t> map_version_{};
   Epoch epoch_;  // of slot 0 in the map
   std::vector<std::unique_ptr<Mirror>> mirrors_;

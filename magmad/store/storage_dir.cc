@@ -36,6 +36,8 @@ bool may_be_unfinished(std::string_view name) {
          name == kClean || name == kBoot || name == kUnsweptMark || name == "network.key";
 }
 
+std::string boot_text(std::uint64_t boot) { return fmt::format("{:016x}\n", boot); }
+
 Result<Bytes> read_whole(sys::Disk& disk, std::string_view path) {
   TRY_VALUE(auto file, disk.open(path, sys::Disk::Open::existing_readonly));
   TRY_VALUE(std::uint64_t size, file->size());
@@ -165,16 +167,16 @@ Result<bool> take_clean_mark(sys::Disk& disk) {
   return true;
 }
 
-Result<bool> note_machine_boot(sys::Disk& disk, std::uint64_t boot) {
-  const std::string text = fmt::format("{:016x}\n", boot);
+Result<bool> is_same_machine_boot(sys::Disk& disk, std::uint64_t boot) {
   TRY_VALUE(bool is_there, disk.exists(kBoot));
-  if (is_there) {
-    TRY_VALUE(Bytes before, read_whole(disk, kBoot));
-    if (boot != 0 && std::string(before.begin(), before.end()) == text) return true;
-  }
-  TRY(write_synced(disk, kBoot, text));
-  TRY(disk.sync_directory(kRoot));
-  return false;
+  if (!is_there || boot == 0) return false;
+  TRY_VALUE(Bytes before, read_whole(disk, kBoot));
+  return as_text(before) == boot_text(boot);
+}
+
+Result<void> note_machine_boot(sys::Disk& disk, std::uint64_t boot) {
+  TRY(write_synced(disk, kBoot, boot_text(boot)));
+  return disk.sync_directory(kRoot);
 }
 
 Result<void> leave_clean_mark(sys::Disk& disk) {

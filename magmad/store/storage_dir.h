@@ -51,10 +51,11 @@ Result<void> write_papers(sys::Disk& disk, const VolcanoPapers& papers);
 // The clean mark. take_ tells whether it was there and removes it, durably: a crash from now on is
 // seen by the next start. leave_ after everything else is closed and synced.
 Result<bool> take_clean_mark(sys::Disk& disk);
-// Remembers which start of the machine uses the directory (a number of it, not 0). Whether it is
-// the one that used it last: then a kill has lost nothing, while a start of the machine in between
-// may mean that power was lost.
-Result<bool> note_machine_boot(sys::Disk& disk, std::uint64_t boot);
+// Whether the start of the machine with that number (0: not known, never the same) used the
+// directory last: then a kill has lost nothing, while a start of the machine in between may mean
+// that power was lost. note_ remembers it, once what follows from a loss is on the disk.
+Result<bool> is_same_machine_boot(sys::Disk& disk, std::uint64_t boot);
+Result<void> note_machine_boot(sys::Disk& disk, std::uint64_t boot);
 Result<void> leave_clean_mark(sys::Disk& disk);
 
 }  // namespace magma::store

@@ -125,6 +125,25 @@ TEST_CASE("mirror: joins when files are there, an empty one takes its place") {
   check_equal(s);
 }
 
+// What follows from a loss of power must not be forgotten by a kill before it is mended.
+TEST_CASE("mirror: after a loss of power, a kill soon after the start") {
+  for (unsigned who : {0u, 1u})
+    for (std::int64_t after = 0; after < 10; ++after) {
+      CAPTURE(who);
+      CAPTURE(after);
+      Scenario s(11 + static_cast<std::uint64_t>(after), 1, 1);
+      wait_in_sync(s);
+      make_files(s);
+      REQUIRE(s.mkdir(kRoot, "unsynced").has_value());
+      s.cluster().crash_volcano(Crash::power_cut, who);
+      REQUIRE(s.cluster().start_volcano(who));
+      s.cluster().run_for(milliseconds(after * 40));
+      s.cluster().crash_volcano(Crash::kill, who);
+      REQUIRE(s.cluster().start_volcano(who));
+      check_equal(s);
+    }
+}
+
 TEST_CASE("mirror: one that is away for good holds up nobody for ever") {
   Scenario s(9, 1, 1);
   wait_in_sync(s);
