@@ -10,6 +10,7 @@
 
 #include "libmagma/base/bytes.h"
 #include "libmagma/wire/flare_messages.h"
+#include "magmad/store/rows.h"
 
 namespace magma {
 
@@ -29,6 +30,8 @@ struct Request {
   // What the answer must wait for besides what its step must (Answer).
   std::vector<std::uint64_t> waits{};
   std::uint64_t batch = 0;
+  OpId applied{};
+  std::optional<store::EntryRow> told_entry{};  // by another volcano
 
   // Copies the body so that the request may outlive the packet.
   void keep() {

@@ -259,6 +259,10 @@ bool Shard::admit(RequestPtr& request) {
     refuse(std::move(request), Code::malformed);
     return false;
   }
+  if (!owns(head.slot)) {
+    refuse(std::move(request), Code::not_primary);
+    return false;
+  }
   if (head.epoch != slots_[head.slot.value].epoch) {
     refuse(std::move(request), Code::wrong_epoch);
     return false;
@@ -320,8 +324,10 @@ bool Shard::admit_change(RequestPtr& request, Session& session) {
 void Shard::dispatch(RequestPtr request) {
   if (wire::kind_of(request->op()) == wire::OpKind::change)
     begin_step(request->head.slot, request->head.session);
-  else
+  else if (wire::kind_of(request->op()) == wire::OpKind::session)
     new_step(request->head.session);
+  else
+    new_step(request->head.session, request->head.slot);
   switch (request->op()) {
 // Requests of kind host never come here: Volcano gives them to HostRequests.
 #define MAGMA_FLARE_OP(name, number, RequestType, Response, kind, priority)                \
@@ -351,7 +357,16 @@ void Shard::drop_connection(std::uint64_t) {
 
 // ---- rows
 
+// A row of another volcano's slot would be an old one, or none.
+bool Shard::may_use(const store::RowKey& key) {
+  if (is_near(key.slot())) return true;
+  MAGMA_CHECK(config_.pretended_parts == 0);
+  poison(Error{Code::io, "a row of another volcano's slot was wanted"}, key);
+  return false;
+}
+
 std::optional<Bytes> Shard::get_raw(const store::RowKey& key) {
+  if (!may_use(key)) return std::nullopt;
   if (tokens_.has_unconfirmed()) note_reading(key);
   if (const std::uint64_t last = slots_[key.slot().value].last_batch; last > replicated_)
     step_.batch = std::max(step_.batch, last);
@@ -365,7 +380,7 @@ std::optional<Bytes> Shard::get_raw(const store::RowKey& key) {
 }
 
 void Shard::put_raw(const store::RowKey& key, ByteSpan image) {
-  if (batch_error_) return;
+  if (batch_error_ || !may_use(key)) return;
   note_change(key);
   store::Version version = version_of(key.slot());
   databases_touched_ |= 1u << (key.slot().value % store::kDatabases);
@@ -375,7 +390,7 @@ void Shard::put_raw(const store::RowKey& key, ByteSpan image) {
 }
 
 void Shard::erase(const store::RowKey& key) {
-  if (batch_error_) return;
+  if (batch_error_ || !may_use(key)) return;
   note_change(key);
   const store::Version version = version_of(key.slot());
   databases_touched_ |= 1u << (key.slot().value % store::kDatabases);

@@ -31,6 +31,7 @@
 #include "magmad/replication/content_journal.h"
 #include "magmad/report.h"
 #include "magmad/request.h"
+#include "magmad/slot_owners.h"
 #include "magmad/store/content_store.h"
 #include "magmad/store/metadata_store.h"
 #include "magmad/store/rows.h"
@@ -57,6 +58,7 @@ struct Answer {
   std::vector<NoticeId> waits{};       // sent when none of these is open
   std::uint64_t batch = 0;             // and the mirrors have this one
   std::uint64_t sync = 0;              // and have done this sync
+  OpId applied{};                      // and its parts have been applied
   bool is_believed = false;            // the session got tokens of all it tells of
 };
 
@@ -64,6 +66,9 @@ struct ShardConfig {
   std::string nick;
   std::string address;  // flare address, as told to clients
   std::uint64_t small_file_bytes_max = 65536;
+  // For tests: slots are dealt out to so many parts, and one part's are treated as another
+  // volcano's by a step that is of another part. 0: they are not.
+  unsigned pretended_parts = 0;
 };
 
 struct ShardStats {
@@ -119,10 +124,26 @@ class Shard {
   // Mirrors have everything up to that batch, and have done the syncs up to that one: answers that
   // tell of later ones wait. At first nothing waits.
   void set_replicated(std::uint64_t batch, std::uint64_t sync);
+  // Whether what tells of that batch, and of changes that these notices are of, must not leave yet.
+  bool must_wait(std::vector<NoticeId>& waits, std::uint64_t batch, std::uint64_t sync) const;
+  const std::vector<NoticeId>& step_waits() const { return step_.waits; }
+  void look_at_held_answers() { has_news_of_held_ = true; }
   // Asks the mirrors to bring everything committed so far to stable storage; the number of that
   // sync, 0 if nobody is to be asked.
   std::uint64_t sync_mirrors();
   void on_sync_mirrors(UniqueFunction<void(std::uint64_t)> hook) { sync_hook_ = std::move(hook); }
+  // ---- slots of other volcanoes
+  // Which slots this volcano is primary of: only their rows may be used here. At first all.
+  void set_owned(const OwnedSlots& owned) { owned_ = owned; }
+  bool owns(ring::Slot slot) const { return owned_[slot.value]; }
+  // Whether what is told from the one to the other goes to another volcano.
+  bool is_far(ring::Slot from, ring::Slot to) const {
+    return !owns(to) || part_of(from) != part_of(to);
+  }
+  // Whether the step under way may use the slot's rows; else it asks, or leaves it to a part.
+  bool is_near(ring::Slot slot) const {
+    return owns(slot) && (!step_.slot || part_of(*step_.slot) == part_of(slot));
+  }
   // What the session's last request came over; 0: none since the restart.
   std::uint64_t connection_of(SessionId session) const;
   // For good: a sync failed, or the rows could not be read again after a failed batch.
@@ -182,6 +203,8 @@ class Shard {
     tokens_.changed(ino, name, step_.session, now_, step_.waits);
   }
   SessionId asker() const { return step_.session; }
+  // The slot that the step under way is of. Requires: it is of one.
+  ring::Slot step_slot() const { return step_.slot.value(); }
   // The request is about to be answered with bytes that were read just now, perhaps long after its
   // step.
   void tells_content(Request& request, const store::ContentId& id) const;
@@ -239,10 +262,12 @@ class Shard {
   // step of its own, in the next round of flush().
   template <class T>
   UniqueFunction<void(Result<T>)> as_step(UniqueFunction<void(Result<T>)> next) {
-    return [this, session = step_.session, next = std::move(next)](Result<T> result) mutable {
-      ready_steps_.push_back([this, session, next = std::move(next),
+    return [this, session = step_.session, slot = step_.slot,
+            next = std::move(next)](Result<T> result) mutable {
+      ready_steps_.push_back([this, session, slot, next = std::move(next),
                               result = std::move(result)]() mutable {
         step_.session = session;
+        step_.slot = slot;
         next(std::move(result));
       });
     };
@@ -333,11 +358,19 @@ class Shard {
   void push_answer(const Request& request, bool ok, Code code, Bytes body, Bytes payload);
   void commit_before_reply(ring::Slot reply);
   void commit_early();
-  void new_step(SessionId session);
+  void new_step(SessionId session, std::optional<ring::Slot> slot = {});
+  unsigned part_of(ring::Slot slot) const {
+    constexpr std::uint32_t kSpread = 2654435761;  // neighbours lie in different parts
+    return config_.pretended_parts == 0
+               ? 0
+               : (slot.value * kSpread >> 20) % config_.pretended_parts;
+  }
+  bool may_use(const store::RowKey& key);
   void finish_step();
   void note_change(const store::RowKey& key);
   void note_reading(const store::RowKey& key);
   void run_steps();
+  void pretend_to_send();
   bool is_held_back(Answer& answer);
   void send_held(UniqueFunction<void(Answer)>& send);
   void write_oplog();
@@ -372,6 +405,7 @@ class Shard {
   replication::ContentJournal content_;
   std::unique_ptr<ops::Operations> operations_;
   std::array<SlotState, ring::kSlotCount> slots_{};
+  OwnedSlots owned_ = OwnedSlots{}.set();
 
   // The open batch.
   std::optional<Error> batch_error_;
@@ -382,7 +416,7 @@ class Shard {
   std::uint64_t replicated_ = ~std::uint64_t{0};
   std::uint64_t sync_ = 0;  // the last one asked for
   std::uint64_t synced_ = ~std::uint64_t{0};
-  bool has_news_of_mirrors_ = false;  // held answers are to be looked at
+  bool has_news_of_held_ = false;  // held answers are to be looked at
   UniqueFunction<void(replication::Effects)> mirror_hook_;
   UniqueFunction<void(std::uint64_t)> sync_hook_;
   std::vector<wire::MirrorRow> mirror_rows_;    // of the open batch
@@ -395,6 +429,7 @@ class Shard {
   // may believe them.
   struct Step {
     SessionId session;
+    std::optional<ring::Slot> slot{};  // it is of; none: of the volcano's own
     std::vector<NoticeId> waits{};
     std::uint64_t batch = 0;
     bool tells = false;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "libmagma/base/log.h"
+#include "magmad/ops/operations.h"
 #include "magmad/shard.h"
 
 namespace magma {
@@ -33,6 +34,7 @@ void Shard::push_answer(const Request& request, bool ok, Code code, Bytes body, 
   answer.sequence = request.head.sequence;
   answer.waits = request.waits;
   answer.batch = request.batch;
+  answer.applied = request.applied;
 }
 
 void Shard::tells_content(Request& request, const store::ContentId& id) const {
@@ -61,14 +63,16 @@ void Shard::answer_when_synced(RequestPtr request, std::uint64_t sync) {
   answers_.back().sync = sync;
 }
 
-void Shard::new_step(SessionId session) {
+void Shard::new_step(SessionId session, std::optional<ring::Slot> slot) {
   finish_step();
   step_.session = session;
+  step_.slot = slot;
 }
 
 // Gives the answers of the step what they must wait for. One of another session tells what that one
 // may not believe.
 void Shard::finish_step() {
+  operations_->finish_step(step_.waits);
   for (std::size_t i = step_.first_answer; i < answers_.size(); ++i) {
     Answer& answer = answers_[i];
     answer.waits.insert(answer.waits.end(), step_.waits.begin(), step_.waits.end());
@@ -81,7 +85,7 @@ void Shard::finish_step() {
 }
 
 void Shard::begin_step(ring::Slot slot, SessionId session) {
-  new_step(session);
+  new_step(session, slot);
   databases_touched_ = 0;
   const unsigned mine = 1u << (slot.value % store::kDatabases);
   for (unsigned first : committed_first_)
@@ -181,7 +185,7 @@ void Shard::told(Ino ino, Tokens::Of what) {
 }
 
 void Shard::send_held(UniqueFunction<void(Answer)>& send) {
-  const bool is_news = std::exchange(has_news_of_mirrors_, false);
+  const bool is_news = std::exchange(has_news_of_held_, false);
   if (held_looked_at_ == tokens_.ended() && !is_news) return;
   held_looked_at_ = tokens_.ended();
   std::deque<Answer> waiting;
@@ -195,8 +199,15 @@ void Shard::send_held(UniqueFunction<void(Answer)>& send) {
 }
 
 bool Shard::is_held_back(Answer& answer) {
-  std::erase_if(answer.waits, [&](NoticeId notice) { return !tokens_.is_open(notice); });
-  return !answer.waits.empty() || answer.batch > replicated_ || answer.sync > synced_;
+  if (answer.applied != OpId() && !operations_->is_unapplied(answer.applied))
+    answer.applied = OpId();
+  return must_wait(answer.waits, answer.batch, answer.sync) || answer.applied != OpId();
+}
+
+bool Shard::must_wait(std::vector<NoticeId>& waits, std::uint64_t batch,
+                      std::uint64_t sync) const {
+  std::erase_if(waits, [&](NoticeId notice) { return !tokens_.is_open(notice); });
+  return !waits.empty() || batch > replicated_ || sync > synced_;
 }
 
 std::uint64_t Shard::connection_of(SessionId session) const {

@@ -21,7 +21,7 @@ constexpr std::size_t kRoundsPerFlush = 256;  // chained steps of operations in 
 
 bool Shard::has_work() const {
   const bool is_held_to_look_at =
-      !held_.empty() && (tokens_.ended() != held_looked_at_ || has_news_of_mirrors_);
+      !held_.empty() && (tokens_.ended() != held_looked_at_ || has_news_of_held_);
   const bool any_answer = !answers_.empty() || !answers_committed_.empty() || is_held_to_look_at;
   if (failed()) return any_answer;
   return any_answer || !ready_.empty() || !ready_steps_.empty() || !touched_.empty() ||
@@ -51,6 +51,18 @@ void Shard::flush(UniqueFunction<void(Answer)>& send) {
       else
         send(std::move(answer));
     }
+    if (config_.pretended_parts > 0) pretend_to_send();
+  }
+}
+
+// As over a network: later, in order for each operation.
+void Shard::pretend_to_send() {
+  for (ops::SlotMessage& message : operations_->take_outgoing()) {
+    const Duration takes =
+        microseconds(200 + static_cast<std::int64_t>(message.op.value % 8) * 500);
+    later(takes, [this, message = std::move(message)]() mutable {
+      operations_->receive(std::move(message));
+    });
   }
 }
 
@@ -134,6 +146,7 @@ void Shard::fail_batch() {
     answer.ok = false;
     answer.code = code;
     answer.batch = answer.sync = 0;
+    answer.applied = OpId();
     answer.is_believed = false;
     answer.body.clear();
     answer.payload.clear();
@@ -225,7 +238,7 @@ void Shard::set_replicated(std::uint64_t batch, std::uint64_t sync) {
   if (batch == replicated_ && sync == synced_) return;
   replicated_ = batch;
   synced_ = sync;
-  has_news_of_mirrors_ = true;
+  has_news_of_held_ = true;
 }
 
 }  // namespace magma

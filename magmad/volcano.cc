@@ -93,7 +93,7 @@ Result<std::unique_ptr<Volcano>> Volcano::start(VolcanoConfig config, bool creat
   TRY_VALUE(parts->metadata, store::MetadataStore::open(disk, executor, create));
   TRY_VALUE(parts->content, store::ContentStore::open(disk, executor, *parts->metadata));
   ShardConfig shard_config{parts->config.nick, parts->config.address.text(),
-                           parts->config.small_file_bytes_max};
+                           parts->config.small_file_bytes_max, parts->config.pretended_parts};
   parts->shard = std::make_unique<Shard>(shard_config, clock, disk, *parts->metadata,
                                          *parts->content);
   parts->census.emplace(*parts->metadata);

@@ -46,6 +46,7 @@ struct VolcanoConfig {
   // A volcano that serves: if it has ever had mirrors nobody is answered before it knows the lava
   // map (set_ring), because there may be some that must have what it acknowledges.
   bool awaits_ring = false;
+  unsigned pretended_parts = 0;  // for tests (ShardConfig)
 };
 
 struct VolcanoStats {

@@ -12,6 +12,7 @@
 #include "libmagma/client/requests.h"
 #include "libmagma/client/router.h"
 #include "libmagma/client/session.h"
+#include "libmagma/client/zeroing.h"
 
 namespace magma::client {
 
@@ -484,7 +485,15 @@ CallId Client::fallocate(wire::FallocateRequest request, Credentials who,
                request.offset + request.length > impl_->content().small_file_bytes_max();
   if (grows && request.key_for_chunks == ring::Key{})
     request.key_for_chunks = impl_->keys().key_of(request.ino);
-  return impl_->requests().begin(ring::home_of(request.ino), who, request, std::move(done));
+  const ring::Slot home = ring::home_of(request.ino);
+  if (!is_zeroing(request)) return impl_->requests().begin(home, who, request, std::move(done));
+  auto answered = [this, request, who, done = std::move(done)](
+                      Result<wire::FallocateReply> reply) mutable {
+    if (reply || reply.error().code != Code::unsupported) return done(std::move(reply));
+    write_zeros(*this, request, who, std::move(done));
+  };
+  return impl_->requests().begin(home, who, request,
+                                 Done<wire::FallocateReply>(std::move(answered)));
 }
 
 CallId Client::seek(wire::SeekRequest request, Credentials who, Done<wire::SeekReply> done) {

@@ -87,11 +87,20 @@ void ContentIo::begin_part(Id id, ring::Slot slot, const Message& message, RawDo
 }
 
 void ContentIo::note_failure(Operation& op, Answer& answer) {
+  if (answer.code == Code::no_chunk) {
+    op.is_moved = op.wants_chunk = true;
+    return;
+  }
+  if (answer.code == Code::behind_truncate && answer.body.empty()) {
+    op.is_moved = op.is_behind = true;
+    return;
+  }
   if (answer.code == Code::moved_to_chunks || answer.code == Code::behind_truncate) {
     auto moved = wire::decode<wire::MovedReply>(answer.body);
     if (moved && (moved->ino == op.ino || moved->ino == op.source)) {
       files_.learn_moved(moved->ino, *moved, clock_.now());
       op.is_moved = true;
+      op.is_behind = moved->is_partial && moved->ino == op.ino;
       return;
     }
     answer.code = Code::malformed;
@@ -111,8 +120,14 @@ bool ContentIo::is_settled(Id id, Operation& op) {
   if (!op.is_moved) return true;
   op.is_moved = false;
   ++moved_;
+  const bool is_behind = std::exchange(op.is_behind, false);
+  const bool wants_chunk = std::exchange(op.wants_chunk, false);
   if (++op.moves > kMovesMax)
     finish(id, Error{Code::io, "the content keeps moving"}, nullptr);
+  else if (is_behind)
+    ask_attr(id);
+  else if (wants_chunk)
+    reserve(id);
   else
     step(id);
   return false;
@@ -317,8 +332,7 @@ void ContentIo::step_write(Id id) {
   if (file != nullptr && file->placement.in_chunks) {
     const wire::Placement& placement = file->placement;
     message.key = placement.key;
-    message.truncate_number = placement.truncate_number;
-    message.mark = placement.mark;
+    message.truncate_number = op.truncate_number = placement.truncate_number;
     std::uint32_t chunk = 0;  // the size authority takes appends, wherever they end up
     if (!op.append) {
       chunk = chunk_of(message.offset);
@@ -347,18 +361,64 @@ void ContentIo::on_written(Id id, Answer& answer) {
   if (op == nullptr) return;
   --op->pending;
   if (op->part_length == op->length) op->bytes = std::move(answer.tail);
-  wire::WriteReply written;
-  if (answer.is_ok()) {
-    auto reply = wire::decode<wire::WriteReply>(answer.body);
-    if (reply) {
-      written = *reply;
-      files_.learn_write(op->ino, written, op->part_length, small_file_bytes_max_, clock_.now());
-    } else {
-      answer.code = Code::malformed;
-    }
-  }
+  auto reply = answer.is_ok() ? wire::decode<wire::WriteReply>(answer.body) : fail(answer.code);
+  if (answer.is_ok() && !reply) answer.code = Code::malformed;
   if (!answer.is_ok()) note_failure(*op, answer);
   if (!is_settled(id, *op)) return;
+  if (reply->is_published) return part_written(id, *reply);
+  publish(id, reply->offset);
+}
+
+// The size authority has the chunk made, then the write is sent again.
+void ContentIo::reserve(Id id) {
+  Operation& op = *find(id);
+  const File* file = files_.find(op.ino);
+  if (file == nullptr || !file->placement.key) return step(id);
+  wire::ReserveRequest message;
+  message.ino = op.ino;
+  message.key = *file->placement.key;
+  message.chunk = chunk_of(op.offset + op.position);
+  message.truncate_number = file->placement.truncate_number;
+  op.pending = 1;
+  begin_part(id, message.key.slot(), message, [this, id](Answer& answer) {
+    Operation* asker = find(id);
+    if (asker == nullptr) return;
+    --asker->pending;
+    if (!answer.is_ok()) note_failure(*asker, answer);
+    if (is_settled(id, *asker)) step(id);
+  });
+}
+
+// The chunk has the bytes; the size authority, which is another volcano's, does not know yet.
+void ContentIo::publish(Id id, std::uint64_t offset) {
+  Operation& op = *find(id);
+  const File* file = files_.find(op.ino);
+  if (file == nullptr || !file->placement.key) return step(id);
+  wire::PublishRequest message;
+  message.ino = op.ino;
+  message.key = *file->placement.key;
+  message.offset = offset;
+  message.length = op.part_length;
+  message.truncate_number = op.truncate_number;
+  message.kill_suidgid = op.kill_suidgid;
+  op.pending = 1;
+  begin_part(id, message.key.slot(), message,
+             [this, id](Answer& answer) { on_published(id, answer); });
+}
+
+void ContentIo::on_published(Id id, Answer& answer) {
+  Operation* op = find(id);
+  if (op == nullptr) return;
+  --op->pending;
+  auto reply = answer.is_ok() ? wire::decode<wire::WriteReply>(answer.body) : fail(answer.code);
+  if (answer.is_ok() && !reply) answer.code = Code::malformed;
+  if (!answer.is_ok()) note_failure(*op, answer);
+  if (is_settled(id, *op)) part_written(id, *reply);
+}
+
+void ContentIo::part_written(Id id, wire::WriteReply written) {
+  Operation* op = find(id);
+  files_.learn_write(op->ino, written, op->part_length, small_file_bytes_max_, clock_.now());
   op->moves = 0;
   op->position += op->part_length;
   if (op->position < op->length) return step_write(id);
@@ -417,7 +477,6 @@ void ContentIo::step_copy(Id id) {
     const wire::Placement& placement = target->placement;
     write.key = placement.key;
     write.truncate_number = placement.truncate_number;
-    write.mark = placement.mark;
     length = std::min(length, kChunkBytes - write.offset % kChunkBytes);
     slot = crypto::key_of_chunk(*placement.key, chunk_of(write.offset)).slot();
   } else if (write.offset + length > small_file_bytes_max_) {
@@ -425,8 +484,37 @@ void ContentIo::step_copy(Id id) {
   }
   read.length = static_cast<std::uint32_t>(length);
   op.part_length = read.length;
+  if (op.copies_itself) return copy_piece(id);
   op.pending = 1;
   begin_part(id, slot, message, [this, id](Answer& answer) { on_copied(id, answer); });
+}
+
+// A piece of which not all is one volcano's: it goes through here.
+void ContentIo::copy_piece(Id id) {
+  Operation& op = *find(id);
+  auto got = [this, id](Result<Bytes> bytes) {
+    Operation* asker = find(id);
+    if (asker == nullptr) return;
+    if (!bytes) return piece_copied(id, fail(bytes.error()));
+    const auto length = static_cast<std::uint32_t>(bytes->size());
+    if (length == 0) return piece_copied(id, length);
+    write(asker->ino, asker->offset + asker->position, std::move(*bytes), false,
+          asker->kill_suidgid, asker->who,
+          [this, id, length](Result<wire::WriteReply> written) {
+            piece_copied(id, written ? Result<std::uint32_t>(length) : fail(written.error()));
+          });
+  };
+  read(op.source, op.source_offset + op.position, op.part_length, op.who, std::move(got));
+}
+
+void ContentIo::piece_copied(Id id, Result<std::uint32_t> copied) {
+  Operation* op = find(id);
+  if (op == nullptr) return;
+  if (!copied && op->position == 0) return finish(id, copied.error(), nullptr);
+  op->position += copied.value_or(0);
+  const bool is_last = !copied || *copied < op->part_length || op->position == op->length;
+  if (is_last) return finish(id, {}, nullptr);
+  step_copy(id);
 }
 
 void ContentIo::on_copied(Id id, Answer& answer) {
@@ -434,6 +522,11 @@ void ContentIo::on_copied(Id id, Answer& answer) {
   if (op == nullptr) return;
   --op->pending;
   std::uint32_t copied = 0;
+  if (answer.code == Code::unsupported) {
+    op->requests.clear();
+    op->copies_itself = true;
+    return copy_piece(id);
+  }
   if (answer.is_ok()) {
     auto reply = wire::decode<wire::CopyReply>(answer.body);
     if (reply && reply->length <= op->part_length) {

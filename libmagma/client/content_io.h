@@ -73,6 +73,9 @@ class ContentIo {
     bool has_asked_attr = false;   // once is enough
     bool is_waiting = false;       // a write beyond the bytes in flight
     bool is_moved = false;         // some part was told another placement
+    bool is_behind = false;        // or that it knows an old one
+    bool wants_chunk = false;      // a write: the chunk is to be made first
+    bool copies_itself = false;    // a copy: the volcanoes cannot
     std::uint32_t moves = 0;       // in a row
     std::uint32_t pending = 0;     // parts under way
     std::uint32_t length = 0;
@@ -82,6 +85,7 @@ class ContentIo {
     Ino source;                    // copy
     std::uint64_t source_offset = 0;
     std::uint64_t offset = 0;
+    std::uint64_t truncate_number = 0;  // write: that the part was sent under
     std::uint64_t stamp = 0;       // fsync: of the file when it began
     Credentials who;
     Instant since{};
@@ -114,9 +118,15 @@ class ContentIo {
   void pump_writes();
   void step_write(Id id);
   void on_written(Id id, Answer& answer);
+  void reserve(Id id);
+  void publish(Id id, std::uint64_t offset);
+  void on_published(Id id, Answer& answer);
+  void part_written(Id id, wire::WriteReply written);
 
   void step_copy(Id id);
   void on_copied(Id id, Answer& answer);
+  void copy_piece(Id id);
+  void piece_copied(Id id, Result<std::uint32_t> copied);
 
   void step_fsync(Id id);
   void fsync_part(Id id, ring::Slot slot, std::vector<std::uint32_t> chunks);

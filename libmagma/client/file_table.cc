@@ -43,6 +43,10 @@ void FileTable::learn_moved(Ino ino, const wire::MovedReply& moved, Instant now)
   if (file == nullptr) return;
   bool is_truncated = moved.placement.truncate_number > file->placement.truncate_number;
   adopt(*file, moved.placement);
+  if (moved.is_partial) {
+    file->size_at.reset();
+    return;
+  }
   if (!is_truncated && file->size_at && moved.size <= file->size) return;
   file->size = moved.size;
   file->size_at = now;

@@ -5,6 +5,7 @@
 
 #include "libmagma/base/check.h"
 #include "libmagma/base/log.h"
+#include "libmagma/client/completion.h"
 
 namespace magma::client {
 
@@ -25,6 +26,10 @@ void put_at(Bytes& bytes, std::size_t at, U value) {
 
 // Whether a refusal shows that a volcano is there and works (then the stall clock starts anew).
 bool is_sign_of_life(Code code) { return code == Code::overloaded || code == Code::locked; }
+
+bool is_whole(wire::FlareOp op, ByteSpan body) {
+  return std::holds_alternative<std::monostate>(missing_in(op, body));
+}
 
 }  // namespace
 
@@ -215,16 +220,72 @@ void Requests::on_answer(LinkIndex link, Token id, Result<ByteSpan> message) {
   if (head.map_version > router_.version()) session_.refresh_map(kNoLink);
   if (head.code == 0) {
     answer.body = body;
-    complete(id, answer);
+    if (is_whole(request->op, body) || request->is_given_up) {
+      complete(id, answer);
+    } else {
+      auto partial = std::make_shared<Partial>();
+      partial->answer = std::move(answer);
+      partial->body.assign(body.begin(), body.end());
+      request->state = Request::State::partial;
+      ask_rest(id, std::move(partial));
+    }
   } else {
     refused(id, *request, static_cast<Code>(head.code), body);
   }
   pump_link(link);
 }
 
+void Requests::ask_rest(Token id, std::shared_ptr<Partial> partial) {
+  const Request& request = *slab_.find(id);
+  const Credentials who{.uid = request.uid, .gid = request.gid};
+  Missing missing = missing_in(request.op, partial->body);
+  RawDone next = [this, id, partial](Answer& rest) { on_rest(id, partial, rest); };
+  if (auto* attr = std::get_if<wire::GetattrRequest>(&missing)) {
+    begin(ring::home_of(attr->ino), who, *attr, AnyDone(std::move(next)));
+  } else if (auto* content = std::get_if<wire::ContentRequest>(&missing)) {
+    begin(content->key.slot(), who, *content, AnyDone(std::move(next)));
+  } else {
+    partial->answer.body = partial->body;
+    complete(id, partial->answer);
+  }
+}
+
+void Requests::on_rest(Token id, const std::shared_ptr<Partial>& partial, Answer& rest) {
+  Request* request = slab_.find(id);
+  if (request == nullptr || request->state != Request::State::partial) return;
+  std::optional<Bytes> whole;
+  if (rest.is_ok()) {
+    const Missing missing = missing_in(request->op, partial->body);
+    if (std::holds_alternative<wire::GetattrRequest>(missing)) {
+      if (auto told = wire::decode<wire::AttrReply>(rest.body))
+        whole = completed(request->op, partial->body, *told);
+    } else if (auto told = wire::decode<wire::ContentReply>(rest.body)) {
+      whole = completed(request->op, partial->body, *told);
+    }
+    if (!whole) rest.code = Code::malformed;
+  }
+  if (whole) {
+    partial->body = std::move(*whole);
+    partial->answer.believe_until = std::min(partial->answer.believe_until, rest.believe_until);
+    return ask_rest(id, partial);
+  }
+  // What the name led to was taken away: it may lead elsewhere now.
+  if (rest.code == Code::stale && request->op == wire::FlareOp::lookup) {
+    if (++request->lookups < kLookupsMax) {
+      request->state = Request::State::none;
+      return dispatch(id);
+    }
+    rest.code = Code::not_found;
+  }
+  partial->answer.code = rest.code;
+  partial->answer.detail = std::move(rest.detail);
+  complete(id, partial->answer);
+}
+
 void Requests::refused(Token id, Request& request, Code code, ByteSpan body) {
   bool is_raw = std::holds_alternative<RawDone>(request.done);
-  bool is_moved = code == Code::moved_to_chunks || code == Code::behind_truncate;
+  bool is_moved = code == Code::moved_to_chunks || code == Code::behind_truncate ||
+                  code == Code::no_chunk;
   if (code == Code::unknown_session || code == Code::fenced) {
     if (request.session == session_.id() && session_.is_live()) {
       request.state = Request::State::resting;  // on_session_lost ends it if it is a change
@@ -301,6 +362,11 @@ void Requests::on_changed(const std::vector<wire::Change>& changes) {
 
 void Requests::complete(Token id, Answer& answer) {
   Request& request = *slab_.find(id);
+  if (request.state == Request::State::partial && !answer.is_ok()) {
+    // It was done, and its caller is told that it was not.
+    request.is_given_up = true;
+    if (request.role == Request::Role::open) note_success(request, {});
+  }
   if (answer.is_ok()) note_success(request, answer.body);
   if (request.names) note_names(request, answer);
   bool is_release = request.role == Request::Role::release;

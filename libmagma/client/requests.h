@@ -8,6 +8,7 @@
 //   laneless  a change, and all lanes are taken              -> a lane becomes free
 //   sent      awaiting the answer                            -> on_answer, a new map
 //   resting   refused for now; tried again at `wake`         -> timer, a new map if `needs_map`
+//   partial   answered, but not told all: the rest is asked   -> that request's end
 // Invariants: a change has a lane from its first sending to its end, and the same sequence each
 // time it is sent; a lane is never with two requests. A change that was given up (cancelled, or
 // too late) keeps its lane until it is answered or its connection is lost, and is not sent again:
@@ -16,6 +17,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <string>
 #include <variant>
 #include <vector>
@@ -85,7 +87,7 @@ using AnyDone =
                  Done<wire::LockReply>, Done<wire::TestLockReply>>;
 
 struct Request {
-  enum class State : std::uint8_t { none, held, queued, laneless, sent, resting };
+  enum class State : std::uint8_t { none, held, queued, laneless, sent, resting, partial };
   // What else its answer means.
   enum class Role : std::uint8_t { plain, open, create, release, reopen };
 
@@ -117,6 +119,7 @@ struct Request {
   Instant since{};    // the stall clock: made, or last heard of
   Instant sent_at{};
   Instant wake{};
+  unsigned lookups = 0;  // of a name whose flare was gone each time
 
   void reset();
 };
@@ -236,6 +239,13 @@ class Requests {
   void pump_link(LinkIndex link);
   void pump_releases(bool now);
   void complete(Token id, Answer& answer);
+  // An answer that does not tell all (completion.h), while the rest is asked for.
+  struct Partial {
+    Answer answer;
+    Bytes body;
+  };
+  void ask_rest(Token id, std::shared_ptr<Partial> partial);
+  void on_rest(Token id, const std::shared_ptr<Partial>& partial, Answer& rest);
   void note_success(Request& request, ByteSpan body);
   void note_names(Request& request, Answer& answer);
   Learner learner(const Request& request, const Answer& answer) {

@@ -2,6 +2,7 @@ libmagma_client_sources = \
 	libmagma/client/answers.cc \
 	libmagma/client/beliefs.h \
 	libmagma/client/client.h libmagma/client/client.cc \
+	libmagma/client/completion.h libmagma/client/completion.cc \
 	libmagma/client/content_io.h libmagma/client/content_io.cc \
 	libmagma/client/directory_cache.h libmagma/client/directory_cache.cc \
 	libmagma/client/file_table.h libmagma/client/file_table.cc \
@@ -17,4 +18,5 @@ libmagma_client_sources = \
 	libmagma/client/ring_words.h libmagma/client/ring_words.cc \
 	libmagma/client/router.h libmagma/client/router.cc \
 	libmagma/client/session.h libmagma/client/session.cc \
-	libmagma/client/slab.h
+	libmagma/client/slab.h \
+	libmagma/client/zeroing.h libmagma/client/zeroing.cc

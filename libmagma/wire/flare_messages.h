@@ -60,7 +60,7 @@ struct Placement {
   bool in_chunks = false;              // false: at home; true: at the slots of `key`
   std::optional<ring::Key> key{};      // of a directory or a file in chunks
   std::uint64_t truncate_number = 0;
-  std::uint64_t mark = 0;              // size authority's mark, 0 at rest
+  std::uint64_t mark = 0;              // no longer used: 0
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("in_chunks", s.in_chunks);
@@ -91,6 +91,9 @@ struct Attr {
   std::uint64_t data_version = 0;  // rises with every content change
   std::uint8_t xattr_kinds = 0;    // XattrKind: which extended attributes it has
   Placement placement;
+  // Size, blocks, mtime, ctime, data version and truncate number are not the file's: its size
+  // authority is another volcano's, and is to be asked (ContentRequest).
+  bool is_partial = false;
   Instant believed_until{};        // not on the wire: set by the client that was told
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
@@ -109,6 +112,7 @@ struct Attr {
     v("data_version", s.data_version);
     v("xattr_kinds", s.xattr_kinds);
     v("placement", s.placement);
+    v("is_partial", s.is_partial);
   }
 };
 
@@ -386,7 +390,7 @@ struct WriteRequest {  // to the home or the chunk's slot, as ReadRequest; the b
   std::optional<ring::Key> key{};  // absent: to the home
   ring::Key key_for_chunks;        // used if the file outgrows its home now
   std::uint64_t truncate_number = 0;
-  std::uint64_t mark = 0;
+  std::uint64_t mark = 0;  // no longer used
   std::vector<std::uint32_t> page_sums{};  // CRC32C of each whole, aligned 4 KiB page in the bytes
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
@@ -407,12 +411,80 @@ struct WriteReply {
   std::uint64_t size = 0;    // of the file, after
   WallTime mtime;
   std::uint64_t data_version = 0;
+  // False: only the offset is told. The size authority is another volcano's, and does not know yet
+  // what was written (PublishRequest).
+  bool is_published = true;
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("offset", s.offset);
     v("size", s.size);
     v("mtime", s.mtime);
     v("data_version", s.data_version);
+    v("is_published", s.is_published);
+  }
+};
+
+// To the size authority of a file in chunks: what an Attr that is_partial does not tell.
+struct ContentRequest {
+  Ino ino;
+  ring::Key key;  // of the file
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("key", s.key);
+  }
+};
+
+struct ContentReply {
+  std::uint64_t size = 0;
+  std::uint64_t blocks = 0;  // of 512 bytes
+  WallTime mtime, ctime;     // ctime: the later one of this and the inode's is the file's
+  std::uint64_t data_version = 0;
+  std::uint64_t truncate_number = 0;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("size", s.size);
+    v("blocks", s.blocks);
+    v("mtime", s.mtime);
+    v("ctime", s.ctime);
+    v("data_version", s.data_version);
+    v("truncate_number", s.truncate_number);
+  }
+};
+
+// To the size authority: bytes were written to a chunk of another volcano. behind_truncate (with a
+// MovedReply) if a truncate came between: then they are to be written again.
+struct PublishRequest {
+  Ino ino;
+  ring::Key key;  // of the file
+  std::uint64_t offset = 0;
+  std::uint64_t length = 0;
+  std::uint64_t truncate_number = 0;  // that they were written under
+  bool kill_suidgid = false;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("key", s.key);
+    v("offset", s.offset);
+    v("length", s.length);
+    v("truncate_number", s.truncate_number);
+    v("kill_suidgid", s.kill_suidgid);
+  }
+};
+
+// To the size authority, after no_chunk: the chunk is to be made at its volcano. behind_truncate as
+// above.
+struct ReserveRequest {
+  Ino ino;
+  ring::Key key;  // of the file
+  std::uint32_t chunk = 0;
+  std::uint64_t truncate_number = 0;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("key", s.key);
+    v("chunk", s.chunk);
+    v("truncate_number", s.truncate_number);
   }
 };
 
@@ -500,11 +572,13 @@ struct MovedReply {
   Ino ino;  // whose: of a copy, source or target
   Placement placement;
   std::uint64_t size = 0;
+  bool is_partial = false;  // size and truncate number are to be asked for, as with Attr
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("ino", s.ino);
     v("placement", s.placement);
     v("size", s.size);
+    v("is_partial", s.is_partial);
   }
 };
 

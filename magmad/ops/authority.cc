@@ -60,20 +60,12 @@ void remove_chunks_from(std::vector<store::ChunkRun>& runs, std::uint32_t first)
   if (!runs.empty() && runs.back().last >= first) runs.back().last = first - 1;
 }
 
-Result<void> mark_inode(Shard& shard, Ino ino, store::InodeRow& row) {
-  auto authority = authority_of(shard, ino, *row.key);
-  if (!authority) return fail(Code::io, "the size authority's row is missing");
-  row.mark = shard.next_counter(ring::home_of(ino));
-  authority->mark = row.mark;
-  put_authority(shard, ino, *authority);
-  return {};
-}
-
 store::InodeRow with_authority(Shard& shard, Ino ino, const store::InodeRow& row) {
   store::InodeRow result = row;
   // At rest both rows say the same, but they are in two databases: a crash may fall between their
   // commits, and then the authority's decides.
   if (row.place != store::ContentPlace::chunks || !row.key) return result;
+  if (!shard.is_near(row.key->slot())) return result;
   auto authority = authority_of(shard, ino, *row.key);
   if (!authority) return result;
   result.size = authority->size;
@@ -84,25 +76,37 @@ store::InodeRow with_authority(Shard& shard, Ino ino, const store::InodeRow& row
   return result;
 }
 
-void end_mark(Shard& shard, Ino ino, store::InodeRow row) {
-  if (row.mark == 0 || !row.key) return;
-  auto authority = authority_of(shard, ino, *row.key);
-  row = with_authority(shard, ino, row);
-  if (authority) {
-    authority->refused = std::max(authority->refused, row.mark);
-    authority->mark = 0;
-    put_authority(shard, ino, *authority);
-  }
-  row.mark = 0;
-  shard.put_inode(ino, row);
-}
-
-void set_authority_mtime(Shard& shard, Ino ino, const store::InodeRow& row, WallTime mtime) {
+void set_authority_mtime(Shard& shard, Request& request, Ino ino, const store::InodeRow& row,
+                         WallTime mtime) {
   if (row.place != store::ContentPlace::chunks || !row.key) return;
+  if (!shard.is_near(row.key->slot())) {
+    request.applied = shard.operations().commit_now(
+        ring::home_of(ino), OperationKind::inode,
+        {{row.key->slot(), PartKind::set_content_time, false, 0,
+          wire::encode(SetContentTime{ino, *row.key, mtime})}},
+        ApplyWhen::at_once);
+    return;
+  }
   auto authority = authority_of(shard, ino, *row.key);
   if (!authority) return;
   authority->mtime = mtime;
   put_authority(shard, ino, *authority);
+}
+
+bool is_content_near(Shard& shard, const ring::Key& key) {
+  return shard.is_near(key.slot());
+}
+
+bool is_content_near(Shard& shard, const store::AuthorityRow& row) {
+  for (std::uint32_t chunk : chunks_from(row.chunks, 0))
+    if (!shard.is_near(crypto::key_of_chunk(row.key, chunk).slot())) return false;
+  return true;
+}
+
+void resize_elsewhere(Shard& shard, Request& request, const ResizeContent& body) {
+  request.applied = shard.operations().commit_now(
+      ring::home_of(body.ino), OperationKind::resize,
+      {{body.key.slot(), PartKind::resize, false, 0, wire::encode(body)}}, ApplyWhen::at_once);
 }
 
 void truncate_content(Shard& shard, Ino ino, store::AuthorityRow& row, std::uint64_t size,
@@ -138,7 +142,7 @@ void truncate_content(Shard& shard, Ino ino, store::AuthorityRow& row, std::uint
 wire::MovedReply moved_reply(Ino ino, const store::AuthorityRow& row) {
   wire::MovedReply moved;
   moved.ino = ino;
-  moved.placement = {true, row.key, row.truncate_number, row.mark};
+  moved.placement = {true, row.key, row.truncate_number, 0};
   moved.size = row.size;
   return moved;
 }
@@ -147,9 +151,10 @@ wire::MovedReply moved_reply(Shard& shard, Ino ino, const store::InodeRow& row) 
   store::InodeRow known = with_authority(shard, ino, row);
   wire::MovedReply moved;
   moved.ino = ino;
-  moved.placement = {known.place == store::ContentPlace::chunks, known.key, known.truncate_number,
-                     known.mark};
+  moved.placement = {known.place == store::ContentPlace::chunks, known.key,
+                     known.truncate_number, 0};
   moved.size = known.size;
+  moved.is_partial = known.key && !shard.is_near(known.key->slot());
   return moved;
 }
 

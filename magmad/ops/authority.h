@@ -1,6 +1,6 @@
 // The size authority of a large file: the slot of its chunk 0 keeps size, times, truncate number
-// and the set of chunks while the file is marked (DESIGN.md 2.6). These are the questions other
-// slots of this volcano ask it directly.
+// and the set of chunks (ADR 8). Slots of the same volcano use its row directly; for those of
+// others there are parts (parts.h), questions (questions.h), and requests of clients (publish.cc).
 #pragma once
 
 #include <cstdint>
@@ -23,16 +23,20 @@ std::vector<std::uint32_t> chunks_from(const std::vector<store::ChunkRun>& runs,
                                        std::uint32_t first);
 void remove_chunks_from(std::vector<store::ChunkRun>& runs, std::uint32_t first);
 
-// Marks an inode at home for writing: from now on its authority is the truth. The row is changed,
-// not put; the authority's row is put. io if the authority's row is missing.
-Result<void> mark_inode(Shard& shard, Ino ino, store::InodeRow& row);
-// Ends the mark: the authority's size and times are written back to the inode's row, which is put.
-void end_mark(Shard& shard, Ino ino, store::InodeRow row);
-// Size and times as the authority knows them, into a copy of the row (unmarked: as it is).
+// Size and times as the authority knows them, into a copy of the row; as they are if the authority
+// is another volcano's.
 store::InodeRow with_authority(Shard& shard, Ino ino, const store::InodeRow& row);
 
 // utimes of a large file: the authority's mtime is set too, which is the one that is told.
-void set_authority_mtime(Shard& shard, Ino ino, const store::InodeRow& row, WallTime mtime);
+void set_authority_mtime(Shard& shard, Request& request, Ino ino, const store::InodeRow& row,
+                         WallTime mtime);
+
+// Whether the step under way may use the authority's row; and all the file's chunks.
+bool is_content_near(Shard& shard, const ring::Key& key);
+bool is_content_near(Shard& shard, const store::AuthorityRow& row);
+// As truncate_content, of a file whose authority is another volcano's: the answer to the request
+// waits for it.
+void resize_elsewhere(Shard& shard, Request& request, const ResizeContent& body);
 
 // Cuts or extends a large file, at the authority: new truncate number, chunks cut by an operation.
 void truncate_content(Shard& shard, Ino ino, store::AuthorityRow& row, std::uint64_t size,

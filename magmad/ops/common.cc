@@ -5,6 +5,7 @@
 
 #include "libmagma/crypto/path_hash.h"
 #include "magmad/ops/authority.h"
+#include "magmad/ops/content.h"
 #include "magmad/ops/operations.h"
 #include "magmad/ops/ops.h"
 
@@ -37,27 +38,9 @@ constexpr std::size_t kChunksAskedMax = 64;
 // 512-byte units: what the content takes up on this volcano's disk.
 std::uint64_t blocks_of(Shard& shard, Ino ino, const store::InodeRow& row) {
   if (row.place == store::ContentPlace::chunks && row.key) {
+    if (!shard.is_near(row.key->slot())) return 0;
     auto authority = authority_of(shard, ino, *row.key);
-    if (!authority) return 0;
-    std::uint64_t bytes = 0;
-    auto chunks = chunks_from(authority->chunks, 0);
-    if (chunks.size() <= kChunksAskedMax) {
-      for (std::uint32_t chunk : chunks) {
-        store::ContentId id{crypto::key_of_chunk(*row.key, chunk).slot(), ino, chunk};
-        // A cut may be under way: what it takes no longer counts.
-        std::uint64_t start = std::uint64_t{chunk} * store::kChunkBytes;
-        std::uint64_t left = row.size > start ? row.size - start : 0;
-        left = (left + store::kPageBytes - 1) / store::kPageBytes * store::kPageBytes;
-        if (auto there = shard.content().allocated_bytes(id)) bytes += std::min(*there, left);
-      }
-      return (bytes + 511) / 512;
-    }
-    for (const auto& run : authority->chunks) {
-      std::uint64_t start = std::uint64_t{run.first} * store::kChunkBytes;
-      std::uint64_t end = (std::uint64_t{run.last} + 1) * store::kChunkBytes;
-      if (start < row.size) bytes += std::min(end, row.size) - start;
-    }
-    return (bytes + 511) / 512;
+    return authority ? content_blocks(shard, ino, *authority) : 0;
   }
   if (S_ISDIR(row.mode)) return 8;
   if (S_ISREG(row.mode)) return (row.size + store::kPageBytes - 1) / store::kPageBytes * 8;
@@ -66,8 +49,33 @@ std::uint64_t blocks_of(Shard& shard, Ino ino, const store::InodeRow& row) {
 
 }  // namespace
 
+std::uint64_t content_blocks(Shard& shard, Ino ino, const store::AuthorityRow& authority) {
+  std::uint64_t bytes = 0;
+  auto chunks = chunks_from(authority.chunks, 0);
+  // As for many, for those of other volcanoes: they are not asked.
+  if (chunks.size() <= kChunksAskedMax && is_content_near(shard, authority)) {
+    for (std::uint32_t chunk : chunks) {
+      store::ContentId id{crypto::key_of_chunk(authority.key, chunk).slot(), ino, chunk};
+      // A cut may be under way: what it takes no longer counts.
+      std::uint64_t start = std::uint64_t{chunk} * store::kChunkBytes;
+      std::uint64_t left = authority.size > start ? authority.size - start : 0;
+      left = (left + store::kPageBytes - 1) / store::kPageBytes * store::kPageBytes;
+      if (auto there = shard.content().allocated_bytes(id)) bytes += std::min(*there, left);
+    }
+    return (bytes + 511) / 512;
+  }
+  for (const auto& run : authority.chunks) {
+    std::uint64_t start = std::uint64_t{run.first} * store::kChunkBytes;
+    std::uint64_t end = (std::uint64_t{run.last} + 1) * store::kChunkBytes;
+    if (start < authority.size) bytes += std::min(end, authority.size) - start;
+  }
+  return (bytes + 511) / 512;
+}
+
 wire::Attr attr_of(Shard& shard, Ino ino, const store::InodeRow& stored) {
   bool has_authority = stored.place == store::ContentPlace::chunks;
+  const bool is_partial =
+      has_authority && stored.key && !shard.is_near(stored.key->slot());
   store::InodeRow known;
   if (has_authority) known = with_authority(shard, ino, stored);
   const store::InodeRow& row = has_authority ? known : stored;
@@ -87,9 +95,17 @@ wire::Attr attr_of(Shard& shard, Ino ino, const store::InodeRow& stored) {
   attr.btime = row.btime;
   attr.data_version = row.data_version;
   attr.xattr_kinds = row.xattr_kinds;
-  attr.placement = {row.place == store::ContentPlace::chunks, row.key, row.truncate_number,
-                    row.mark};
+  attr.placement = {row.place == store::ContentPlace::chunks, row.key, row.truncate_number, 0};
+  attr.is_partial = is_partial;
   return attr;
+}
+
+wire::EntryReply entry_reply(const store::EntryRow& entry) {
+  wire::EntryReply reply;
+  reply.ino = entry.ino;
+  reply.type = entry.type;
+  reply.key = entry.key;
+  return reply;
 }
 
 wire::EntryReply entry_reply(Shard& shard, Ino ino, const store::InodeRow& row) {
@@ -202,8 +218,7 @@ void after_last_open(Shard& shard, Ino ino) {
   auto row = shard.inode(ino);
   if (!row) return;
   Shard::OpenCount opens = shard.opens_of(ino);
-  if (row->nlink == 0 && opens.readers + opens.writers == 0) return reap(shard, ino, *row);
-  if (row->mark != 0 && opens.writers == 0) end_mark(shard, ino, *row);
+  if (row->nlink == 0 && opens.readers + opens.writers == 0) reap(shard, ino, *row);
 }
 
 }  // namespace magma::ops

@@ -62,8 +62,6 @@ void spilled(Shard& shard, OpId op, Ino ino, const ring::Key& key, Result<Bytes>
   }
   row->place = store::ContentPlace::chunks;
   row->key = key;
-  if (shard.opens_of(ino).writers > 0)
-    if (auto marked = mark_inode(shard, ino, *row); !marked) shard.poison(marked.error());
   shard.put_inode(ino, *row);
   RequestPtr request = shard.operations().commit(op, {}, ApplyWhen::at_once);
   shard.rerun(std::move(request));
@@ -102,7 +100,9 @@ void send_content(Shard& shard, OpId op, Ino ino, const ring::Key& key, Result<B
   part.authority.data_version = row->data_version;
   part.authority.key = key;
   auto prepared = [&shard, op, ino, key](Result<Bytes> answer) {
-    if (!answer) return spilled(shard, op, ino, key, std::move(answer));
+    // Another volcano has made it durable before it answered.
+    if (!answer || !shard.is_near(key.slot()))
+      return spilled(shard, op, ino, key, std::move(answer));
     sync_taken(shard, op, ino, key);
   };
   shard.operations().prepare(op, key.slot(), PartKind::take_content, wire::encode(part),
@@ -139,11 +139,36 @@ std::uint32_t without_suid(std::uint32_t mode) {
 }
 
 std::uint32_t without_suid(const Request& request, const store::InodeRow& row) {
+  return without_suid(request.head.uid, request.head.gid, row);
+}
+
+std::uint32_t without_suid(std::uint32_t uid, std::uint32_t gid, const store::InodeRow& row) {
   std::uint32_t mode = without_suid(row.mode);
-  bool is_stranger = request.head.uid != 0 && request.head.gid != row.gid;
+  bool is_stranger = uid != 0 && gid != row.gid;
   // The kernel asks only if something is to go.
   if (is_stranger && S_ISREG(mode)) mode &= ~static_cast<std::uint32_t>(S_ISGID);
   return mode;
+}
+
+void kill_privileges(Shard& shard, Ino ino, std::uint32_t uid, std::uint32_t gid) {
+  auto row = shard.inode(ino);
+  if (!row) return;
+  bool has_capability = (row->xattr_kinds & wire::kXattrCapability) != 0;
+  std::uint32_t mode = without_suid(uid, gid, *row);
+  if (mode == row->mode && !has_capability) return;
+  row->mode = mode;
+  drop_capability(shard, ino, *row);
+  shard.put_inode(ino, *row);
+}
+
+void kill_privileges(Shard& shard, const Request& request, Ino ino) {
+  const ring::Slot home = ring::home_of(ino);
+  if (shard.is_near(home)) return kill_privileges(shard, ino, request.head.uid, request.head.gid);
+  shard.operations().commit_now(
+      request.head.slot, OperationKind::inode,
+      {{home, PartKind::kill_privileges, false, 0,
+        wire::encode(KillPrivileges{ino, request.head.uid, request.head.gid})}},
+      ApplyWhen::at_once);
 }
 
 namespace {
@@ -203,6 +228,13 @@ Resize set_size(Shard& shard, RequestPtr& request, Ino ino, store::InodeRow& row
     if (shard.is_locked(ino, kContentLockName)) {
       shard.park(std::move(request), ino, kContentLockName);
       return Resize::taken;
+    }
+    if (!shard.is_near(row.key->slot())) {
+      resize_elsewhere(shard, *request, {ino, *row.key, size, false, when});
+      row.size = size;
+      row.mtime = when;
+      row.ctime = std::max(row.ctime, when);
+      return Resize::done;
     }
     auto authority = authority_of(shard, ino, *row.key);
     if (!authority) {

@@ -23,10 +23,23 @@ enum class Resize : std::uint8_t {
 Resize set_size(Shard& shard, RequestPtr& request, Ino ino, store::InodeRow& row,
                 std::uint64_t size, const ring::Key& key_for_chunks, WallTime when);
 
+// 512-byte units that a large file's chunks take up on their disks, about. For its size authority.
+std::uint64_t content_blocks(Shard& shard, Ino ino, const store::AuthorityRow& authority);
+
+// The next data, or hole, of a large file at or after the offset (lseek(2)). For its authority.
+Result<std::uint64_t> seek_content(Shard& shard, Ino ino, const ring::Key& key,
+                                   std::uint64_t offset, bool data);
+
 // Clears set-user-ID, and set-group-ID of group-executables, as write(2) and chown(2) do.
 std::uint32_t without_suid(std::uint32_t mode);
 // As write(2) by somebody: set-group-ID goes also without group execution from who is not in the
 // group. Supplementary groups are not known here: for files with both bits they may lose it.
 std::uint32_t without_suid(const Request& request, const store::InodeRow& row);
+std::uint32_t without_suid(std::uint32_t uid, std::uint32_t gid, const store::InodeRow& row);
+
+// What a write by somebody takes away of a file: set-user-ID and the like, security.capability. At
+// the file's home, wherever that is.
+void kill_privileges(Shard& shard, const Request& request, Ino ino);
+void kill_privileges(Shard& shard, Ino ino, std::uint32_t uid, std::uint32_t gid);
 
 }  // namespace magma::ops

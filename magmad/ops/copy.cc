@@ -95,6 +95,16 @@ void copy(Shard& shard, RequestPtr request, wire::CopyRequest message) {
   if (message.source.length > wire::kIoBytesMax || message.source.offset > wire::kFileBytesMax ||
       message.target.append)
     return shard.refuse(std::move(request), Code::invalid);
+  // What is not all of this volcano the asker copies itself.
+  const bool is_source_near = shard.is_near(
+      message.source.key
+          ? crypto::key_of_chunk(*message.source.key,
+                                 static_cast<std::uint32_t>(message.source.offset /
+                                                            store::kChunkBytes)).slot()
+          : ring::home_of(message.source.ino));
+  if (!is_source_near || (message.source.key && !is_content_near(shard, *message.source.key)) ||
+      (message.target.key && !is_content_near(shard, *message.target.key)))
+    return shard.refuse(std::move(request), Code::unsupported);
   if (!request->copied.empty()) return put(shard, std::move(request), std::move(message.target));
   if (message.source.key) return copy_from_chunk(shard, std::move(request), std::move(message));
   copy_from_home(shard, std::move(request), std::move(message));

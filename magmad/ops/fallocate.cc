@@ -77,6 +77,21 @@ void finish(Shard& shard, RequestPtr request, const wire::FallocateRequest& mess
                wire::FallocateReply{next, attr_of(shard, message.ino, row)});
 }
 
+// Of a file whose size authority is another volcano's: it can be made longer; holes and zeros are
+// for the asker to write.
+void at_authority(Shard& shard, RequestPtr request, const wire::FallocateRequest& message,
+                  store::InodeRow row) {
+  if ((message.mode & (wire::kFallocatePunchHole | wire::kFallocateZeroRange)) != 0)
+    return shard.refuse(std::move(request), Code::unsupported);
+  if (shard.is_space_short()) return shard.refuse(std::move(request), Code::no_space);
+  const std::uint64_t end = message.offset + message.length;
+  WallTime when = shard.time();
+  if ((message.mode & wire::kFallocateKeepSize) == 0)
+    resize_elsewhere(shard, *request, {message.ino, *row.key, end, true, when});
+  row.ctime = std::max(row.ctime, when);
+  finish(shard, std::move(request), message, std::move(row), end);
+}
+
 }  // namespace
 
 void fallocate(Shard& shard, RequestPtr request, wire::FallocateRequest message) {
@@ -94,6 +109,9 @@ void fallocate(Shard& shard, RequestPtr request, wire::FallocateRequest message)
   if (S_ISDIR(row->mode)) return shard.refuse(std::move(request), Code::is_a_directory);
   if (!S_ISREG(row->mode)) return shard.refuse(std::move(request), Code::no_device);
 
+  const bool is_elsewhere =
+      row->place == store::ContentPlace::chunks && row->key && !is_content_near(shard, *row->key);
+  if (is_elsewhere) return at_authority(shard, std::move(request), message, std::move(*row));
   store::InodeRow known = with_authority(shard, ino, *row);
   const bool makes_zeros =
       (message.mode & (wire::kFallocatePunchHole | wire::kFallocateZeroRange)) != 0;
@@ -126,6 +144,8 @@ void fallocate(Shard& shard, RequestPtr request, wire::FallocateRequest message)
         if (!authority)
           return shard.refuse(std::move(request),
                               Error{Code::io, "the size authority is missing"});
+        if (!is_content_near(shard, *authority))
+          return shard.refuse(std::move(request), Code::unsupported);
         auto reached = punch_chunk(shard, request, ino, *authority, from, stop);
         if (!reached) return;
         if (*reached < stop) next = *reached;

@@ -6,6 +6,7 @@
 #include "libmagma/crypto/path_hash.h"
 #include "magmad/ops/authority.h"
 #include "magmad/ops/ops.h"
+#include "magmad/ops/questions.h"
 
 namespace magma::ops {
 
@@ -50,6 +51,17 @@ struct Syncing : std::enable_shared_from_this<Syncing> {
   bool goes_on = false;
 };
 
+// Contents of which some are other volcanoes'.
+void sync_everywhere(Shard& shard, RequestPtr request, Ino ino) {
+  request->keep();
+  const std::uint64_t mirrors = shard.sync_mirrors();
+  auto shared = std::make_shared<RequestPtr>(std::move(request));
+  sync_contents(shard, ino, [&shard, shared, mirrors](Result<void> synced) {
+    if (!synced) return shard.refuse(std::move(*shared), synced.error());
+    sync_metadata(shard, std::move(*shared), mirrors);
+  });
+}
+
 }  // namespace
 
 void fsync(Shard& shard, RequestPtr request, wire::FsyncRequest message) {
@@ -61,10 +73,16 @@ void fsync(Shard& shard, RequestPtr request, wire::FsyncRequest message) {
     if (!row) return shard.refuse(std::move(request), Code::stale);
     if (row->place == store::ContentPlace::home_file) contents.push_back({slot, message.ino, 0});
     // What others have written, too; the asker may not even know that it is in chunks.
-    if (row->place == store::ContentPlace::chunks && row->key)
-      if (auto authority = authority_of(shard, message.ino, *row->key))
+    if (row->place == store::ContentPlace::chunks && row->key) {
+      if (!is_content_near(shard, *row->key))
+        return sync_everywhere(shard, std::move(request), message.ino);
+      if (auto authority = authority_of(shard, message.ino, *row->key)) {
+        if (!is_content_near(shard, *authority))
+          return sync_everywhere(shard, std::move(request), message.ino);
         for (std::uint32_t chunk : chunks_from(authority->chunks, 0))
           contents.push_back({crypto::key_of_chunk(*row->key, chunk).slot(), message.ino, chunk});
+      }
+    }
   }
   request->keep();
   std::make_shared<Syncing>(shard, std::move(request), std::move(contents))->go_on();

@@ -25,6 +25,8 @@ void enter(Shard& shard, OpId op, const wire::LinkRequest& message, Result<Bytes
   touch_directory(shard, message.dir, dir->row, shard.time());
   RequestPtr request = shard.operations().commit(op, {}, ApplyWhen::durable_lazily);
   tell_directory(shard, *request, message.dir, dir->row);
+  if (!shard.is_near(ring::home_of(message.ino)))
+    return shard.answer(std::move(request), entry_reply({message.ino, link->type, {}, 0}));
   auto row = shard.inode(message.ino);
   if (!row) return shard.refuse(std::move(request), Error{Code::io, "the linked inode is gone"});
   shard.answer(std::move(request), entry_reply(shard, message.ino, *row));
@@ -69,7 +71,9 @@ void link(Shard& shard, RequestPtr request, wire::LinkRequest message) {
   shard.operations().hold(op, message.dir, message.name);
   AddLink part{message.ino, 0, shard.time()};
   auto prepared = [&shard, op, message](Result<Bytes> answer) {
-    if (!answer) return enter(shard, op, message, std::move(answer));
+    // Another volcano has made it durable before it answered.
+    if (!answer || !shard.is_near(ring::home_of(message.ino)))
+      return enter(shard, op, message, std::move(answer));
     // The entry may become durable before the inode it leads to, which lies in another database.
     auto synced = [&shard, op, message, part = std::move(*answer)](Result<void> done) mutable {
       if (!shard.operations().is_active(op)) return;

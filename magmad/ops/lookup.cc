@@ -15,6 +15,10 @@ void lookup(Shard& shard, RequestPtr request, wire::LookupRequest message) {
     auto dir = directory_of(shard, message.dir);
     return shard.refuse(std::move(request), dir ? Code::not_found : dir.error().code);
   }
+  if (!shard.is_near(ring::home_of(entry->ino))) {
+    shard.told(message.dir, Tokens::Of::names);
+    return shard.answer(std::move(request), entry_reply(*entry));
+  }
   if (shard.is_locked(entry->ino, kLinksLockName))
     return shard.park(std::move(request), entry->ino, kLinksLockName);
   auto row = shard.inode(entry->ino);

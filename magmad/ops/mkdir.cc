@@ -25,6 +25,9 @@ void enter(Shard& shard, OpId op, const wire::MkdirRequest& message, WallTime wh
   touch_directory(shard, message.dir, dir->row, when);
   RequestPtr request = shard.operations().commit(op, {}, ApplyWhen::durable_lazily);
   tell_directory(shard, *request, message.dir, dir->row);
+  if (!shard.is_near(ring::home_of(made->ino)))
+    return shard.answer(std::move(request),
+                        entry_reply({made->ino, DT_DIR, message.key, 0}));
   auto row = shard.inode(made->ino);
   if (!row) return shard.refuse(std::move(request), Error{Code::io, "new directory is gone"});
   shard.answer(std::move(request), entry_reply(shard, made->ino, *row));

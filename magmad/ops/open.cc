@@ -1,5 +1,5 @@
 // open(inode) and release: opens are counted per session, so that an unlinked file lives until its
-// last close; opening a large file for writing marks it (DESIGN.md 2.6).
+// last close.
 #include <sys/stat.h>
 
 #include "magmad/ops/authority.h"
@@ -36,10 +36,6 @@ void open(Shard& shard, RequestPtr request, wire::OpenRequest message) {
     changed = true;
   }
   shard.add_open(request->head.session, message.ino, message.for_write);
-  if (message.for_write && row->place == store::ContentPlace::chunks && row->mark == 0) {
-    if (auto marked = mark_inode(shard, message.ino, *row); !marked) shard.poison(marked.error());
-    changed = true;
-  }
   if (changed) shard.put_inode(message.ino, *row);
   Bytes content = wanted_content(shard, message, *row);
   const wire::AttrReply reply{attr_of(shard, message.ino, *row)};

@@ -4,6 +4,7 @@
 
 #include "libmagma/base/check.h"
 #include "libmagma/base/log.h"
+#include "magmad/ops/questions.h"
 #include "magmad/shard.h"
 
 namespace magma::ops {
@@ -56,8 +57,14 @@ void Operations::prepare(OpId op, ring::Slot slot, PartKind kind, Bytes body,
   auto& parts = found->second.parts;
   MAGMA_CHECK(parts.size() < kPartsMax);
   auto index = static_cast<std::uint16_t>(parts.size());
-  parts.push_back({slot, kind, body, false, false, std::move(done)});
-  send(Verb::prepare, op, index, ring::coordinator_of(op), slot, kind, std::move(body));
+  parts.push_back({slot, kind, std::move(body), false, false, std::move(done)});
+  send_part(op, found->second, index);
+}
+
+void Operations::send_part(OpId op, const Active& operation, std::size_t index) {
+  const ActivePart& part = operation.parts[index];
+  send(Verb::prepare, op, static_cast<std::uint16_t>(index), ring::coordinator_of(op), part.slot,
+       part.kind, part.body);
 }
 
 void Operations::release(OpId op, const Active& operation) {
@@ -91,7 +98,13 @@ RequestPtr Operations::commit(OpId op, std::vector<PartSpec> more, ApplyWhen whe
     std::uint8_t stage = part.kind == PartKind::rename_lock ? 1 : 0;
     intent.parts.push_back({part.slot, part.kind, true, stage, std::move(part.body)});
   }
-  for (PartSpec& spec : more) intent.parts.push_back(std::move(spec));
+  for (PartSpec& spec : more) {
+    // What happens at another volcano is not locked here: nobody is told before it has happened.
+    const bool is_far = shard_.is_far(ring::coordinator_of(op), spec.slot);
+    if (is_far && operation.request && when != ApplyWhen::durable_lazily)
+      operation.request->applied = op;
+    intent.parts.push_back(std::move(spec));
+  }
   release(op, operation);
   store::IntentRow row{static_cast<std::uint8_t>(operation.kind), 1, wire::encode(intent)};
   shard_.put(intent_key(op), row);
@@ -121,13 +134,18 @@ void Operations::hold_until_applied(OpId op, Ino ino, std::string_view name) {
   found->second.locks.emplace_back(ino, std::string(name));
 }
 
-void Operations::hold_links_until_applied(OpId op) {
+void Operations::hold_links_until_applied(OpId op, Request& request) {
   auto found = committed_.find(op.value);
   MAGMA_CHECK(found != committed_.end());
   std::vector<Ino> inodes;
-  for (const PartSpec& part : found->second.parts)
+  for (const PartSpec& part : found->second.parts) {
+    if (shard_.is_far(ring::coordinator_of(op), part.slot)) {
+      request.applied = op;
+      continue;
+    }
     if (part.kind == PartKind::drop_link)
       if (auto body = wire::decode<DropLink>(part.body)) inodes.push_back(body->ino);
+  }
   for (Ino ino : inodes) {
     shard_.will_change(ino);
     if (!shard_.is_locked(ino, kLinksLockName)) hold_until_applied(op, ino, kLinksLockName);
@@ -169,6 +187,7 @@ void Operations::stage_done(OpId op, Committed& operation) {
     return;
   }
   operation.state = Stage::applied;
+  shard_.look_at_held_answers();
   for (const auto& [ino, name] : operation.locks) shard_.unlock(ino, name, op);
   operation.locks.clear();
   std::fill(operation.answered.begin(), operation.answered.end(), false);
@@ -179,7 +198,10 @@ void Operations::stage_done(OpId op, Committed& operation) {
 void Operations::on_prepared(SlotMessage message) {
   auto found = active_.find(message.op.value);
   if (found == active_.end() || message.index >= found->second.parts.size()) {
-    // Aborted meanwhile; the abort is on its way.
+    // Aborted meanwhile; the abort is on its way, or was lost between volcanoes.
+    const bool is_far = shard_.is_far(message.to, message.from);
+    if (is_far && message.code == 0 && !committed_.contains(message.op.value))
+      send(Verb::abort, message.op, message.index, message.to, message.from, message.kind, {});
     return;
   }
   ActivePart& part = found->second.parts[message.index];
@@ -234,7 +256,7 @@ void Operations::on_settled(const SlotMessage& message) {
     forget.from_epoch = shard_.epoch_of(self);
     forget.to_epoch = shard_.epoch_of(part.slot);
     forget.kind = part.kind;
-    after_sync_.emplace_back(database_of(self), std::move(forget));
+    after_sync_.emplace_back(database_of(self), Outgoing{.message = std::move(forget)});
   }
   committed_.erase(found);
 }
@@ -254,10 +276,19 @@ store::RowKey Operations::part_key(const SlotMessage& message) const {
 
 void Operations::on_prepare(SlotMessage message) {
   auto key = part_key(message);
+  const bool is_far = shard_.is_far(message.to, message.from);
+  if (is_far) {
+    // Asked again, because what was said before may be lost.
+    if (auto row = shard_.get<store::PartRow>(key))
+      return send_prepared(message, is_answer_record(message.kind) ? row->body : Bytes{},
+                           row->body);
+    if (!preparing_.insert({key.a, key.b}).second) return;
+  }
   auto shared = std::make_shared<SlotMessage>(std::move(message));
   auto generation = generation_;
   auto done = [this, key, shared, generation](Result<Prepared> prepared) {
     if (generation != generation_) return;
+    preparing_.erase({key.a, key.b});
     if (!prepared) {
       send(Verb::prepared, shared->op, shared->index, shared->to, shared->from, shared->kind, {},
            prepared.error().code);
@@ -267,11 +298,33 @@ void Operations::on_prepare(SlotMessage message) {
                        static_cast<std::uint8_t>(PartState::prepared),
                        std::move(prepared->record)};
     shard_.put(key, row);
-    send(Verb::prepared, shared->op, shared->index, shared->to, shared->from, shared->kind,
-         std::move(prepared->answer));
+    send_prepared(*shared, std::move(prepared->answer), row.body);
   };
   prepare_part(shard_, {shared->op, shared->to}, shared->kind, std::move(shared->body),
                std::move(done));
+}
+
+// Of parts that must be durable before the commit the coordinator of another volcano is told after
+// a sync; one of this volcano syncs itself.
+void Operations::send_prepared(const SlotMessage& message, Bytes answer, ByteSpan record) {
+  send(Verb::prepared, message.op, message.index, message.to, message.from, message.kind,
+       std::move(answer));
+  if (!shard_.is_far(message.to, message.from) || !must_be_durable(message.kind)) return;
+  auto late = std::make_shared<Outgoing>(std::move(outbox_.back()));
+  outbox_.pop_back();
+  late->waits = shard_.step_waits();
+  const unsigned database = database_of(message.to);
+  auto content = content_to_sync(message.kind, message.to, record);
+  if (!content) {
+    after_sync_.emplace_back(database, std::move(*late));
+    return;
+  }
+  auto synced = [this, late, database, generation = generation_](Result<void> done) {
+    if (generation != generation_) return;
+    if (!done) late->message.code = static_cast<std::uint16_t>(done.error().code);
+    after_sync_.emplace_back(database, std::move(*late));
+  };
+  shard_.content().sync(*content, shard_.as_step<void>(std::move(synced)));
 }
 
 void Operations::on_abort(const SlotMessage& message) {
@@ -284,8 +337,15 @@ void Operations::on_abort(const SlotMessage& message) {
 
 void Operations::on_apply(SlotMessage message) {
   auto key = part_key(message);
+  // One truncate after the other.
+  auto cut = inode_being_cut(message.kind, message.body);
   auto row = shard_.get<store::PartRow>(key);
   bool done_before = row && row->state == static_cast<std::uint8_t>(PartState::done);
+  Shard::Lock* cutting = cut ? shard_.find_lock(*cut, kContentLockName) : nullptr;
+  if (!done_before && cutting != nullptr) {
+    cutting->waiters.push_back([this, message] { on_apply(message); });
+    return;
+  }
   if (!done_before) {
     const Bytes& record = row ? row->body : message.body;
     apply_part(shard_, {message.op, message.to}, message.kind, record, !row.has_value());
@@ -295,6 +355,15 @@ void Operations::on_apply(SlotMessage message) {
       shard_.put(key, done);
     }
   }
+  // Of a truncate the coordinator hears when all chunks are cut.
+  cutting = cut ? shard_.find_lock(*cut, kContentLockName) : nullptr;
+  if (cutting != nullptr)
+    cutting->waiters.push_back([this, message] { send_applied(message); });
+  else
+    send_applied(message);
+}
+
+void Operations::send_applied(const SlotMessage& message) {
   send(Verb::applied, message.op, message.index, message.to, message.from, message.kind, {});
 }
 
@@ -307,7 +376,7 @@ void Operations::on_settle(const SlotMessage& message) {
   settled.verb = Verb::settled;
   std::swap(settled.from, settled.to);
   std::swap(settled.from_epoch, settled.to_epoch);
-  after_sync_.emplace_back(database_of(message.to), std::move(settled));
+  after_sync_.emplace_back(database_of(message.to), Outgoing{.message = std::move(settled)});
 }
 
 void Operations::on_forget(const SlotMessage& message) {
@@ -326,9 +395,9 @@ void Operations::on_unknown(const SlotMessage& message) {
 
 // ---- messages
 
-void Operations::send(Verb verb, OpId op, std::uint16_t index, ring::Slot from, ring::Slot to,
-                      PartKind kind, Bytes body, Code code) {
-  SlotMessage& message = outbox_.emplace_back();
+SlotMessage& Operations::send(Verb verb, OpId op, std::uint16_t index, ring::Slot from,
+                              ring::Slot to, PartKind kind, Bytes body, Code code) {
+  SlotMessage& message = outbox_.emplace_back().message;
   message.verb = verb;
   message.op = op;
   message.index = index;
@@ -344,6 +413,45 @@ void Operations::send(Verb verb, OpId op, std::uint16_t index, ring::Slot from, 
     message.session = found->second.session;
   else if (auto done = committed_.find(op.value); done != committed_.end())
     message.session = done->second.session;
+  return message;
+}
+
+// What it did may be believed otherwise by somebody until these have ended.
+void Operations::finish_step(const std::vector<NoticeId>& waits) {
+  for (; outbox_finished_ < outbox_.size(); ++outbox_finished_)
+    outbox_[outbox_finished_].waits = waits;
+}
+
+void Operations::post(Outgoing outgoing) {
+  if (!shard_.is_far(outgoing.message.from, outgoing.message.to)) {
+    inbox_.push_back(std::move(outgoing.message));
+    return;
+  }
+  outgoing.batch = shard_.position().batch;
+  outgoing_.push_back(std::move(outgoing));
+}
+
+void Operations::post_outbox() {
+  for (Outgoing& outgoing : std::exchange(outbox_, {})) post(std::move(outgoing));
+  outbox_finished_ = 0;
+}
+
+std::vector<SlotMessage> Operations::take_outgoing() {
+  std::vector<SlotMessage> ready;
+  if (outgoing_.empty()) return ready;
+  std::set<std::uint64_t> held;  // operations: their messages keep their order
+  std::deque<Outgoing> waiting;
+  for (Outgoing& outgoing : std::exchange(outgoing_, {})) {
+    const std::uint64_t op = outgoing.message.op.value;
+    if (held.contains(op) || shard_.must_wait(outgoing.waits, outgoing.batch, outgoing.sync)) {
+      held.insert(op);
+      waiting.push_back(std::move(outgoing));
+    } else {
+      ready.push_back(std::move(outgoing.message));
+    }
+  }
+  outgoing_ = std::move(waiting);
+  return ready;
 }
 
 void Operations::deliver() {
@@ -351,8 +459,10 @@ void Operations::deliver() {
   inbox_.clear();
   const std::uint64_t generation = generation_;
   for (SlotMessage& message : messages) {
-    if (message.to_epoch != shard_.epoch_of(message.to) ||
-        message.from_epoch != shard_.epoch_of(message.from))
+    if (!shard_.owns(message.to)) continue;  // not this volcano's any more: asked anew elsewhere
+    const bool is_far = shard_.is_far(message.from, message.to);
+    if (!is_far && (message.to_epoch != shard_.epoch_of(message.to) ||
+                    message.from_epoch != shard_.epoch_of(message.from)))
       continue;
     // It may commit what came before; if that fails, who is left is asked anew (reload).
     shard_.begin_step(message.to, message.session);
@@ -373,19 +483,21 @@ void Operations::handle(SlotMessage message) {
     case Verb::forget: return on_forget(message);
     case Verb::ask: return on_ask(message);
     case Verb::unknown: return on_unknown(message);
+    case Verb::question: return on_question(std::move(message));
+    case Verb::reply: return on_reply(std::move(message));
   }
 }
 
 void Operations::committed() {
-  for (SlotMessage& message : outbox_) inbox_.push_back(std::move(message));
-  outbox_.clear();
+  finish_step(shard_.step_waits());
+  post_outbox();
   auto applies = std::move(apply_after_sync_);
   apply_after_sync_.clear();
   auto messages = std::move(after_sync_);
   after_sync_.clear();
   for (unsigned database = 0; database < store::kDatabases; ++database) {
     auto ops = std::make_shared<std::vector<OpId>>();
-    auto late = std::make_shared<std::vector<SlotMessage>>();
+    auto late = std::make_shared<std::vector<Outgoing>>();
     for (auto& [where, op] : applies)
       if (where == database) ops->push_back(op);
     for (auto& [where, message] : messages)
@@ -396,12 +508,103 @@ void Operations::committed() {
       for (OpId op : *ops)
         if (auto found = committed_.find(op.value); found != committed_.end())
           send_applies(op, found->second);
-      for (SlotMessage& message : *late) inbox_.push_back(std::move(message));
+      for (Outgoing& message : *late) post(std::move(message));
       // Nothing but messages was made: they need no commit of their own.
-      for (SlotMessage& message : outbox_) inbox_.push_back(std::move(message));
-      outbox_.clear();
+      post_outbox();
     });
   }
+}
+
+// ---- questions
+
+void Operations::ask(ring::Slot from, ring::Slot to, Question question, Bytes body,
+                     RequestPtr request, Answered done) {
+  if (request) request->keep();
+  const std::uint64_t id = ring::with_counter(from, ++last_question_);
+  const SessionId session = request ? request->head.session : shard_.asker();
+  auto [asked, is_new] = asked_.try_emplace(
+      id, Asked{from, to, question, session, std::move(body), std::move(request), std::move(done)});
+  send_question(id, asked->second);
+}
+
+void Operations::send_question(std::uint64_t id, const Asked& asked) {
+  send(Verb::question, OpId(id), 0, asked.from, asked.to, static_cast<PartKind>(asked.question),
+       asked.body)
+      .session = asked.session;
+}
+
+void Operations::on_question(SlotMessage message) {
+  auto question = static_cast<Question>(message.kind);
+  Bytes body = std::move(message.body);
+  auto done = [this, message = std::move(message), generation = generation_](Told told) {
+    if (generation != generation_) return;
+    Result<Bytes>& bytes = told.bytes;
+    send(Verb::reply, message.op, 0, message.to, message.from, message.kind,
+         bytes ? std::move(*bytes) : Bytes{}, bytes ? Code{} : bytes.error().code);
+    outbox_.back().sync = told.sync;
+    outbox_.back().message.session = message.session;
+  };
+  answer_question(shard_, question, body, std::move(done));
+}
+
+void Operations::on_reply(SlotMessage message) {
+  auto found = asked_.extract(message.op.value);
+  if (!found) return;
+  Asked asked = std::move(found.mapped());
+  if (message.code == 0)
+    asked.done(std::move(message.body), std::move(asked.request));
+  else
+    asked.done(fail(static_cast<Code>(message.code)), std::move(asked.request));
+}
+
+// ---- other volcanoes
+
+void Operations::begin_anew_with(const OwnedSlots& theirs) {
+  auto is_theirs = [&](ring::Slot slot) { return theirs[slot.value]; };
+  std::erase_if(outgoing_, [&](const Outgoing& o) { return is_theirs(o.message.to); });
+  std::erase_if(inbox_, [&](const SlotMessage& m) { return is_theirs(m.from); });
+  for (const auto& [id, operation] : active_)
+    for (std::size_t i = 0; i < operation.parts.size(); ++i)
+      if (!operation.parts[i].answered && is_theirs(operation.parts[i].slot))
+        send_part(OpId(id), operation, i);
+  for (const auto& [id, operation] : committed_) {
+    const OpId op(id);
+    if (operation.state == Stage::applied) continue;
+    const bool applies = operation.state == Stage::applying;
+    const std::size_t sent = applies ? operation.next : operation.parts.size();
+    for (std::size_t i = 0; i < sent; ++i) {
+      const PartSpec& part = operation.parts[i];
+      if (operation.answered[i] || !is_theirs(part.slot)) continue;
+      if (applies && part.stage != operation.stage) continue;
+      send(applies ? Verb::apply : Verb::settle, op, static_cast<std::uint16_t>(i),
+           ring::coordinator_of(op), part.slot, part.kind, applies ? part.body : Bytes{});
+    }
+  }
+  for (const auto& [id, asked] : asked_)
+    if (is_theirs(asked.to)) send_question(id, asked);
+  send_asks(theirs);
+}
+
+// Parts whose coordinator may have forgotten them.
+void Operations::send_asks(const OwnedSlots& theirs) {
+  for (unsigned database = 0; database < store::kDatabases; ++database) {
+    auto visit = [&](const store::MetadataStore::ScanRow& row) {
+      const OpId op(row.b);
+      const ring::Slot slot(static_cast<std::uint16_t>(row.a >> ring::kCounterBits));
+      auto image = wire::decode<store::PartRow>(row.image);
+      if (image && shard_.owns(slot) && theirs[ring::coordinator_of(op).value])
+        send(Verb::ask, op, static_cast<std::uint16_t>(row.a & ring::kCounterMask), slot,
+             ring::coordinator_of(op), static_cast<PartKind>(image->kind), {});
+      return true;
+    };
+    auto done = shard_.metadata().scan_database(database, store::Table::part, visit);
+    if (!done) shard_.poison(done.error());
+  }
+}
+
+bool Operations::is_unapplied(OpId op) const {
+  auto found = committed_.find(op.value);
+  return found != committed_.end() && found->second.state == Stage::applying;
 }
 
 // Applies of operations nobody waits for, once everything committed so far is durable.
@@ -446,12 +649,17 @@ Result<void> Operations::reload() {
   to_settle_.clear();
   inbox_.clear();
   outbox_.clear();
+  outbox_finished_ = 0;
+  outgoing_.clear();
+  asked_.clear();
+  preparing_.clear();
   after_sync_.clear();
   apply_after_sync_.clear();
   apply_lazily_.clear();
   std::optional<Error> broken;
   for (unsigned database = 0; database < store::kDatabases; ++database) {
     auto visit_intent = [&](const store::MetadataStore::ScanRow& row) {
+      if (!shard_.owns(ring::coordinator_of(OpId(row.a)))) return true;
       auto image = wire::decode<store::IntentRow>(row.image);
       auto body = image ? wire::decode<IntentBody>(image->body) : fail(Code::malformed);
       if (!body) {
@@ -473,6 +681,7 @@ Result<void> Operations::reload() {
       }
       OpId op(row.b);
       ring::Slot slot(static_cast<std::uint16_t>(row.a >> ring::kCounterBits));
+      if (!shard_.owns(slot)) return true;
       auto index = static_cast<std::uint16_t>(row.a & ring::kCounterMask);
       auto kind = static_cast<PartKind>(image->kind);
       if (image->state == static_cast<std::uint8_t>(PartState::prepared))
@@ -494,8 +703,7 @@ Result<void> Operations::reload() {
   for (const bool renames : {true, false})
     for (auto& [id, operation] : committed_)
       if ((operation.kind == OperationKind::rename) == renames) send_applies(OpId(id), operation);
-  for (SlotMessage& message : outbox_) inbox_.push_back(std::move(message));
-  outbox_.clear();
+  post_outbox();
   return {};
 }
 
@@ -503,6 +711,8 @@ std::vector<RequestPtr> Operations::take_requests() {
   std::vector<RequestPtr> requests;
   for (auto& [id, operation] : active_)
     if (operation.request) requests.push_back(std::move(operation.request));
+  for (auto& [id, asked] : asked_)
+    if (asked.request) requests.push_back(std::move(asked.request));
   return requests;
 }
 

@@ -28,21 +28,30 @@
 // is found by reload() and driven to its end.
 //
 // Messages between slots of this volcano are delivered by the next round of Shard::flush, after
-// the commit of the batch that sent them.
+// the commit of the batch that sent them. Those to slots of other volcanoes leave when the mirrors
+// have that batch too, in order (take_outgoing). When either side has lost its memory, or messages
+// may be lost, both begin anew: what is unanswered is sent again (begin_anew_with), and whoever
+// gets it twice answers twice and does it once.
+//
+// A question asks a slot for what it knows; it changes nothing and leaves nothing behind.
 #pragma once
 
 #include <cstdint>
 #include <deque>
 #include <map>
 #include <memory>
+#include <set>
 #include <unordered_map>
 #include <vector>
 
 #include "libmagma/base/result.h"
 #include "libmagma/base/unique_function.h"
 #include "magmad/ops/parts.h"
+#include "magmad/ops/questions.h"
 #include "magmad/request.h"
+#include "magmad/slot_owners.h"
 #include "magmad/store/rows.h"
+#include "magmad/tokens.h"
 
 namespace magma {
 class Shard;
@@ -62,6 +71,10 @@ enum class OperationKind : std::uint8_t {
   truncate = 8,
   drop_tree = 9,
   link = 10,
+  resize = 11,   // of a file whose size authority is another volcano's
+  inode = 12,    // a small change of an inode of another volcano
+  reserve = 13,  // a chunk of another volcano
+  append = 14,   // to chunks of another volcano
 };
 
 // A part of a committed operation, as the intent row keeps it.
@@ -100,6 +113,7 @@ enum class ApplyWhen : std::uint8_t {
 
 enum class Verb : std::uint8_t {
   prepare = 1, prepared, abort, apply, applied, settle, settled, forget, ask, unknown,
+  question, reply,
 };
 
 struct SlotMessage {
@@ -154,18 +168,36 @@ class Operations {
                   ApplyWhen when);
   // Holds (ino, name) from the commit_now that just ended until its parts are applied.
   void hold_until_applied(OpId op, Ino ino, std::string_view name);
-  // The same for the inodes that lose a link by it.
-  void hold_links_until_applied(OpId op);
+  // The same for the inodes that lose a link by it. The answer to `request` waits for those of
+  // other volcanoes.
+  void hold_links_until_applied(OpId op, Request& request);
   bool is_active(OpId op) const { return active_.contains(op.value); }
+  // Whether parts of it are still to be applied.
+  bool is_unapplied(OpId op) const;
+  // Asks a slot, of any volcano. `done` gets the request back with the answer, in a later step. It
+  // is not called if the batch fails meanwhile; the request is answered then.
+  using Answered = UniqueFunction<void(Result<Bytes>, RequestPtr)>;
+  void ask(ring::Slot from, ring::Slot to, Question question, Bytes body, RequestPtr request,
+           Answered done);
+
+  // ---- other volcanoes
+  // Messages to their slots that may leave now, in order.
+  std::vector<SlotMessage> take_outgoing();
+  void receive(SlotMessage message) { inbox_.push_back(std::move(message)); }
+  // What was sent to these slots, or came from them, may be lost from now on: what is unanswered is
+  // sent again. Between batches.
+  void begin_anew_with(const OwnedSlots& theirs);
 
   // ---- shard
   bool has_messages() const { return !inbox_.empty() || !outbox_.empty(); }
+  // The step that sent the last messages ends: what it told must wait for these.
+  void finish_step(const std::vector<NoticeId>& waits);
   void deliver();
   void committed();   // the batch was committed: its messages may go
   void on_tick();
   // Drops everything volatile, then reads intents and parts and drives them to their ends.
   Result<void> reload();
-  std::vector<RequestPtr> take_requests();  // of operations not yet committed
+  std::vector<RequestPtr> take_requests();  // of operations not yet committed, and of questions
   std::size_t unfinished() const { return active_.size() + committed_.size(); }
 
  private:
@@ -197,9 +229,34 @@ class Operations {
     Stage state = Stage::applying;
   };
 
-  void send(Verb verb, OpId op, std::uint16_t index, ring::Slot from, ring::Slot to, PartKind kind,
-            Bytes body, Code code = {});
+  struct Asked {
+    ring::Slot from, to;
+    Question question{};
+    SessionId session;
+    Bytes body;
+    RequestPtr request;
+    Answered done;
+  };
+  // A message, and what must be so before it leaves this volcano.
+  struct Outgoing {
+    SlotMessage message;
+    std::vector<NoticeId> waits{};
+    std::uint64_t batch = 0;
+    std::uint64_t sync = 0;
+  };
+
+  SlotMessage& send(Verb verb, OpId op, std::uint16_t index, ring::Slot from, ring::Slot to,
+                    PartKind kind, Bytes body, Code code = {});
+  void post(Outgoing outgoing);
+  void post_outbox();
+  void send_question(std::uint64_t id, const Asked& asked);
+  void send_part(OpId op, const Active& operation, std::size_t index);
+  void send_asks(const OwnedSlots& theirs);
   void handle(SlotMessage message);
+  void on_question(SlotMessage message);
+  void on_reply(SlotMessage message);
+  void send_prepared(const SlotMessage& message, Bytes answer, ByteSpan record);
+  void send_applied(const SlotMessage& message);
   void on_prepare(SlotMessage message);
   void on_prepared(SlotMessage message);
   void on_abort(const SlotMessage& message);
@@ -222,9 +279,14 @@ class Operations {
   std::vector<OpId> to_settle_;
   std::vector<SlotMessage> to_forget_;
   std::deque<SlotMessage> inbox_;
-  std::vector<SlotMessage> outbox_;
+  std::vector<Outgoing> outbox_;  // of the open batch
+  std::size_t outbox_finished_ = 0;  // of steps that have ended
+  std::deque<Outgoing> outgoing_;  // to other volcanoes
+  std::map<std::uint64_t, Asked> asked_;
+  std::uint64_t last_question_ = 0;
+  std::set<std::pair<std::uint64_t, std::uint64_t>> preparing_;  // PartRow keys (a, b): under way
   // Sent once the named database is durable past the batch that asked.
-  std::vector<std::pair<unsigned, SlotMessage>> after_sync_;
+  std::vector<std::pair<unsigned, Outgoing>> after_sync_;
   std::vector<std::pair<unsigned, OpId>> apply_after_sync_;
   std::vector<OpId> apply_lazily_;
   std::uint64_t generation_ = 0;  // of this memory: late callbacks of an older one are dropped

@@ -30,6 +30,8 @@ Result<Directory> directory_of(Shard& shard, Ino ino);
 // What a client is told of an inode; asks the size authority of a marked file.
 wire::Attr attr_of(Shard& shard, Ino ino, const store::InodeRow& row);
 wire::EntryReply entry_reply(Shard& shard, Ino ino, const store::InodeRow& row);
+// Of a flare of another volcano: without attributes, for which the client asks there.
+wire::EntryReply entry_reply(const store::EntryRow& entry);
 
 // The directory a new name is to be entered in: no such name yet, nothing locked, space left. If
 // not, the request was refused or waits.
@@ -71,7 +73,7 @@ void remove_chunk(Shard& shard, const store::ContentId& id);
 Result<std::vector<store::ContentId>> stray_chunks(Shard& shard);
 Result<void> forget_missing_chunks(Shard& shard);
 Result<void> finish_truncates(Shard& shard);
-// After the last open of an inode went away: reap an orphan, end a size authority's mark.
+// After the last open of an inode went away: an orphan is reaped.
 void after_last_open(Shard& shard, Ino ino);
 
 }  // namespace magma::ops

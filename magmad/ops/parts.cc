@@ -9,6 +9,7 @@
 #include "libmagma/crypto/path_hash.h"
 #include "magmad/ops/acl.h"
 #include "magmad/ops/authority.h"
+#include "magmad/ops/content.h"
 #include "magmad/ops/operations.h"
 #include "magmad/ops/ops.h"
 #include "magmad/shard.h"
@@ -109,6 +110,11 @@ void prepare_rename_source(Shard& shard, PartPlace place, RenameSource body, Don
   if (!entry) return done(fail(Code::not_found));
   body.entry = *entry;
   shard.lock(body.dir, body.name, place.op);
+  // From now on nobody is told of it; who was, knows better before the rename is answered.
+  if (shard.is_far(place.slot, ring::coordinator_of(place.op))) {
+    shard.will_change(body.dir);
+    shard.will_change(body.dir, body.name);
+  }
   Bytes record = wire::encode(body);
   done(Prepared{record, record});
 }
@@ -218,6 +224,58 @@ void prepare_take_content(Shard& shard, PartPlace place, TakeContent body, Done 
   shard.content().prepare_write(id, shard.version_of(place.slot), 0, length, std::move(ready));
 }
 
+// ---- make_chunk, put_bytes
+
+void prepare_make_chunk(Shard& shard, PartPlace place, const MakeChunk& body, Done done) {
+  if (shard.is_space_short()) return done(fail(Code::no_space));
+  store::ContentId id{place.slot, body.ino, body.chunk};
+  auto key = id.row(store::Table::chunk);
+  if (!shard.get_raw(key)) shard.put(key, store::ChunkRow{0, body.truncate_number});
+  done(Prepared{wire::encode(body), {}});
+}
+
+// Somebody else may have made it as well, and written to it.
+void abort_make_chunk(Shard& shard, PartPlace place, const MakeChunk& body) {
+  store::ContentId id{place.slot, body.ino, body.chunk};
+  auto row = shard.get<store::ChunkRow>(id.row(store::Table::chunk));
+  if (row && row->length == 0) remove_chunk(shard, id);
+}
+
+void prepare_put_bytes(Shard& shard, PartPlace place, PutBytes body, Done done) {
+  if (shard.is_space_short()) return done(fail(Code::no_space));
+  store::ContentId id{place.slot, body.ino, body.chunk};
+  const std::uint64_t start = body.start, length = std::max<std::size_t>(1, body.data.size());
+  auto state = std::make_shared<std::pair<PutBytes, Done>>(std::move(body), std::move(done));
+  auto ready = [&shard, id, state](Result<void> hot) {
+    auto& [bytes, finish] = *state;
+    if (!hot) return finish(fail(hot.error()));
+    auto row = shard.get<store::ChunkRow>(id.row(store::Table::chunk));
+    if (!row) row.emplace(store::ChunkRow{0, bytes.truncate_number});
+    auto written =
+        shard.content().write(id, shard.version_of(id.slot), bytes.start, bytes.data, {});
+    if (!written) return finish(fail(written.error()));
+    bytes.length_before = row->length;
+    row->length = std::max<std::uint64_t>(row->length, bytes.start + bytes.data.size());
+    shard.put(id.row(store::Table::chunk), *row);
+    bytes.data.clear();
+    Bytes record = wire::encode(bytes);
+    finish(Prepared{record, record});
+  };
+  shard.content().prepare_write(id, shard.version_of(place.slot), start, length,
+                                std::move(ready));
+}
+
+// What lies behind the file's end must be zeros when the file grows over it.
+void abort_put_bytes(Shard& shard, PartPlace place, const PutBytes& body) {
+  store::ContentId id{place.slot, body.ino, body.chunk};
+  auto row = shard.get<store::ChunkRow>(id.row(store::Table::chunk));
+  if (!row || row->length <= body.length_before) return;
+  row->length = body.length_before;
+  auto cut = shard.content().truncate(id, shard.version_of(id.slot), row->length);
+  if (!cut) shard.poison(cut.error());
+  shard.put(id.row(store::Table::chunk), *row);
+}
+
 // ---- rename_lock
 
 void prepare_rename_lock(Shard& shard, PartPlace place, Done done) {
@@ -257,6 +315,26 @@ void apply_cut_chunk(Shard& shard, PartPlace place, const CutChunk& body) {
     if (!cut) shard.poison(cut.error());
   }
   shard.put(id.row(store::Table::chunk), *row);
+}
+
+void apply_touch_inode(Shard& shard, const TouchInode& body) {
+  auto row = shard.inode(body.ino);
+  if (!row || row->ctime >= body.when) return;
+  row->ctime = body.when;
+  shard.put_inode(body.ino, *row);
+}
+
+void apply_resize(Shard& shard, const ResizeContent& body) {
+  auto authority = authority_of(shard, body.ino, body.key);
+  if (!authority || (body.only_grows && authority->size >= body.size)) return;
+  truncate_content(shard, body.ino, *authority, body.size, body.when);
+}
+
+void apply_set_content_time(Shard& shard, const SetContentTime& body) {
+  auto authority = authority_of(shard, body.ino, body.key);
+  if (!authority) return;
+  authority->mtime = body.mtime;
+  put_authority(shard, body.ino, *authority);
 }
 
 void apply_drop_link(Shard& shard, const DropLink& body) {
@@ -306,12 +384,24 @@ void prepare_part(Shard& shard, PartPlace place, PartKind kind, Bytes raw, Done 
       return;
     case PartKind::rename_lock:
       return prepare_rename_lock(shard, place, std::move(done));
+    case PartKind::make_chunk:
+      if (auto body = body_as<MakeChunk>(raw, done))
+        prepare_make_chunk(shard, place, *body, std::move(done));
+      return;
+    case PartKind::put_bytes:
+      if (auto body = body_as<PutBytes>(raw, done))
+        prepare_put_bytes(shard, place, std::move(*body), std::move(done));
+      return;
     case PartKind::drop_link:
     case PartKind::drop_authority:
     case PartKind::cut_chunk:
     case PartKind::drop_chunk:
     case PartKind::set_parent:
     case PartKind::drop_tree:
+    case PartKind::touch_inode:
+    case PartKind::resize:
+    case PartKind::set_content_time:
+    case PartKind::kill_privileges:
       break;
   }
   done(fail(Code::malformed));
@@ -347,12 +437,22 @@ void abort_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record) {
       return;
     case PartKind::rename_lock:
       return shard.unlock(Ino(0), kRenameLockName, place.op);
+    case PartKind::make_chunk:
+      if (auto body = record_as<MakeChunk>(shard, record)) abort_make_chunk(shard, place, *body);
+      return;
+    case PartKind::put_bytes:
+      if (auto body = record_as<PutBytes>(shard, record)) abort_put_bytes(shard, place, *body);
+      return;
     case PartKind::drop_link:
     case PartKind::drop_authority:
     case PartKind::cut_chunk:
     case PartKind::drop_chunk:
     case PartKind::set_parent:
     case PartKind::drop_tree:
+    case PartKind::touch_inode:
+    case PartKind::resize:
+    case PartKind::set_content_time:
+    case PartKind::kill_privileges:
       return;  // never prepared
   }
 }
@@ -389,7 +489,23 @@ void apply_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record, b
         apply_rename_source(shard, place, *body);
       return;
     case PartKind::take_content:
+    case PartKind::make_chunk:
+    case PartKind::put_bytes:
       return;  // all was done when it was prepared
+    case PartKind::touch_inode:
+      if (auto body = record_as<TouchInode>(shard, record)) apply_touch_inode(shard, *body);
+      return;
+    case PartKind::resize:
+      if (auto body = record_as<ResizeContent>(shard, record)) apply_resize(shard, *body);
+      return;
+    case PartKind::set_content_time:
+      if (auto body = record_as<SetContentTime>(shard, record))
+        apply_set_content_time(shard, *body);
+      return;
+    case PartKind::kill_privileges:
+      if (auto body = record_as<KillPrivileges>(shard, record))
+        kill_privileges(shard, body->ino, body->uid, body->gid);
+      return;
     case PartKind::add_link:
       // A power cut took what was prepared, the row's new count with it.
       if (auto body = record_as<AddLink>(shard, record); body && is_redo)
@@ -452,13 +568,30 @@ void restore_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record)
 
 bool is_answer_record(PartKind kind) {
   return kind == PartKind::make_directory || kind == PartKind::rename_source ||
-         kind == PartKind::add_link;
+         kind == PartKind::add_link || kind == PartKind::put_bytes;
+}
+
+bool must_be_durable(PartKind kind) {
+  return kind == PartKind::add_link || kind == PartKind::take_content;
+}
+
+std::optional<store::ContentId> content_to_sync(PartKind kind, ring::Slot slot, ByteSpan record) {
+  if (kind != PartKind::take_content) return std::nullopt;
+  auto body = wire::decode<TakeContent>(record);
+  return body ? std::optional(store::ContentId{slot, body->ino, 0}) : std::nullopt;
+}
+
+std::optional<Ino> inode_being_cut(PartKind kind, ByteSpan raw) {
+  if (kind != PartKind::resize) return std::nullopt;
+  auto body = wire::decode<ResizeContent>(raw);
+  return body ? std::optional(body->ino) : std::nullopt;
 }
 
 bool must_remember(PartKind kind) {
   return kind == PartKind::make_directory || kind == PartKind::rename_source ||
          kind == PartKind::drop_link || kind == PartKind::set_parent ||
-         kind == PartKind::add_link;
+         kind == PartKind::add_link || kind == PartKind::resize ||
+         kind == PartKind::set_content_time;
 }
 
 }  // namespace magma::ops

@@ -10,6 +10,7 @@
 #include "libmagma/base/result.h"
 #include "libmagma/base/unique_function.h"
 #include "libmagma/ring/key.h"
+#include "magmad/store/content_store.h"
 #include "magmad/store/rows.h"
 
 namespace magma {
@@ -32,6 +33,12 @@ enum class PartKind : std::uint8_t {
   set_parent = 10,       // of a moved directory
   drop_tree = 11,        // a directory in one that a power cut has undone, with all in it
   add_link = 12,         // one more link of an inode, before its entry is made
+  touch_inode = 13,      // the change time of an inode that was moved
+  resize = 14,           // of a large file, at its size authority
+  set_content_time = 15, // the modification time of a large file, at its size authority
+  kill_privileges = 16,  // set-user-ID and the like, of a file that was written
+  make_chunk = 17,       // an empty chunk, before it is written
+  put_bytes = 18,        // bytes of an append, before the size authority says that they are there
 };
 
 struct MakeDirectory {
@@ -152,6 +159,85 @@ struct DropChunk {
   }
 };
 
+struct TouchInode {
+  Ino ino;
+  WallTime when;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("when", s.when);
+  }
+};
+
+struct ResizeContent {
+  Ino ino;
+  ring::Key key;
+  std::uint64_t size = 0;
+  bool only_grows = false;
+  WallTime when;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("key", s.key);
+    v("size", s.size);
+    v("only_grows", s.only_grows);
+    v("when", s.when);
+  }
+};
+
+struct SetContentTime {
+  Ino ino;
+  ring::Key key;
+  WallTime mtime;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("key", s.key);
+    v("mtime", s.mtime);
+  }
+};
+
+struct KillPrivileges {
+  Ino ino;
+  std::uint32_t uid = 0, gid = 0;  // who wrote
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("uid", s.uid);
+    v("gid", s.gid);
+  }
+};
+
+struct MakeChunk {
+  Ino ino;
+  std::uint32_t chunk = 0;
+  std::uint64_t truncate_number = 0;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("chunk", s.chunk);
+    v("truncate_number", s.truncate_number);
+  }
+};
+
+struct PutBytes {
+  Ino ino;
+  std::uint32_t chunk = 0;
+  std::uint64_t start = 0;  // in the chunk
+  std::uint64_t truncate_number = 0;
+  std::uint64_t length_before = 0;  // of the chunk, filled in by the participant
+  Bytes data{};  // at most wire::kIoBytesMax; empty in what is stored
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("chunk", s.chunk);
+    v("start", s.start);
+    v("truncate_number", s.truncate_number);
+    v("length_before", s.length_before);
+    v("data", s.data);
+  }
+};
+
 struct RenameLock {
   template <class Self, class Visit>
   static void fields(Self&, Visit&) {}
@@ -191,6 +277,12 @@ void apply_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record, b
 void restore_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record);
 // Whether applying twice would do harm, so that a PartRow must remember that it was done.
 bool must_remember(PartKind kind);
+// Whether the coordinator commits only when what was prepared is on stable storage.
+bool must_be_durable(PartKind kind);
+// The content that belongs to it, if there is one.
+std::optional<store::ContentId> content_to_sync(PartKind kind, ring::Slot slot, ByteSpan record);
+// Whose chunks the part cuts, by an operation of its own: the part is applied when that is.
+std::optional<Ino> inode_being_cut(PartKind kind, ByteSpan body);
 // Whether the answer to a prepare is the record itself, with which apply can redo the part.
 bool is_answer_record(PartKind kind);
 

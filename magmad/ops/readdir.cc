@@ -65,9 +65,13 @@ void readdir(Shard& shard, RequestPtr request, wire::ReaddirRequest message) {
       return shard.park(std::move(request), message.dir, item.name);
   shard.told(message.dir, Tokens::Of::names);
   if (message.with_attributes)
-    for (auto& item : reply.entries)
-      if (auto row = shard.inode(item.ino); row && !is_link_count_open(shard, item.ino, *row))
-        item.attr = attr_of(shard, item.ino, *row);
+    for (auto& item : reply.entries) {
+      if (!shard.is_near(ring::home_of(item.ino))) continue;
+      auto row = shard.inode(item.ino);
+      if (!row || is_link_count_open(shard, item.ino, *row)) continue;
+      item.attr = attr_of(shard, item.ino, *row);
+      if (item.attr->is_partial) item.attr.reset();
+    }
   shard.answer(std::move(request), reply);
 }
 

@@ -20,31 +20,17 @@
 #include "magmad/ops/authority.h"
 #include "magmad/ops/operations.h"
 #include "magmad/ops/ops.h"
+#include "magmad/ops/questions.h"
 
 namespace magma::ops {
 
 namespace {
-
-constexpr unsigned kDepthMax = 4096;
 
 // Code to answer if `source` may not replace `target`.
 std::optional<Code> replace_error(const store::EntryRow& source, const store::EntryRow& target) {
   if (source.type == DT_DIR && target.type != DT_DIR) return Code::not_a_directory;
   if (source.type != DT_DIR && target.type == DT_DIR) return Code::is_a_directory;
   return std::nullopt;
-}
-
-// Whether `ino` is `dir` or above it.
-bool is_above(Shard& shard, Ino ino, Ino dir) {
-  Ino current = dir;
-  for (unsigned depth = 0; depth < kDepthMax; ++depth) {
-    if (current == ino) return true;
-    if (current == Shard::root()) return false;
-    auto row = shard.inode(current);
-    if (!row || row->parent == current) return false;
-    current = row->parent;
-  }
-  return true;  // too deep to tell: refused
 }
 
 void touch_ctime(Shard& shard, Ino ino, WallTime when) {
@@ -54,37 +40,15 @@ void touch_ctime(Shard& shard, Ino ino, WallTime when) {
   shard.put_inode(ino, *row);
 }
 
-// Syncs the bytes of a regular file, then goes on.
-void sync_content(Shard& shard, Ino ino, UniqueFunction<void(Result<void>)> then) {
-  auto row = shard.inode(ino);
-  if (!row || !S_ISREG(row->mode)) return then({});
-  if (row->place == store::ContentPlace::home_file)
-    return shard.content().sync({ring::home_of(ino), ino, 0}, shard.as_step(std::move(then)));
-  if (row->place != store::ContentPlace::chunks || !row->key) return then({});
-  auto authority = authority_of(shard, ino, *row->key);
-  if (!authority) return then({});
-  struct Pending {
-    std::size_t left;
-    std::optional<Error> error;
-    UniqueFunction<void(Result<void>)> then;
-  };
-  auto chunks = chunks_from(authority->chunks, 0);
-  auto pending = std::make_shared<Pending>(
-      Pending{chunks.size() + 1, {}, shard.as_step(std::move(then))});
-  auto one = [pending](Result<void> synced) {
-    if (!synced) pending->error = synced.error();
-    if (--pending->left > 0) return;
-    if (pending->error)
-      pending->then(fail(*pending->error));
-    else
-      pending->then({});
-  };
-  for (std::uint32_t chunk : chunks)
-    shard.content().sync({crypto::key_of_chunk(*row->key, chunk).slot(), ino, chunk}, one);
-  one({});
+// What is moved changes its ctime; at another volcano as a part.
+void touch_moved(Shard& shard, Ino ino, WallTime when, std::vector<PartSpec>& parts) {
+  const ring::Slot home = ring::home_of(ino);
+  if (shard.is_near(home)) return touch_ctime(shard, ino, when);
+  parts.push_back({home, PartKind::touch_inode, false, 0, wire::encode(TouchInode{ino, when})});
 }
 
 bool needs_content_sync(Shard& shard, Ino ino) {
+  if (!shard.is_near(ring::home_of(ino))) return true;
   auto row = shard.inode(ino);
   return row && (row->place == store::ContentPlace::home_file ||
                  row->place == store::ContentPlace::chunks);
@@ -116,17 +80,27 @@ void add_directory(const store::EntryRow& entry, std::vector<Ino>& directories) 
   if (entry.type == DT_DIR) directories.push_back(entry.ino);
 }
 
+// What lies at other slots, of a rename that is one transaction here.
+void commit_parts(Shard& shard, Request& request, std::vector<PartSpec> parts) {
+  if (parts.empty()) return;
+  OpId op = shard.operations().commit_now(request.head.slot, OperationKind::rename,
+                                          std::move(parts), ApplyWhen::durable);
+  shard.operations().hold_links_until_applied(op, request);
+}
+
 // ---- within one directory, in one transaction
 
 void exchange_here(Shard& shard, RequestPtr request, const wire::RenameRequest& message,
                    store::InodeRow dir, const store::EntryRow& source,
                    const store::EntryRow& target) {
   WallTime when = shard.time();
+  std::vector<PartSpec> parts;
   shard.put(Shard::entry_key(message.to_dir, message.to_name), source);
   shard.put(Shard::entry_key(message.from_dir, message.from_name), target);
   touch_directory(shard, message.to_dir, dir, when);
-  touch_ctime(shard, source.ino, when);
-  touch_ctime(shard, target.ino, when);
+  touch_moved(shard, source.ino, when, parts);
+  touch_moved(shard, target.ino, when, parts);
+  commit_parts(shard, *request, std::move(parts));
   std::vector<Ino> others;
   add_directory(source, others);
   add_directory(target, others);
@@ -141,12 +115,8 @@ void rename_here(Shard& shard, RequestPtr request, const wire::RenameRequest& me
   std::vector<PartSpec> parts;
   shard.erase(Shard::entry_key(message.from_dir, message.from_name));
   enter_destination(shard, message, dir, source, target, when, parts);
-  touch_ctime(shard, source.ino, when);
-  if (!parts.empty()) {
-    OpId op = shard.operations().commit_now(request->head.slot, OperationKind::rename,
-                                            std::move(parts), ApplyWhen::durable);
-    shard.operations().hold_links_until_applied(op);
-  }
+  touch_moved(shard, source.ino, when, parts);
+  commit_parts(shard, *request, std::move(parts));
   std::vector<Ino> others;
   add_directory(source, others);
   tell_directory(shard, *request, message.to_dir, dir, std::move(others));
@@ -187,13 +157,18 @@ struct Rename : std::enable_shared_from_this<Rename> {
         op, ring::home_of(Shard::root()), PartKind::rename_lock, wire::encode(RenameLock{}),
         [self = shared_from_this()](Result<Bytes> answer) {
           if (!answer) return self->stop(answer.error());
-          bool is_circle = is_above(self->shard, self->source.ino, self->message.to_dir) ||
-                           (self->exchange &&
-                            is_above(self->shard, self->target->ino, self->message.from_dir));
-          if (is_circle)
-            return self->stop(Error{Code::invalid, "a directory cannot move below itself"});
-          self->prepare_source();
+          is_above(self->shard, self->source.ino, self->message.to_dir,
+                   [self](bool is) { self->checked(is, !self->exchange); });
         });
+  }
+
+  // Neither may a directory move below itself.
+  void checked(bool is_circle, bool is_last) {
+    if (!shard.operations().is_active(op)) return;
+    if (is_circle) return stop(Error{Code::invalid, "a directory cannot move below itself"});
+    if (is_last) return prepare_source();
+    is_above(shard, target->ino, message.from_dir,
+             [self = shared_from_this()](bool is) { self->checked(is, true); });
   }
 
   void prepare_source() {
@@ -231,7 +206,7 @@ struct Rename : std::enable_shared_from_this<Rename> {
     if (target)
       if (auto error = replace_error(source, *target)) return stop(Error{*error, {}});
     if (!target || target->type == DT_DIR) return sync_source(true);
-    sync_content(shard, source.ino, [self = shared_from_this()](Result<void> synced) {
+    sync_contents(shard, source.ino, [self = shared_from_this()](Result<void> synced) {
       if (!self->shard.operations().is_active(self->op)) return;
       if (!synced) return self->stop(synced.error());
       self->sync_source(false);
@@ -250,6 +225,9 @@ struct Rename : std::enable_shared_from_this<Rename> {
         self->commit();
     };
     if (within) return next({});
+    // Of another volcano: its rows with its content.
+    if (!shard.is_near(ring::home_of(source.ino)))
+      return sync_contents(shard, source.ino, std::move(next));
     shard.metadata().sync_all(shard.as_step<void>(std::move(next)));
   }
 
@@ -270,7 +248,7 @@ struct Rename : std::enable_shared_from_this<Rename> {
       parts.push_back({ring::home_of(entry.ino), PartKind::set_parent, false, 0,
                        wire::encode(SetParent{entry.ino, parent, when})});
     else
-      touch_ctime(shard, entry.ino, when);
+      touch_moved(shard, entry.ino, when, parts);
   }
 
   void commit() {
@@ -292,7 +270,7 @@ struct Rename : std::enable_shared_from_this<Rename> {
     ApplyWhen when_to_apply =
         within && parts.empty() ? ApplyWhen::durable_lazily : ApplyWhen::durable;
     RequestPtr request = shard.operations().commit(op, std::move(parts), when_to_apply);
-    shard.operations().hold_links_until_applied(op);
+    shard.operations().hold_links_until_applied(op, *request);
     if (!within) {
       shard.will_change(message.from_dir);
       shard.will_change(message.from_dir, message.from_name);
@@ -321,6 +299,23 @@ bool park_if_locked(Shard& shard, RequestPtr& request, const wire::RenameRequest
   return false;
 }
 
+// The entry that is to be moved may be another volcano's; then the request comes again with it.
+bool ask_for_source(Shard& shard, RequestPtr& request, const wire::RenameRequest& message) {
+  const ring::Slot there = ring::home_of(message.from_dir);
+  if (shard.is_near(there) || request->told_entry) return false;
+  auto told = [&shard](Result<Bytes> entry, RequestPtr asker) {
+    auto row = entry ? wire::decode<store::EntryRow>(*entry) : fail(entry.error());
+    if (!row) return shard.refuse(std::move(asker), row.error());
+    asker->told_entry = std::move(*row);
+    shard.rerun(std::move(asker));
+  };
+  const ring::Slot here = request->head.slot;
+  shard.operations().ask(here, there, Question::entry,
+                         wire::encode(AskEntry{message.from_dir, message.from_name}),
+                         std::move(request), std::move(told));
+  return true;
+}
+
 }  // namespace
 
 void rename(Shard& shard, RequestPtr request, wire::RenameRequest message) {
@@ -334,8 +329,11 @@ void rename(Shard& shard, RequestPtr request, wire::RenameRequest message) {
   bool within = message.from_dir == message.to_dir;
   auto dir = directory_of(shard, message.to_dir);
   if (!dir) return shard.refuse(std::move(request), dir.error());
-  auto source =
-      shard.get<store::EntryRow>(Shard::entry_key(message.from_dir, message.from_name));
+  if (!within && ask_for_source(shard, request, message)) return;
+  auto source = request->told_entry
+                    ? std::exchange(request->told_entry, {})
+                    : shard.get<store::EntryRow>(
+                          Shard::entry_key(message.from_dir, message.from_name));
   if (!source) return shard.refuse(std::move(request), Code::not_found);
   auto target = shard.get<store::EntryRow>(Shard::entry_key(message.to_dir, message.to_name));
   if (target && (message.flags & wire::kRenameNoReplace) != 0)
@@ -343,9 +341,11 @@ void rename(Shard& shard, RequestPtr request, wire::RenameRequest message) {
   if (exchange && !target) return shard.refuse(std::move(request), Code::not_found);
   if (target && target->ino == source->ino)
     return shard.answer(std::move(request), wire::EmptyReply{});
-  if (exchange && target->type == DT_DIR && is_above(shard, target->ino, message.from_dir))
-    return shard.refuse(std::move(request), Code::invalid);
-  if (source->type == DT_DIR && is_above(shard, source->ino, message.to_dir))
+  // A first look, for the order of errors; the one that counts is under the rename lock.
+  const bool is_target_circle = exchange && target->type == DT_DIR &&
+                                is_above_here(shard, target->ino, message.from_dir);
+  if (is_target_circle ||
+      (source->type == DT_DIR && is_above_here(shard, source->ino, message.to_dir)))
     return shard.refuse(std::move(request), Code::invalid);
   if (target && !exchange)
     if (auto error = replace_error(*source, *target))

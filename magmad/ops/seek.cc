@@ -6,6 +6,8 @@
 
 #include "libmagma/crypto/path_hash.h"
 #include "magmad/ops/authority.h"
+#include "magmad/ops/content.h"
+#include "magmad/ops/questions.h"
 #include "magmad/ops/ops.h"
 
 namespace magma::ops {
@@ -35,11 +37,44 @@ Result<std::uint64_t> seek_chunks(Shard& shard, Ino ino, const store::AuthorityR
     }
     std::uint64_t end = std::min(store::kChunkBytes, authority.size - start);
     store::ContentId id{crypto::key_of_chunk(authority.key, chunk).slot(), ino, chunk};
+    if (!shard.is_near(id.slot)) {  // another volcano's counts as data
+      if (data) return at;
+      at = start + store::kChunkBytes;
+      continue;
+    }
     TRY_VALUE(std::uint64_t found, seek_in(shard, id, at - start, end, data));
     if (found < end) return start + found;
     at = start + store::kChunkBytes;
   }
   return authority.size;
+}
+
+}  // namespace
+
+// no_device: nothing there at or after the offset.
+Result<std::uint64_t> seek_content(Shard& shard, Ino ino, const ring::Key& key,
+                                   std::uint64_t offset, bool data) {
+  auto authority = authority_of(shard, ino, key);
+  if (!authority) return fail(Code::io, "the size authority is missing");
+  if (offset >= authority->size) return fail(Code::no_device);
+  TRY_VALUE(std::uint64_t found, seek_chunks(shard, ino, *authority, offset, data));
+  if (data && found >= authority->size) return fail(Code::no_device);
+  return found;
+}
+
+namespace {
+
+void ask_authority(Shard& shard, RequestPtr request, const wire::SeekRequest& message,
+                   const ring::Key& key) {
+  auto told = [&shard](Result<Bytes> reply, RequestPtr asker) {
+    auto found = reply ? wire::decode<wire::SeekReply>(*reply) : fail(reply.error());
+    if (!found) return shard.refuse(std::move(asker), found.error());
+    shard.answer(std::move(asker), *found);
+  };
+  const ring::Slot home = request->head.slot;
+  shard.operations().ask(home, key.slot(), Question::seek,
+                         wire::encode(AskSeek{message.ino, key, message.offset, message.data}),
+                         std::move(request), std::move(told));
 }
 
 }  // namespace
@@ -51,16 +86,16 @@ void seek(Shard& shard, RequestPtr request, wire::SeekRequest message) {
   auto row = shard.inode(message.ino);
   if (!row) return shard.refuse(std::move(request), Code::stale);
   if (!S_ISREG(row->mode)) return shard.refuse(std::move(request), Code::invalid);
+  if (row->place == store::ContentPlace::chunks && row->key) {
+    if (!is_content_near(shard, *row->key))
+      return ask_authority(shard, std::move(request), message, *row->key);
+    auto found = seek_content(shard, message.ino, *row->key, message.offset, message.data);
+    if (!found) return shard.refuse(std::move(request), found.error());
+    return shard.answer(std::move(request), wire::SeekReply{*found});
+  }
   Result<std::uint64_t> found = std::uint64_t{0};
   std::uint64_t size = row->size;
-  if (row->place == store::ContentPlace::chunks) {
-    auto authority = authority_of(shard, message.ino, *row->key);
-    if (!authority)
-      return shard.refuse(std::move(request), Error{Code::io, "the size authority is missing"});
-    size = authority->size;
-    if (message.offset < size)
-      found = seek_chunks(shard, message.ino, *authority, message.offset, message.data);
-  } else if (message.offset < size) {
+  if (message.offset < size) {
     found = message.data ? message.offset : size;
     if (row->place == store::ContentPlace::home_file)
       found = seek_in(shard, {ring::home_of(message.ino), message.ino, 0}, message.offset, size,

@@ -70,7 +70,7 @@ void setattr(Shard& shard, RequestPtr request, wire::SetattrRequest message) {
   }
   // A large file's mtime is the authority's.
   if ((message.fields_set & (wire::kSetMtime | wire::kSetMtimeNow)) != 0)
-    set_authority_mtime(shard, message.ino, *row,
+    set_authority_mtime(shard, *request, message.ino, *row,
                         (message.fields_set & wire::kSetMtimeNow) != 0 ? when : message.mtime);
   set_owner_and_mode(*request, message, *row);
   follow_xattrs(shard, message, *row);

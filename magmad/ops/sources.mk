@@ -27,6 +27,9 @@ magmad_ops_sources = \
 	magmad/ops/parts.h \
 	magmad/ops/posix_acl.cc \
 	magmad/ops/posix_acl.h \
+	magmad/ops/publish.cc \
+	magmad/ops/questions.cc \
+	magmad/ops/questions.h \
 	magmad/ops/read.cc \
 	magmad/ops/readdir.cc \
 	magmad/ops/readlink.cc \

@@ -28,7 +28,7 @@ void unlink(Shard& shard, RequestPtr request, wire::UnlinkRequest message) {
                                   {{ring::home_of(entry->ino), PartKind::drop_link, false, 0,
                                     wire::encode(DropLink{entry->ino, when})}},
                                   ApplyWhen::durable);
-    shard.operations().hold_links_until_applied(op);
+    shard.operations().hold_links_until_applied(op, *request);
   } else if (auto row = shard.inode(entry->ino)) {
     drop_link(shard, entry->ino, std::move(*row), when);
   }

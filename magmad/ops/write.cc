@@ -33,17 +33,6 @@ void answer_written(Shard& shard, RequestPtr request, const wire::WriteReply& wr
   shard.answer(std::move(request), wire::CopyReply{length, written});
 }
 
-void kill_privileges(Shard& shard, const Request& request, Ino ino) {
-  auto row = shard.inode(ino);
-  if (!row) return;
-  bool has_capability = (row->xattr_kinds & wire::kXattrCapability) != 0;
-  std::uint32_t mode = without_suid(request, *row);
-  if (mode == row->mode && !has_capability) return;
-  row->mode = mode;
-  drop_capability(shard, ino, *row);
-  shard.put_inode(ino, *row);
-}
-
 void write_in_row(Shard& shard, Ino ino, store::InodeRow& row, std::uint64_t offset,
                   ByteSpan bytes) {
   Bytes data;
@@ -145,23 +134,6 @@ std::vector<ChunkPiece> pieces_of(Ino ino, const ring::Key& key, std::uint64_t o
   return pieces;
 }
 
-// The asker's mark or truncate number is not the authority's: it learns the right ones. A mark
-// that ended is begun anew at home.
-void refuse_old_placement(Shard& shard, RequestPtr request, const wire::WriteRequest& message,
-                          const store::AuthorityRow& authority) {
-  if (authority.mark != 0)
-    return shard.refuse_moved(std::move(request), Code::moved_to_chunks,
-                              moved_reply(message.ino, authority));
-  auto row = shard.inode(message.ino);
-  if (!row || row->place != store::ContentPlace::chunks)
-    return shard.refuse(std::move(request), Code::stale);
-  if (auto marked = mark_inode(shard, message.ino, *row); !marked)
-    return shard.refuse(std::move(request), marked.error());
-  shard.put_inode(message.ino, *row);
-  shard.refuse_moved(std::move(request), Code::moved_to_chunks,
-                     moved_reply(shard, message.ino, *row));
-}
-
 // False: the request was refused.
 bool write_pieces(Shard& shard, RequestPtr& request, const std::vector<ChunkPiece>& pieces,
                   const wire::WriteRequest& message, store::AuthorityRow& authority) {
@@ -187,16 +159,100 @@ bool write_pieces(Shard& shard, RequestPtr& request, const std::vector<ChunkPiec
   return true;
 }
 
+// The size authority is another volcano's: it makes the chunk before it is written, and is told by
+// the asker afterwards. A chunk that was cut since then knows a newer truncate number, one that was
+// dropped is not there.
+void write_far_chunk(Shard& shard, RequestPtr request, const wire::WriteRequest& message) {
+  auto pieces = pieces_of(message.ino, *message.key, message.offset, request->payload);
+  if (message.append || pieces.size() != 1 || pieces.front().id.slot != request->head.slot)
+    return shard.refuse(std::move(request), Code::malformed);
+  const ChunkPiece& piece = pieces.front();
+  if (message.offset + piece.bytes.size() > wire::kFileBytesMax)
+    return shard.refuse(std::move(request), Code::too_big);
+  if (shard.is_space_short()) return shard.refuse(std::move(request), Code::no_space);
+  auto row = shard.get<store::ChunkRow>(piece.id.row(store::Table::chunk));
+  if (!row) return shard.refuse(std::move(request), Code::no_chunk);
+  if (row->truncate_number > message.truncate_number)
+    return shard.refuse(std::move(request), Code::behind_truncate);
+  if (!ensure_hot(shard, request, piece.id, piece.start, piece.bytes.size())) return;
+  auto written = shard.content().write(piece.id, shard.version_of(piece.id.slot), piece.start,
+                                       piece.bytes, message.page_sums);
+  if (!written) return shard.refuse(std::move(request), written.error());
+  row->length = std::max(row->length, piece.start + piece.bytes.size());
+  shard.put(piece.id.row(store::Table::chunk), *row);
+  wire::WriteReply reply;
+  reply.offset = message.offset;
+  reply.is_published = false;
+  shard.answer(std::move(request), reply);
+}
+
+// An append of which bytes go to other volcanoes: they put them there, then they count. One after
+// the other: the content is locked meanwhile.
+struct Append : std::enable_shared_from_this<Append> {
+  Append(Shard& s, wire::WriteRequest m) : shard(s), message(std::move(m)) {}
+
+  Shard& shard;
+  wire::WriteRequest message;
+  OpId op{};
+  std::uint64_t offset = 0, end = 0;
+  std::vector<std::uint32_t> chunks{};
+  std::size_t left = 0;
+  std::optional<Error> error{};
+
+  void prepared(Result<Bytes> answer) {
+    if (!answer && !error) error = answer.error();
+    if (--left > 0) return;
+    auto authority = authority_of(shard, message.ino, *message.key);
+    if (!error && !authority) error = Error{Code::stale, {}};
+    if (error) return shard.refuse(shard.operations().abort(op), *error);
+    for (std::uint32_t chunk : chunks) add_chunk(authority->chunks, chunk);
+    WallTime when = shard.time();
+    authority->size = std::max(authority->size, end);
+    authority->mtime = when;
+    authority->ctime = std::max(authority->ctime, when);
+    ++authority->data_version;
+    put_authority(shard, message.ino, *authority);
+    RequestPtr request = shard.operations().commit(op, {}, ApplyWhen::durable_lazily);
+    if (message.kill_suidgid) kill_privileges(shard, *request, message.ino);
+    shard.answer(std::move(request), wire::WriteReply{offset, authority->size, authority->mtime,
+                                                      authority->data_version});
+  }
+};
+
+void append_far(Shard& shard, RequestPtr request, const wire::WriteRequest& message,
+                const store::AuthorityRow& authority, const std::vector<ChunkPiece>& pieces) {
+  auto append = std::make_shared<Append>(shard, message);
+  append->offset = authority.size;
+  append->end = authority.size + request->payload.size();
+  std::vector<std::pair<ring::Slot, Bytes>> parts;
+  for (const ChunkPiece& piece : pieces) {
+    append->chunks.push_back(piece.id.chunk);
+    parts.emplace_back(piece.id.slot,
+                       wire::encode(PutBytes{message.ino, piece.id.chunk, piece.start,
+                                             authority.truncate_number, 0,
+                                             Bytes(piece.bytes.begin(), piece.bytes.end())}));
+  }
+  append->left = parts.size();
+  const ring::Slot home = request->head.slot;
+  append->op = shard.operations().begin(home, OperationKind::append, std::move(request));
+  shard.operations().hold(append->op, message.ino, kContentLockName);
+  for (auto& [slot, body] : parts)
+    shard.operations().prepare(
+        append->op, slot, PartKind::put_bytes, std::move(body),
+        [append](Result<Bytes> answer) { append->prepared(std::move(answer)); });
+}
+
 void write_chunk(Shard& shard, RequestPtr request, const wire::WriteRequest& message) {
   if (shard.is_locked(message.ino, kContentLockName))
     return shard.park(std::move(request), message.ino, kContentLockName);
   Ino ino = message.ino;
   const ring::Key& key = *message.key;
+  if (!is_content_near(shard, key)) return write_far_chunk(shard, std::move(request), message);
   auto authority = authority_of(shard, ino, key);
   if (!authority) return shard.refuse(std::move(request), Code::stale);
-  if (authority->mark == 0 || authority->mark != message.mark ||
-      authority->truncate_number != message.truncate_number)
-    return refuse_old_placement(shard, std::move(request), message, *authority);
+  if (authority->truncate_number != message.truncate_number)
+    return shard.refuse_moved(std::move(request), Code::moved_to_chunks,
+                              moved_reply(ino, *authority));
   if (shard.is_space_short()) return shard.refuse(std::move(request), Code::no_space);
   std::uint64_t offset = message.append ? authority->size : message.offset;
   std::uint64_t end = offset + request->payload.size();
@@ -206,6 +262,10 @@ void write_chunk(Shard& shard, RequestPtr request, const wire::WriteRequest& mes
   ring::Slot asked = message.append || pieces.empty() ? key.slot() : pieces.front().id.slot;
   if (asked != request->head.slot || (!message.append && pieces.size() > 1))
     return shard.refuse(std::move(request), Code::malformed);
+  const bool is_any_far = std::any_of(pieces.begin(), pieces.end(), [&](const ChunkPiece& piece) {
+    return !shard.is_near(piece.id.slot);
+  });
+  if (is_any_far) return append_far(shard, std::move(request), message, *authority, pieces);
   for (const ChunkPiece& piece : pieces)
     if (!ensure_hot(shard, request, piece.id, piece.start, piece.bytes.size())) return;
   if (!pieces.empty()) {

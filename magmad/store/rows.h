@@ -121,7 +121,7 @@ struct InodeRow {
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
   std::uint32_t nlink = 0;
-  std::uint64_t size = 0;  // of a marked large file: as of the mark (the authority knows better)
+  std::uint64_t size = 0;  // of a file in chunks its size authority knows better
   WallTime atime, mtime, ctime, btime;
   std::uint64_t rdev = 0;
   ContentPlace place = ContentPlace::none;
@@ -130,7 +130,7 @@ struct InodeRow {
   std::optional<ring::Key> key{};   // directories and large files
   Ino parent{};                     // directories: the directory above
   std::uint64_t truncate_number = 0;
-  std::uint64_t mark = 0;           // not 0: chunk 0's slot is the truth for size and mtime
+  std::uint64_t mark = 0;           // of earlier versions; no longer looked at
   std::uint64_t data_version = 0;   // rises with each content change seen at home
   std::uint8_t xattr_kinds = 0;     // wire::XattrKind
 
@@ -204,8 +204,7 @@ struct ChunkRun {  // chunks first..last exist
 
 // Size authority of a large file, at the slot of chunk 0.
 struct AuthorityRow {
-  std::uint64_t mark = 0;     // the mark in force; 0 at rest
-  std::uint64_t refused = 0;  // marks up to this number are refused for ever
+  std::uint64_t mark = 0, refused = 0;  // of earlier versions; no longer looked at
   std::uint64_t size = 0;
   WallTime mtime, ctime;
   std::uint64_t truncate_number = 0;

@@ -61,6 +61,7 @@ bool SimCluster::start_volcano(unsigned index) {
   config.filesystem = filesystem_;
   config.keys = keys_;
   config.small_file_bytes_max = options_.small_file_bytes_max;
+  config.pretended_parts = options_.pretended_parts;
   config.serves = index == 0;
   config.awaits_ring = index == 0 && coordinator_ != nullptr;
   ++(index == 0 ? counters_.starts : counters_.mirror_starts);

@@ -61,6 +61,7 @@ class SimCluster {
     bool loopback = true;  // large datagrams, few packets; else paths of 1400 bytes
     std::uint64_t small_file_bytes_max = 65536;
     unsigned mirrors = 0;
+    unsigned pretended_parts = 0;  // ShardConfig: slots as if of several volcanoes
   };
   explicit SimCluster(Options options);
   ~SimCluster();

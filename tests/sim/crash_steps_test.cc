@@ -20,6 +20,8 @@ using namespace magma::test;
 namespace {
 
 const Ino kRoot = root_ino();
+constexpr unsigned kManyParts = 997;
+unsigned parts_now = 0;  // of the scenarios of the case that runs
 constexpr std::uint64_t kStepsMax = 200;
 constexpr std::uint64_t kChunk = 64u << 20;
 constexpr std::uint64_t kBorderSize = kChunk + 50'000;  // of the file over a chunk border
@@ -274,7 +276,7 @@ void check_alive(Scenario& s, const Tree& t) {
 bool crash_after(const Step& step, Crash how, std::uint64_t changes, const std::string& old_tree,
                  const std::string& new_tree) {
   CAPTURE(changes);
-  Scenario s(77, 2);
+  Scenario s(77, 2, 0, parts_now);
   Tree t = prepare(step, s);
   bool answered = false;
   step.call(s.cluster().client(0), t, [&](Code) { answered = true; });
@@ -317,7 +319,7 @@ bool crash_after(const Step& step, Crash how, std::uint64_t changes, const std::
 // done, and once. Whether the operation got through before the crash.
 bool crash_and_go_on(const Step& step, std::uint64_t changes, const std::string& new_tree) {
   CAPTURE(changes);
-  Scenario s(77, 2);
+  Scenario s(77, 2, 0, parts_now);
   Tree t = prepare(step, s);
   Code code = Code::fault;
   step.call(s.cluster().client(0), t, [&](Code c) { code = c; });
@@ -336,13 +338,14 @@ bool crash_and_go_on(const Step& step, std::uint64_t changes, const std::string&
   return got_through;
 }
 
-void crash_everywhere(Crash how, bool goes_on = false) {
+void crash_everywhere(Crash how, bool goes_on = false, unsigned parts = 0) {
+  parts_now = parts;
   for (const Step& step : steps()) {
     const std::string name = step.name;
     CAPTURE(name);
     std::string old_tree, new_tree;
     {
-      Scenario s(77, 2);
+      Scenario s(77, 2, 0, parts_now);
       Tree t = prepare(step, s);
       old_tree = s.dump(1);
       Code code = Code::fault;
@@ -374,6 +377,15 @@ TEST_CASE("crash at every step: kill, and the asker goes on") {
 }
 
 TEST_CASE("crash at every step: power cut") { crash_everywhere(Crash::power_cut); }
+
+// Nearly every slot is as if of another volcano.
+TEST_CASE("crash at every step: kill, slots of other volcanoes") {
+  crash_everywhere(Crash::kill, false, kManyParts);
+}
+
+TEST_CASE("crash at every step: kill, and the asker goes on, slots of other volcanoes") {
+  crash_everywhere(Crash::kill, true, kManyParts);
+}
 
 // The entry and the inode it leads to lie in two databases, and neither was synced.
 TEST_CASE("crash at every step: power cut after a link to a file that was just made") {

@@ -26,6 +26,22 @@ TEST_CASE("random runs: every answer is the oracle's, through crashes and bad ne
   CHECK(operations > 0);
 }
 
+// Nothing is told or changed of a slot of another part but by messages, as between volcanoes.
+TEST_CASE("random runs: slots as if of several volcanoes") {
+  const SimOptions& options = sim_options();
+  std::uint64_t failures = 0;
+  for (std::uint64_t i = 0; i < options.seeds && failures < 3; ++i) {
+    RunProfile profile = profile_of_seed(options.first_seed + i);
+    profile.parts = 2 + profile.seed % 4;
+    RunResult result = run_profile(profile);
+    if (!result.failure) continue;
+    ++failures;
+    std::printf("%s\nreplay: sim_tests --seed=%llu\n", result.failure->c_str(),
+                static_cast<unsigned long long>(profile.seed));
+  }
+  CHECK(failures == 0);
+}
+
 TEST_CASE("random runs: the same seed gives the same run, another seed another") {
   for (std::uint64_t seed : {3u, 7u}) {
     RunProfile profile = profile_of_seed(seed);

@@ -6,8 +6,8 @@
 
 namespace magma::test {
 
-Scenario::Scenario(std::uint64_t seed, unsigned clients, unsigned mirrors)
-    : cluster_({seed, clients, true, 65536, mirrors}) {
+Scenario::Scenario(std::uint64_t seed, unsigned clients, unsigned mirrors, unsigned parts)
+    : cluster_({seed, clients, true, 65536, mirrors, parts}) {
   forget_log_lines();
   restart();
   for (unsigned i = 1; i <= mirrors; ++i) REQUIRE(cluster_.start_volcano(i));

@@ -12,7 +12,9 @@ namespace magma::test {
 
 class Scenario {
  public:
-  explicit Scenario(std::uint64_t seed, unsigned clients = 1, unsigned mirrors = 0);
+  // `parts`: slots as if of so many volcanoes (SimCluster::Options::pretended_parts).
+  explicit Scenario(std::uint64_t seed, unsigned clients = 1, unsigned mirrors = 0,
+                    unsigned parts = 0);
 
   SimCluster& cluster() { return cluster_; }
   void restart();  // the volcano is down: up again

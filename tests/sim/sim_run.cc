@@ -33,7 +33,7 @@ class Run {
       : profile_(profile),
         hooks_(hooks),
         random_(profile.seed ^ 0x5eed),
-        cluster_({profile.seed, profile.clients, profile.loopback, 65536}),
+        cluster_({profile.seed, profile.clients, profile.loopback, 65536, 0, profile.parts}),
         workload_(cluster_, {.shared_tree = profile.shared_tree}) {}
 
   RunResult run() {

@@ -32,6 +32,7 @@ struct RunProfile {
   NetworkFaults faults{};
   unsigned rounds = 3;
   unsigned operations = 45;  // a round
+  unsigned parts = 0;        // slots as if of so many volcanoes; 0: they are of one
 };
 RunProfile profile_of_seed(std::uint64_t seed);
 std::string describe(const RunProfile& profile);

@@ -1,6 +1,7 @@
 client_tests = \
 	tests/unit/client_directory_cache_test.cc \
 	tests/unit/client_host_link_test.cc \
+	tests/unit/client_completion_test.cc \
 	tests/unit/client_content_test.cc \
 	tests/unit/client_fixture.h \
 	tests/unit/client_listing_test.cc \

@@ -49,7 +49,7 @@ struct ChunkWorld : World {
   }
   wire::Attr attr() {
     wire::Attr attr = file_attr(kFile, file_size, version);
-    attr.placement = in_chunks(key, number, mark);
+    attr.placement = in_chunks(key, number);
     return attr;
   }
   void learn() {
@@ -61,7 +61,7 @@ struct ChunkWorld : World {
     if (seen.op == FlareOp::getattr) return volcano.answer(seen, wire::AttrReply{attr()});
     if (seen.op == FlareOp::write) {
       auto message = seen.as<wire::WriteRequest>();
-      if (message.mark != mark || message.truncate_number != number)
+      if (message.truncate_number != number)
         return volcano.refuse_with(seen, Code::moved_to_chunks,
                                    moved(attr().placement, file_size));
       wire::WriteReply reply;
@@ -88,7 +88,6 @@ struct ChunkWorld : World {
   std::uint64_t file_size;
   std::uint64_t version = 1;
   std::uint64_t number = 0;
-  std::uint64_t mark = 0;
   std::uint32_t chunk_has = 1u << 30;  // bytes a chunk answers with at most
   Code fsync_code{};
 };
@@ -144,7 +143,7 @@ TEST_CASE("client: a write to a file that has moved goes to its chunk, with the 
   REQUIRE(world.start());
   ring::Key key = crypto::key_of_path("/somewhere");
   auto& at = key.slot().value < 2048 ? world.first() : world.second();
-  wire::Placement placement = in_chunks(key, 4, 17);
+  wire::Placement placement = in_chunks(key, 4);
   auto respond = [&](FakeVolcano& volcano, const Seen& seen) {
     auto message = seen.as<wire::WriteRequest>();
     if (!message.key)
@@ -167,7 +166,6 @@ TEST_CASE("client: a write to a file that has moved goes to its chunk, with the 
   CHECK(seen.head.slot == key.slot());
   CHECK(message.key == key);
   CHECK(message.truncate_number == 4);
-  CHECK(message.mark == 17);
   CHECK(seen.payload() == data);
   CHECK(world.client->stats().moved == 1);
   // It remembers.
@@ -219,9 +217,9 @@ TEST_CASE("client: a write over a chunk border is two, in order, at their volcan
   CHECK(two.as<wire::WriteRequest>().page_sums == client::page_sums_of(kChunkBytes, rest));
 }
 
-TEST_CASE("client: a refused mark is replaced and the write asked again") {
+TEST_CASE("client: a refused truncate number is replaced and the write asked again") {
   ChunkWorld world(kChunkBytes);
-  world.mark = 5;
+  world.number = 5;
   Bytes data = pattern(10000);
   Got<wire::WriteReply> written;
   world.client->write(kFile, 0, data, false, false, kWho, written.done());
@@ -229,7 +227,7 @@ TEST_CASE("client: a refused mark is replaced and the write asked again") {
   CHECK(written.is_ok());
   auto all = world.first().all(FlareOp::write);
   REQUIRE(all.size() == 2);
-  CHECK(all[1].as<wire::WriteRequest>().mark == 5);
+  CHECK(all[1].as<wire::WriteRequest>().truncate_number == 5);
   CHECK(all[1].payload() == data);
   bool is_new_request = all[1].head.sequence > all[0].head.sequence ||
                         all[1].head.lane != all[0].head.lane;

@@ -372,13 +372,11 @@ inline wire::Attr file_attr(Ino ino, std::uint64_t size, std::uint64_t version =
   return attr;
 }
 
-inline wire::Placement in_chunks(const ring::Key& key, std::uint64_t number = 0,
-                                 std::uint64_t mark = 0) {
+inline wire::Placement in_chunks(const ring::Key& key, std::uint64_t number = 0) {
   wire::Placement placement;
   placement.in_chunks = true;
   placement.key = key;
   placement.truncate_number = number;
-  placement.mark = mark;
   return placement;
 }
 

@@ -91,17 +91,16 @@ TEST_CASE("client: FileTable takes no old news") {
   auto attr = file_attr(ino, 100, 5);
   files.learn(attr, Instant{0});
   CHECK(files.find(ino) == nullptr);  // at home and closed: nothing to know
-  attr.placement = in_chunks(key, 3, 9);
+  attr.placement = in_chunks(key, 3);
   files.learn(attr, Instant{10});
   REQUIRE(files.find(ino) != nullptr);
   CHECK(files.find(ino)->size == 100);
 
   auto older = file_attr(ino, 50, 4);
-  older.placement = in_chunks(key, 2, 1);
+  older.placement = in_chunks(key, 2);
   files.learn(older, Instant{20});
   CHECK(files.find(ino)->size == 100);
   CHECK(files.find(ino)->placement.truncate_number == 3);
-  CHECK(files.find(ino)->placement.mark == 9);
   CHECK(files.find(ino)->size_at == Instant{10});
 
   auto at_home = file_attr(ino, 100, 5);  // sent before it spilled

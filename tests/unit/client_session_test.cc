@@ -25,6 +25,7 @@ wire::MkdirRequest mkdir_request(std::string name, Ino dir = kLow) {
 wire::EntryReply entry(Ino ino) {
   wire::EntryReply reply;
   reply.ino = ino;
+  reply.attr.emplace().ino = ino;
   return reply;
 }
 

@@ -127,7 +127,6 @@ TEST_CASE("content grows from row to file to chunks and can be cut everywhere") 
   b.attach();
   same();
   CHECK(b.release(f));
-  CHECK(b.getattr(f)->placement.mark == 0);
   same();
   CHECK(b.unlink(b.root(), "f"));
   b.rest();

@@ -1,0 +1,27 @@
+// Which volcano is primary of which slot, as a volcano knows it. One that serves alone has all.
+#pragma once
+
+#include <array>
+#include <bitset>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "libmagma/ring/lava_map.h"
+#include "libmagma/ring/slot.h"
+
+namespace magma {
+
+struct SlotOwners {
+  struct Owner {
+    ring::VolcanoId id;
+    std::string address;  // of its flare port, as told to clients
+  };
+  std::vector<Owner> owners{};                            // in no order
+  std::array<std::uint16_t, ring::kSlotCount> owner_of{};  // index in `owners`
+  std::uint64_t version = 0;                              // rises with each change
+};
+
+using OwnedSlots = std::bitset<ring::kSlotCount>;
+
+}  // namespace magma
