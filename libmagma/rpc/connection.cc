@@ -109,6 +109,12 @@ void Connection::cancel(RequestId request) {
   finish_call(request.value, *call, magma::fail(Code::cancelled));
 }
 
+std::size_t Connection::unacknowledged(RequestId request) {
+  const Call* call = calls_.find(request.value);
+  const OutMessage* m = call == nullptr ? nullptr : out_.find(call->slot, call->generation);
+  return m == nullptr ? 0 : m->total - static_cast<std::size_t>(m->acked.bytes());
+}
+
 void Connection::expire_calls(Instant now) {
   if (now < calls_deadline_) return;
   Instant earliest = Instant::never();

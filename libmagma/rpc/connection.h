@@ -64,6 +64,7 @@ class Connection {
   Result<RequestId> call(Message message, Priority priority, Instant deadline);
   void reply(RequestId request, Message message, Priority priority);
   void cancel(RequestId request);
+  std::size_t unacknowledged(RequestId request);
 
   // The frames of a datagram, decrypted in place; nullopt if it is a replay or not authentic.
   std::optional<MutableByteSpan> open(const Header& header, MutableByteSpan datagram);

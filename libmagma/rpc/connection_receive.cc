@@ -413,7 +413,7 @@ void Connection::resend_frames(const SentPacket& packet) {
         if (m->total == 0) m->empty_to_send = true;
         m->resend.add(part.offset, part.offset + part.length);
         for (const ByteRange& r : m->acked.all()) m->resend.remove(r.begin, r.end);
-        out_.update(part.slot);
+        out_.hurry(part.slot);
         break;
       }
       case FrameType::credit: credit_to_send_ = true; break;

@@ -166,6 +166,12 @@ void EndpointImpl::cancel(ConnectionId connection, RequestId request) {
   }
 }
 
+std::size_t EndpointImpl::unacknowledged(ConnectionId connection, RequestId request) const {
+  const Entry* entry = find(connection.value);
+  if (entry == nullptr || !entry->connection) return 0;
+  return entry->connection->unacknowledged(request);
+}
+
 void EndpointImpl::deliver_deferred() {
   std::vector<Deferred> due;
   due.swap(deferred_);
@@ -287,6 +293,9 @@ void Endpoint::reply(ConnectionId connection, RequestId request, Message message
 }
 void Endpoint::cancel(ConnectionId connection, RequestId request) {
   impl_->cancel(connection, request);
+}
+std::size_t Endpoint::unacknowledged(ConnectionId connection, RequestId request) const {
+  return impl_->unacknowledged(connection, request);
 }
 void Endpoint::on_datagram(const sys::Address& from, MutableByteSpan datagram) {
   impl_->on_datagram(from, datagram);

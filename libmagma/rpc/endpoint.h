@@ -31,6 +31,7 @@ class EndpointImpl {
   RequestId call(ConnectionId connection, Message message, Priority priority, Instant deadline);
   void reply(ConnectionId connection, RequestId request, Message message, Priority priority);
   void cancel(ConnectionId connection, RequestId request);
+  std::size_t unacknowledged(ConnectionId connection, RequestId request) const;
   void on_datagram(const sys::Address& from, MutableByteSpan datagram);
   void flush();
   Instant deadline() const;

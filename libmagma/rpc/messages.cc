@@ -1,6 +1,7 @@
 #include "libmagma/rpc/messages.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "libmagma/base/check.h"
 
@@ -68,11 +69,27 @@ void OutQueue::update(std::uint32_t slot) {
     unlink(slot);
     return;
   }
+  link_before(OutMessage::kNone, slot);
+}
+
+void OutQueue::hurry(std::uint32_t slot) {
+  OutMessage& m = places_[slot];
+  if (m.is_queued) unlink(slot);
+  if (!m.has_something_to_send()) return;
+  std::uint32_t next = heads_[static_cast<unsigned>(m.priority)];
+  while (next != OutMessage::kNone && !places_[next].resend.empty() && places_[next].id < m.id)
+    next = places_[next].next;
+  link_before(next, slot);
+}
+
+// kNone: at the end.
+void OutQueue::link_before(std::uint32_t next, std::uint32_t slot) {
+  OutMessage& m = places_[slot];
   const auto p = static_cast<unsigned>(m.priority);
-  m.previous = tails_[p];
-  m.next = OutMessage::kNone;
+  m.next = next;
+  std::uint32_t& back = next == OutMessage::kNone ? tails_[p] : places_[next].previous;
+  m.previous = std::exchange(back, slot);
   (m.previous == OutMessage::kNone ? heads_[p] : places_[m.previous].next) = slot;
-  tails_[p] = slot;
   m.is_queued = true;
 }
 

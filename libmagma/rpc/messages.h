@@ -53,6 +53,9 @@ class OutQueue {
   void remove(std::uint32_t slot);
   // Puts it in (at the end) or takes it out of its priority's queue, by has_something_to_send().
   void update(std::uint32_t slot);
+  // Something of it was lost: it goes before all of its priority of which nothing was, the oldest
+  // first. At the end it would be late by the whole backlog, and again if that is lost, too.
+  void hurry(std::uint32_t slot);
   // The slot that may send next; OutMessage::kNone if none.
   std::uint32_t first() const;
   bool empty() const { return first() == OutMessage::kNone; }
@@ -64,6 +67,7 @@ class OutQueue {
   }
 
  private:
+  void link_before(std::uint32_t next, std::uint32_t slot);
   void unlink(std::uint32_t slot);
 
   std::vector<OutMessage> places_;

@@ -137,6 +137,9 @@ class Endpoint {
   void reply(ConnectionId connection, RequestId request, Message message, Priority priority);
   // Gives a call up: on_response(cancelled) at once, and the peer is told.
   void cancel(ConnectionId connection, RequestId request);
+  // Bytes of the request that the peer has not acknowledged; 0 if it has all, or was answered. So
+  // a slow path can be told from a peer that does nothing.
+  std::size_t unacknowledged(ConnectionId connection, RequestId request) const;
 
   // One received datagram, decrypted in place. Never blocks, never fails: what is not ours, not
   // authentic or not well-formed is counted and dropped.

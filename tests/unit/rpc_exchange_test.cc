@@ -110,6 +110,28 @@ TEST_CASE("rpc: urgent messages overtake bulk") {
   CHECK(pair.client.answer(pair.connection, bulk.back()) == nullptr);
 }
 
+TEST_CASE("rpc: a loss does not put a message behind what was asked later") {
+  Pair pair(6);
+  REQUIRE(pair.connect());
+  pair.network.set_faults({.loss = 0.1, .delay = milliseconds(1)});
+  std::vector<RequestId> all;
+  for (std::uint64_t i = 0; i < 64; ++i)
+    all.push_back(pair.ask(i, 10, 60'000, Instant::never(), Priority::data));
+  std::size_t size = 0;
+  for (RequestId request : all)
+    size += pair.client.endpoint->unacknowledged(pair.connection, request);
+  CHECK(size == 64 * 60'000);
+  const auto is_answered = [&](RequestId request) {
+    return pair.client.answer(pair.connection, request) != nullptr;
+  };
+  REQUIRE(pair.network.run_until([&] { return is_answered(all[15]); }, seconds(60)));
+  for (std::size_t i = 0; i < 12; ++i) CHECK(is_answered(all[i]));
+  CHECK(pair.client.answer_count < 32);
+  CHECK(pair.client.endpoint->unacknowledged(pair.connection, all[0]) == 0);
+  CHECK(pair.client.endpoint->unacknowledged(pair.connection, all[63]) == 60'000);
+  REQUIRE(pair.network.run_until([&] { return pair.client.answer_count == 64; }, seconds(60)));
+}
+
 TEST_CASE("rpc: limits") {
   auto server_config = config_of(true, keys_of(1));
   server_config.limits.message_bytes_max = 100'000;

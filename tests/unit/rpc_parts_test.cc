@@ -9,6 +9,7 @@
 #include "libmagma/rpc/congestion.h"
 #include "libmagma/rpc/id_table.h"
 #include "libmagma/rpc/loss_detection.h"
+#include "libmagma/rpc/messages.h"
 #include "libmagma/rpc/packet.h"
 #include "tests/lib/sim_random.h"
 
@@ -182,6 +183,43 @@ TEST_CASE("rpc: the window grows when used, shrinks once per round of losses") {
     window.on_ack(1400, now, now, milliseconds(1), true);
   }
   CHECK(window.window_bytes() > 100'000);
+}
+
+TEST_CASE("rpc: what was lost goes before what was never sent, the oldest first") {
+  OutQueue queue;
+  std::vector<std::uint32_t> slots;
+  for (std::uint64_t id = 1; id <= 5; ++id) {
+    slots.push_back(queue.add(id, false, {.head = Bytes(1000), .tail = {}}, Priority::data));
+    queue.update(slots.back());
+  }
+  const auto send_first = [&] {
+    OutMessage& m = queue.at(queue.first());
+    if (m.resend.empty())
+      m.next_offset = m.total;
+    else
+      m.resend.clear();
+    const std::uint64_t id = m.id;
+    queue.update(queue.first());
+    return id;
+  };
+  const auto lose = [&](std::uint64_t id) {
+    queue.at(slots[id - 1]).resend.add(0, 500);
+    queue.hurry(slots[id - 1]);
+  };
+  for (std::uint64_t id = 1; id <= 3; ++id) CHECK(send_first() == id);
+  const std::uint32_t urgent = queue.add(6, false, {.head = Bytes(9), .tail = {}}, Priority::lock);
+  lose(3);
+  lose(1);
+  lose(2);
+  lose(1);  // in the queue already
+  CHECK(send_first() == 1);
+  queue.update(urgent);
+  CHECK(send_first() == 6);
+  for (std::uint64_t id = 2; id <= 5; ++id) CHECK(send_first() == id);
+  CHECK(queue.empty());
+  lose(5);
+  queue.remove(slots[4]);
+  CHECK(queue.empty());
 }
 
 TEST_CASE("rpc: loss by packet threshold, by time, and spurious loss") {
