@@ -200,7 +200,7 @@ void Source::greet(Mirror& mirror) {
   const rpc::RequestId request =
       endpoint_.call(mirror.connection, {encoded(wire::FlareOp::mirror_hello, hello), {}},
                      rpc::Priority::lock, Instant::never());
-  mirror.sent[request.value] = {.op = wire::FlareOp::mirror_hello, .at = clock_.now()};
+  note_sent(mirror, request, {.op = wire::FlareOp::mirror_hello, .at = clock_.now()});
 }
 
 bool Source::on_closed(rpc::ConnectionId connection) {
@@ -310,8 +310,6 @@ void Source::send(Mirror& mirror, Piece piece, Sent sent) {
   sent.at = clock_.now();
   if (sent.batch == 0) sent.bytes = piece.size();
   rpc::Message message;
-  const bool is_waited_for = sent.batch != 0 || sent.sync != 0;
-  const auto priority = is_waited_for ? rpc::Priority::data : rpc::Priority::background;
   std::visit(
       [&](auto& body) {
         body.head = head;
@@ -322,8 +320,14 @@ void Source::send(Mirror& mirror, Piece piece, Sent sent) {
   message.tail = std::move(piece.bytes);
   ++stats_.pieces;
   stats_.bytes += message.size();
-  const rpc::RequestId request =
-      endpoint_.call(mirror.connection, std::move(message), priority, Instant::never());
+  // One priority: the mirror does them in their order, so none gains by coming before another.
+  const rpc::RequestId request = endpoint_.call(mirror.connection, std::move(message),
+                                                rpc::Priority::data, Instant::never());
+  note_sent(mirror, request, sent);
+}
+
+void Source::note_sent(Mirror& mirror, rpc::RequestId request, const Sent& sent) {
+  if (mirror.sent.empty()) mirror.watch = {.since = sent.at, .next = sent.at + kWatchEvery};
   mirror.sent[request.value] = sent;
 }
 
@@ -462,22 +466,57 @@ Instant Source::deadline() const {
   for (const auto& mirror : mirrors_) {
     if (mirror->phase == Phase::away) next = std::min(next, mirror->dial_at);
     if (mirror->greeted) return {};
-    for (const auto& [request, sent] : mirror->sent) next = std::min(next, due(sent));
+    if (!mirror->sent.empty()) next = std::min(next, mirror->watch.next);
   }
   return next;
 }
 
-Instant Source::due(const Sent& sent) {
-  return sent.at + (sent.op == wire::FlareOp::mirror_sync ? kSyncMax : kAnswerMax);
+// Of the messages up to that request that are not answered: their number, and bytes that have not
+// arrived. Syncs are answered in no order.
+std::size_t Source::left_up_to(const Mirror& mirror, std::uint64_t request) const {
+  std::size_t left = 0;
+  for (const auto& [id, sent] : mirror.sent)
+    if (id <= request && !sent.waits_for_disk())
+      left += 1 + endpoint_.unacknowledged(mirror.connection, rpc::RequestId(id));
+  return left;
+}
+
+void Source::watch(Mirror& mirror) {
+  const Instant now = clock_.now();
+  Watch& watch = mirror.watch;
+  watch.next = now + kWatchEvery;
+  const std::size_t left = left_up_to(mirror, watch.last_request);
+  if (left < watch.left) watch.since = now;
+  watch.left = left;
+  if (left == 0) {  // all of that is done: what is under way now is next
+    watch.last_request = mirror.sent.empty() ? 0 : mirror.sent.rbegin()->first;
+    watch.left = left_up_to(mirror, watch.last_request);
+    watch.since = now;
+  }
+  // A sync begins when all before it is done.
+  bool is_behind = false;
+  for (auto& [id, sent] : mirror.sent) {
+    if (!sent.waits_for_disk())
+      is_behind = true;
+    else if (is_behind)
+      sent.at = now;
+  }
+}
+
+bool Source::is_stuck(const Mirror& mirror) const {
+  const Instant now = clock_.now();
+  if (mirror.watch.left > 0 && now - mirror.watch.since >= kAnswerMax) return true;
+  return std::any_of(mirror.sent.begin(), mirror.sent.end(), [&](const auto& sent) {
+    return sent.second.waits_for_disk() && now - sent.second.at >= kSyncMax;
+  });
 }
 
 // pump() follows with the flush.
 void Source::on_timer() {
-  const Instant now = clock_.now();
   for (const auto& mirror : mirrors_) {
-    const bool is_stuck = std::any_of(mirror->sent.begin(), mirror->sent.end(),
-                                      [&](const auto& sent) { return now >= due(sent.second); });
-    if (is_stuck) lose(*mirror, "silent");
+    if (mirror->sent.empty() || clock_.now() < mirror->watch.next) continue;
+    watch(*mirror);
+    if (is_stuck(*mirror)) lose(*mirror, "silent");
   }
 }
 

@@ -32,8 +32,10 @@ namespace magma::replication {
 class Source {
  public:
   static constexpr Duration kReleaseAfter = seconds(2);
-  // Unanswered for so long, the run is given up: a batch, or a sync, which waits for a disk.
+  // So long without any progress, the run is given up: nothing is answered, and no more bytes of
+  // what is under way arrive. On a slow path a batch may take longer. A sync waits for a disk.
   static constexpr Duration kAnswerMax = seconds(5);
+  static constexpr Duration kWatchEvery = milliseconds(250);
   static constexpr Duration kSyncMax = seconds(60);
   static constexpr Duration kDialPatience = seconds(2);
   static constexpr Duration kDialAgain = milliseconds(200);
@@ -83,6 +85,15 @@ class Source {
     Instant at{};
     wire::MirrorRange checked{};
     bool is_whole_mark = false;
+    bool waits_for_disk() const { return op == wire::FlareOp::mirror_sync; }
+  };
+  // What was under way at some moment, up to a request, and how much of it was left when that last
+  // changed. What is sent later says nothing: a mirror that hangs takes that, too.
+  struct Watch {
+    std::uint64_t last_request = 0;
+    std::size_t left = 0;
+    Instant since{};
+    Instant next = Instant::never();
   };
   enum class Phase : std::uint8_t { away, dialing, greeting, going };
   struct Mirror {
@@ -101,7 +112,8 @@ class Source {
     bool is_synced = false;   // what it caught up is on stable storage
     bool marks_answered = false;
     std::deque<Live> queue;
-    std::map<std::uint64_t, Sent> sent;  // by request id
+    std::map<std::uint64_t, Sent> sent;  // by request id: in their order
+    Watch watch;
     std::size_t live_bytes = 0;          // queued or sent
     std::uint64_t answered = 0;          // has this batch and all before that were sent to it
     std::uint64_t confirmed = 0;         // the same while it is whole: it has everything then
@@ -120,6 +132,7 @@ class Source {
   void send_live(Mirror& mirror);
   Result<void> send_catch_up(Mirror& mirror);
   void send(Mirror& mirror, Piece piece, Sent sent);
+  static void note_sent(Mirror& mirror, rpc::RequestId request, const Sent& sent);
   void mark_whole(Mirror& mirror);
   void answered(Mirror& mirror, const Sent& sent, ByteSpan body);
   void confirm(Mirror& mirror);
@@ -129,7 +142,9 @@ class Source {
   void settle();
   bool is_blind() const { return awaits_ring_ && has_promised_ && !map_version_; }
   Result<void> begin_promise();
-  static Instant due(const Sent& sent);
+  std::size_t left_up_to(const Mirror& mirror, std::uint64_t request) const;
+  void watch(Mirror& mirror);
+  bool is_stuck(const Mirror& mirror) const;
   Mirror* find(rpc::ConnectionId connection);
 
   const ring::VolcanoId self_;

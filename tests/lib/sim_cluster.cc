@@ -105,6 +105,9 @@ bool SimCluster::volcano_runs(unsigned index) const { return volcanoes_[index]->
 Volcano& SimCluster::volcano(unsigned index) { return *volcanoes_[index]->volcano_; }
 SimDisk& SimCluster::disk(unsigned index) { return volcanoes_[index]->storage_->disk; }
 FaultyDisk& SimCluster::faulty_disk(unsigned index) { return volcanoes_[index]->storage_->faulty; }
+void SimCluster::hang_disk(unsigned index, bool hangs) {
+  volcanoes_[index]->executor_->hang(hangs);
+}
 void SimCluster::touch_volcano(unsigned index) { volcanoes_[index]->touch(); }
 Instant SimCluster::volcano_now(unsigned index) { return volcanoes_[index]->now(); }
 sys::Address SimCluster::volcano_address(unsigned index) const {

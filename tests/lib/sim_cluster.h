@@ -78,6 +78,8 @@ class SimCluster {
   SimDisk& disk(unsigned index = 0);
   FaultyDisk& faulty_disk(unsigned index = 0);
   unsigned volcanoes() const { return static_cast<unsigned>(volcanoes_.size()); }
+  // Its disk does nothing more, without an error, until it is let go on or the volcano is started.
+  void hang_disk(unsigned index, bool hangs);
   // Lets the volcano send what a call from outside has made it say.
   void touch_volcano(unsigned index);
   Instant volcano_now(unsigned index);  // by its own clock

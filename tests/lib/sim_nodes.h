@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "libmagma/client/client.h"
 #include "libmagma/crypto/path_hash.h"
@@ -73,12 +74,20 @@ class LoopExecutor final : public SimExecutor {
     loop_.after(
         delay, [this, life = std::weak_ptr<int>(alive_), function = std::move(function)]() mutable {
           if (life.expired()) return;
+          if (hangs_) return held_.push_back(std::move(function));
           function();
           node_.touch();
         });
   }
+  // Nothing more is begun or done until it no longer hangs.
+  void hang(bool hangs) {
+    hangs_ = hangs;
+    for (auto& function : std::exchange(held_, {})) schedule({}, std::move(function));
+  }
 
  private:
+  bool hangs_ = false;
+  std::vector<UniqueFunction<void()>> held_;
   SimLoop& loop_;
   SimNode& node_;
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);  // shared with the loop, as weak_ptr

@@ -7,11 +7,16 @@
 namespace magma::test {
 
 Scenario::Scenario(std::uint64_t seed, unsigned clients, unsigned mirrors, unsigned parts)
-    : cluster_({seed, clients, true, 65536, mirrors, parts}) {
+    : Scenario(SimCluster::Options{.seed = seed,
+                                   .clients = clients,
+                                   .mirrors = mirrors,
+                                   .pretended_parts = parts}) {}
+
+Scenario::Scenario(const SimCluster::Options& options) : cluster_(options) {
   forget_log_lines();
   restart();
-  for (unsigned i = 1; i <= mirrors; ++i) REQUIRE(cluster_.start_volcano(i));
-  for (unsigned i = 0; i < clients; ++i) {
+  for (unsigned i = 1; i <= options.mirrors; ++i) REQUIRE(cluster_.start_volcano(i));
+  for (unsigned i = 0; i < options.clients; ++i) {
     INFO(cluster_.last_error());
     REQUIRE(cluster_.start_client(i));
   }

@@ -15,6 +15,7 @@ class Scenario {
   // `parts`: slots as if of so many volcanoes (SimCluster::Options::pretended_parts).
   explicit Scenario(std::uint64_t seed, unsigned clients = 1, unsigned mirrors = 0,
                     unsigned parts = 0);
+  explicit Scenario(const SimCluster::Options& options);
 
   SimCluster& cluster() { return cluster_; }
   void restart();  // the volcano is down: up again
