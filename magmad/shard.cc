@@ -71,7 +71,6 @@ Result<void> Shard::begin(bool clean) {
     stats_.ranges_recovered = ranges;
     log_info("recovered hot_ranges={}", ranges);
     TRY(doubt_hot_ranges());
-    TRY_VALUE(auto mark, disk_.open(store::kUnsweptMark, sys::Disk::Open::create));
   }
   TRY(reload());
   std::vector<SessionId> sessions;
@@ -82,8 +81,7 @@ Result<void> Shard::begin(bool clean) {
     TRY(ops::forget_missing_chunks(*this));
     TRY(ops::finish_truncates(*this));
   }
-  TRY_VALUE(bool unswept, disk_.exists(store::kUnsweptMark));
-  if (unswept) content_.sweep();
+  TRY(content_.sweep(!clean));
   reap_orphans();
   // An oplog row in each database, so that what is missing before it can be told from what never
   // was (magmad/replication/oplog_reader.h).

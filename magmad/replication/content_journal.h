@@ -64,7 +64,7 @@ class ContentJournal final : public store::ContentStore {
     store_.sync_all(std::move(done));
   }
   Result<void> sync_now() override { return store_.sync_now(); }
-  void sweep() override { store_.sweep(); }
+  Result<void> sweep(bool is_unclean) override { return store_.sweep(is_unclean); }
   void on_tick(Instant now) override { store_.on_tick(now); }
   Stats stats() const override { return store_.stats(); }
   std::vector<store::ContentId> open_contents(std::size_t count) const override {

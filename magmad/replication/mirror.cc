@@ -71,6 +71,7 @@ Result<void> Mirror::begin(bool clean, bool lost_power) {
     TRY(metadata_.commit());
   }
   note_committed();
+  TRY(content_.sweep(!clean));
   if (clean) return {};
   TRY_VALUE(torn_, hot_ranges(metadata_));
   if (torn_.size() > wire::kMirrorTornMax) {  // copied as a whole then

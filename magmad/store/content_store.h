@@ -104,8 +104,9 @@ class ContentStore {
   virtual void sync_all(UniqueFunction<void(Result<void>)> done) = 0;
   // Blocking: all bytes written are on stable storage (clean stop).
   virtual Result<void> sync_now() = 0;
-  // Begins to look for files that no row knows of, a few at each tick, and to remove them.
-  virtual void sweep() = 0;
+  // Begins to look for files that no row knows of, a few at each tick, and to remove them: after an
+  // unclean start, and after the next ones until all files have been seen.
+  virtual Result<void> sweep(bool is_unclean) = 0;
   // Every second or so: syncs contents dirty for over 5 s, cools ranges that may cool.
   virtual void on_tick(Instant now) = 0;
 

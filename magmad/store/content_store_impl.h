@@ -121,7 +121,7 @@ class ContentStoreImpl final : public ContentStore {
   void sync(const ContentId& id, UniqueFunction<void(Result<void>)> done) override;
   void sync_all(UniqueFunction<void(Result<void>)> done) override;
   Result<void> sync_now() override;
-  void sweep() override;
+  Result<void> sweep(bool is_unclean) override;
   void on_tick(Instant now) override;
   Stats stats() const override;
   std::vector<ContentId> open_contents(std::size_t count) const override;

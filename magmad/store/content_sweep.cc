@@ -15,11 +15,15 @@ constexpr std::size_t kListedAtOnce = 16;  // directories
 
 }  // namespace
 
-void ContentStoreImpl::sweep() {
-  if (sweeping_) return;
-  sweeping_ = true;
+Result<void> ContentStoreImpl::sweep(bool is_unclean) {
+  if (sweeping_) return {};
+  if (is_unclean) {
+    TRY_VALUE(auto mark, files_.disk().open(kUnsweptMark, sys::Disk::Open::create));
+  }
+  TRY_VALUE(sweeping_, files_.disk().exists(kUnsweptMark));
   sweep_left_ = {std::string(kFlaresDirectory)};
   swept_files_ = 0;
+  return {};
 }
 
 // Lists some directories on another thread, then looks at what was found.

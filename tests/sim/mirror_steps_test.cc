@@ -1,7 +1,8 @@
 // A crash at every step of a small scenario, after the k-th change of a disk, for k = 0, 1, 2 ...
 // until the scenario gets through. The clients get the same answers as without.
 //
-// Of the mirror: started again, it gets in sync and holds what the primary holds.
+// Of the mirror: started again, it gets in sync and holds what the primary holds, and nothing is
+// left over when it is stopped.
 // Of the primary, for good: the mirror goes on in its place, and lacks nothing.
 #include <doctest/doctest.h>
 
@@ -24,6 +25,7 @@ constexpr std::uint64_t kStepsMax = 1000;
 // Seconds of rest between operations, so that what a mirror does behind an answer (syncs, content
 // files that go) is among the steps, too.
 constexpr Duration kRest = milliseconds(1200);
+constexpr Duration kSweep = seconds(8);
 
 struct Tree {
   Ino directory, large, gone;
@@ -78,6 +80,10 @@ bool crash_mirror_after(Crash how, std::uint64_t changes, const std::string& tre
   sometimes("mirror: crash steps");
   check_replicas(s);
   CHECK(s.dump() == tree);
+  cluster.run_for(kSweep);
+  REQUIRE(cluster.stop_volcano(1));
+  const auto left_over = fsck_problem(cluster.disk(1), true);
+  CHECK_MESSAGE(!left_over.has_value(), left_over.value_or(""));
   return got_through;
 }
 

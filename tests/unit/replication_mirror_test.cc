@@ -342,6 +342,25 @@ TEST_CASE("after a kill the ranges that may be torn are told until it is whole a
   CHECK(rig.hello().torn.empty());
 }
 
+TEST_CASE("a file that a kill has left without rows is removed after the start") {
+  MirrorRig rig;
+  rig.hello();
+  const ContentId known = content_id(2, 30), lost = content_id(2, 31);
+  CHECK(send_write(rig, known, 0, filled(5000, 'a'), 5000) == Code{});
+  CHECK(rig.mark(MirrorMark::whole, {1, 1}) == Code{});
+  rig.now = rig.now + seconds(60);
+  for (int i = 0; i < 10; ++i) rig.tick();
+  REQUIRE(rig.write(lost, 0, filled(5000, 'b')));  // no commit: the kill takes its rows
+  rig.reopen(false, false);
+  CHECK(rig.disk.exists(store::content_path(lost)).value());
+  SUBCASE("") {}
+  SUBCASE("also if that one ends before") { rig.stop_cleanly(); }
+  for (int i = 0; i < 10; ++i) rig.tick();
+  CHECK_FALSE(rig.disk.exists(store::content_path(lost)).value());
+  CHECK_FALSE(rig.disk.exists(store::kUnsweptMark).value());
+  CHECK((read_cold(rig, known) == filled(5000, 'a')));
+}
+
 TEST_CASE("oplog rows that come twice or late are not put again") {
   MirrorRig rig;
   rig.hello();
