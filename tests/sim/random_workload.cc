@@ -446,6 +446,8 @@ void RandomWorkload::do_create(Worker& worker) {
             worker.handles.push_back({expected.node, request.for_write});
             if (answer->attr) check_attr(line, expected.node, *answer->attr);
           }
+        } else if (answer) {
+          worker.unseen.push_back({answer->ino, request.for_write});
         }
         finish(worker);
       });
@@ -600,7 +602,10 @@ void RandomWorkload::do_open(Worker& worker) {
   cluster_.client(worker.client)
       .open(ino_of(node), for_write, truncate, kRootUser,
             [=, this, &worker](Result<wire::Attr> answer) {
-              if (is_excused(line, outcome(answer))) return finish(worker);
+              if (is_excused(line, outcome(answer))) {
+                if (answer) worker.unseen.push_back({ino_of(node), for_write});
+                return finish(worker);
+              }
               Verdict expected = model_.open(node, truncate);
               if (judge(line, expected, outcome(answer))) {
                 worker.handles.push_back({node, for_write});

@@ -78,6 +78,12 @@ class RandomWorkload {
     NodeId root = kModelRoot;
     std::vector<Handle> handles{};
     std::vector<Handle> released{};  // since the last power cut
+    // Answered when any answer was right: the oracle knows nothing of them.
+    struct Unseen {
+      Ino ino;
+      bool for_write = false;
+    };
+    std::vector<Unseen> unseen{};
     bool busy = false;
   };
   struct Synced {  // a file whose content is promised

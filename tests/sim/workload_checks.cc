@@ -1,6 +1,7 @@
 // The parts of RandomWorkload that look at the whole tree: its beginning, the walk that compares
 // everything with the oracle, and what a power cut may have changed.
 #include <algorithm>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -253,6 +254,9 @@ void RandomWorkload::take_over(ModelFilesystem fresh, std::map<NodeId, Ino> inos
     for (const auto* handles : {&worker->released, &worker->handles})
       for (const Handle& handle : *handles)
         cluster_.client(worker->client).release(ino_of(handle.node), handle.for_write);
+    // And an open that was answered after it, or just before: nobody will use it.
+    for (const auto& [ino, for_write] : std::exchange(worker->unseen, {}))
+      cluster_.client(worker->client).release(ino, for_write);
     worker->released.clear();
     worker->handles.clear();
     cluster_.touch_client(worker->client);

@@ -112,6 +112,8 @@ void RandomWorkload::do_tmpfile(Worker& worker) {
             worker.handles.push_back({expected.node, true});
             if (answer->attr) check_attr(line, expected.node, *answer->attr);
           }
+        } else if (answer) {
+          worker.unseen.push_back({answer->ino, true});
         }
         finish(worker);
       });
