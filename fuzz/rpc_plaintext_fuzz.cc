@@ -53,7 +53,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                            .requests_max = 64,
                            .credit_bytes = 1u << 20,
                            .unscheduled_bytes = 65536};
-  setup.datagram_bytes = 1400;
+  setup.datagram_bytes_max = 9000;
   rpc::Connection connection(shared, setup, crypto::SessionKeys{}, clock.now());
   handler.connection = &connection;
   for (int i = 0; i < 8; ++i)

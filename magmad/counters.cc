@@ -86,6 +86,8 @@ void list_counters(CounterList& list, const rpc::Counters& counters) {
                               {"rpc.handshakes", counters.handshakes},
                               {"rpc.handshakes_refused", counters.handshakes_refused},
                               {"rpc.rekeys", counters.rekeys},
+                              {"rpc.path_probes", counters.path_probes},
+                              {"rpc.path_shrinks", counters.path_shrinks},
                           });
 }
 

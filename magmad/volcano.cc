@@ -121,7 +121,7 @@ Result<std::unique_ptr<Volcano>> Volcano::start(VolcanoConfig config, bool creat
   endpoint_config.filesystem = parts->config.filesystem;
   endpoint_config.keys = parts->config.keys;
   endpoint_config.accepts = true;
-  endpoint_config.datagram_bytes = parts->config.datagram_bytes;
+  endpoint_config.datagram_bytes_max = parts->config.datagram_bytes_max;
   std::unique_ptr<Volcano> volcano(new Volcano(std::move(parts)));
   Parts& p = *volcano->parts_;
   p.endpoint = std::make_unique<rpc::Endpoint>(endpoint_config, clock, random, datagrams, *volcano);

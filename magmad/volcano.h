@@ -35,7 +35,7 @@ struct VolcanoConfig {
   crypto::Uuid filesystem{};
   crypto::Keyring keys;             // network secret or ring and client keys
   std::uint64_t small_file_bytes_max = 65536;  // 0 to 1 MiB; fixed when the network is made
-  std::size_t datagram_bytes = 1400;
+  std::size_t datagram_bytes_max = rpc::kDatagramBytesMax;
   ring::VolcanoId self = ring::kFounder;  // its number in the ring
   // A number of this start of the machine; 0: not known, then each unclean end may have been a loss
   // of power.

@@ -21,7 +21,7 @@ namespace {
 rpc::EndpointConfig endpoint_config(const ClientConfig& config) {
   rpc::EndpointConfig endpoint;
   endpoint.keys = config.keys;
-  endpoint.datagram_bytes = config.datagram_bytes;
+  endpoint.datagram_bytes_max = config.datagram_bytes_max;
   return endpoint;
 }
 

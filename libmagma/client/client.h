@@ -48,7 +48,7 @@ struct ClientConfig {
   std::string host_name;               // for people: who mounts
   bool fail_when_away = false;         // onfail=eio: fail after `stall` instead of waiting
   Duration stall = seconds(5);
-  std::size_t datagram_bytes = 1400;
+  std::size_t datagram_bytes_max = rpc::kDatagramBytesMax;
   std::size_t write_bytes_in_flight_max = 64u << 20;
 };
 

@@ -21,6 +21,16 @@ Congestion::Congestion(const Config& config)
       slow_start_threshold_(kWindowBytesMax),
       tokens_(kBurstBytes) {}
 
+void Congestion::set_datagram_bytes(std::size_t bytes) {
+  // What is kept in datagrams means the same bytes as before.
+  const double ratio = static_cast<double>(config_.datagram_bytes) / static_cast<double>(bytes);
+  window_max_ *= ratio;
+  window_reno_ *= ratio;
+  cubic_k_seconds_ *= std::cbrt(ratio);
+  config_.datagram_bytes = bytes;
+  window_ = std::max(window_, floor_bytes());
+}
+
 void Congestion::on_ack(std::size_t bytes, Instant sent, Instant now, Duration rtt,
                         bool was_limited) {
   if (sent <= recovery_start_ || !was_limited) return;

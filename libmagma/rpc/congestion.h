@@ -19,6 +19,8 @@ class Congestion {
   explicit Congestion(const Config& config);
 
   std::size_t window_bytes() const { return window_; }
+  // Packets are of another size from now on; the window in bytes stays.
+  void set_datagram_bytes(std::size_t bytes);
   // `was_limited`: the window was what held the sender back (RFC 9002, 7.8: else it must not grow).
   void on_ack(std::size_t bytes, Instant sent, Instant now, Duration rtt, bool was_limited);
   // At most one reduction for all packets sent before the last one.

@@ -11,6 +11,12 @@ namespace magma::rpc {
 namespace {
 constexpr std::size_t kInitialPackets = 10;             // RFC 9002, 7.2
 constexpr std::size_t kInitialBytesLoopback = 1u << 20;
+
+PathMtu path_mtu_of(const Connection::Setup& setup) {
+  return PathMtu({.bytes_max = setup.datagram_bytes_max,
+                  .is_v4 = setup.peer.address.is_v4(),
+                  .is_known = setup.peer.address.is_loopback()});
+}
 }  // namespace
 
 Connection::Connection(Shared& shared, const Setup& setup, const crypto::SessionKeys& keys,
@@ -20,16 +26,16 @@ Connection::Connection(Shared& shared, const Setup& setup, const crypto::Session
       peer_(setup.peer),
       peer_shard_(setup.peer_shard),
       peer_parameters_(setup.peer_parameters),
-      datagram_bytes_(setup.datagram_bytes),
       send_key_(keys.send),
       receive_key_(keys.receive),
       sealer_(keys.send),
       opener_(keys.receive),
-      congestion_({.datagram_bytes = setup.datagram_bytes,
+      congestion_({.datagram_bytes = path_mtu_of(setup).bytes(),
                    .initial_window_bytes = setup.peer.address.is_loopback()
                                                ? kInitialBytesLoopback
-                                               : kInitialPackets * setup.datagram_bytes,
+                                               : kInitialPackets * PathMtu::kBaseBytes,
                    .is_paced = !setup.peer.address.is_loopback()}),
+      path_mtu_(path_mtu_of(setup)),
       peer_credit_(setup.peer_parameters.credit_bytes),
       last_received_(now),
       last_activity_(now),
@@ -152,7 +158,7 @@ void Connection::close(bool tell, Instant now) {
     push_control({.type = FrameType::close,
                   .code = static_cast<std::uint16_t>(Code::connection_closed)});
     probes_to_send_ = std::max(probes_to_send_, 1u);
-    flush(now);
+    send_packets(now);
   }
   is_closed_ = true;
   for (std::uint64_t id : calls_.ids())

@@ -22,6 +22,7 @@
 #include "libmagma/rpc/id_table.h"
 #include "libmagma/rpc/loss_detection.h"
 #include "libmagma/rpc/messages.h"
+#include "libmagma/rpc/path_mtu.h"
 #include "libmagma/rpc/rpc.h"
 
 namespace magma::rpc {
@@ -45,7 +46,7 @@ class Connection {
     PeerInfo peer;
     std::uint8_t peer_shard = 0;
     Parameters peer_parameters;
-    std::uint32_t datagram_bytes = 0;         // both ends can take
+    std::uint32_t datagram_bytes_max = 0;     // both ends can take
     std::uint32_t own_unscheduled_bytes = 0;  // what we allowed the peer
     std::optional<Duration> round_trip;       // of the handshake
   };
@@ -56,6 +57,8 @@ class Connection {
   bool is_closed() const { return is_closed_; }
   // Set when the connection found that it must end; the endpoint then closes it.
   const std::optional<Error>& failure() const { return failure_; }
+  // The largest packet that is sent now, bytes.
+  std::size_t datagram_bytes() const { return path_mtu_.bytes(); }
   std::uint64_t peer_connection() const { return peer_parameters_.connection; }
 
   // `request` has been made by next_request_id().
@@ -155,6 +158,10 @@ class Connection {
   // Seals a packet of at most out.size() bytes; its size, 0 if there was nothing to put in.
   std::size_t build_packet(MutableByteSpan out, bool with_messages, Instant now);
   Built write_frames(MutableByteSpan frames, bool with_messages, Instant now);
+  void send_packets(Instant now);
+  void send_path_probes(Instant now);
+  bool send_path_probe(std::size_t bytes, Instant now);
+  std::size_t packet_limit(bool with_messages) const;
   void send_challenge(Instant now);
   void write_controls(FrameWriter& out, Built& built);
   void write_messages(FrameWriter& out, Built& built);
@@ -168,7 +175,6 @@ class Connection {
   PeerInfo peer_;
   const std::uint8_t peer_shard_;
   const Parameters peer_parameters_;
-  const std::uint32_t datagram_bytes_;
   bool is_closed_ = false;
   std::optional<Error> failure_;
 
@@ -191,6 +197,7 @@ class Connection {
   SentPackets sent_;
   RoundTrip round_trip_;
   Congestion congestion_;
+  PathMtu path_mtu_;
   unsigned probe_count_ = 0;               // timeouts in a row
   unsigned probes_to_send_ = 0;            // may exceed the window
   std::uint32_t peer_credit_ = 0;

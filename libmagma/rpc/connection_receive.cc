@@ -362,6 +362,12 @@ void Connection::on_ack_frame(const Frame& frame, Instant now) {
 void Connection::on_acked_packet(std::uint64_t number, const SentPacket& packet, Instant now) {
   if (packet.has_ack) acks_.on_ack_seen(packet.ack_largest);
   if (number >= send_phase_first_) send_phase_confirmed_ = true;
+  if (packet.is_path_probe) {
+    path_mtu_.on_probe_acked(packet.bytes, now);
+    congestion_.set_datagram_bytes(path_mtu_.bytes());
+  } else {
+    path_mtu_.on_acked(packet.bytes);
+  }
   if (packet.asks_for_ack && packet.state == SentPacket::State::in_flight)
     congestion_.on_ack(packet.bytes, packet.sent, now, round_trip_.smoothed(),
                        packet.was_limited);
@@ -388,14 +394,26 @@ void Connection::acknowledge_part(const SentFrame& part) {
 void Connection::detect_losses(Instant now) {
   Instant first = Instant::never();
   Instant last{};
+  std::uint64_t probes_lost = 0;
+  bool is_black_hole = false;
   const std::uint64_t lost = sent_.detect_losses(round_trip_, now, [&](const SentPacket& p) {
     if (!p.asks_for_ack) return;
+    if (p.is_path_probe) {
+      ++probes_lost;
+      path_mtu_.on_probe_lost(p.bytes, now);
+      return;
+    }
+    is_black_hole |= path_mtu_.on_lost(p.bytes, p.sent, round_trip_.smoothed(), now);
     first = std::min(first, p.sent);
     last = std::max(last, p.sent);
     resend_frames(p);
   });
-  if (lost == 0) return;
-  shared_.counters.packets_lost += lost;
+  if (is_black_hole) {
+    ++shared_.counters.path_shrinks;
+    congestion_.set_datagram_bytes(path_mtu_.bytes());
+  }
+  if (lost == probes_lost) return;
+  shared_.counters.packets_lost += lost - probes_lost;
   congestion_.on_loss(last, now);
   if (round_trip_.has_sample() &&
       last - first > round_trip_.probe_timeout() * kPersistentPeriods)

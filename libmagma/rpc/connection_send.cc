@@ -14,6 +14,8 @@ constexpr std::size_t kPacketBytesWorthSending = 4096;
 constexpr std::uint32_t kPartBytesWorthSending = 256;
 constexpr std::uint32_t kKeepWholeBytes = 1024;    // shorter messages are not split
 constexpr unsigned kProbes = 2;                    // RFC 9002, 6.2.4
+// From this timeout in a row on, probes are small: nothing large may get through any more.
+constexpr unsigned kTimeoutsUntilSmall = 2;
 constexpr unsigned kBackoffMax = 6;
 constexpr Duration kProbeTimeoutMax = seconds(1);
 }  // namespace
@@ -21,20 +23,74 @@ constexpr Duration kProbeTimeoutMax = seconds(1);
 std::size_t Connection::window_room() const {
   const std::size_t window = std::min<std::size_t>(congestion_.window_bytes(), peer_credit_);
   const std::size_t in_flight = sent_.bytes_in_flight();
-  if (in_flight == 0) return std::max<std::size_t>(window, datagram_bytes_);
+  if (in_flight == 0) return std::max(window, datagram_bytes());
   return window > in_flight ? window - in_flight : 0;
 }
 
 bool Connection::may_send_messages(Instant now) const {
   if (out_.empty()) return false;
   if (probes_to_send_ > 0) return true;
-  if (window_room() < std::min<std::size_t>(datagram_bytes_, kPacketBytesWorthSending))
-    return false;
+  if (window_room() < std::min(datagram_bytes(), kPacketBytesWorthSending)) return false;
   return congestion_.next_send(now) <= now;
+}
+
+std::size_t Connection::packet_limit(bool with_messages) const {
+  const std::size_t limit = datagram_bytes();
+  if (!with_messages) return limit;
+  if (probes_to_send_ > 0)
+    return probe_count_ >= kTimeoutsUntilSmall ? PathMtu::kBaseBytes : limit;
+  return std::clamp(window_room(), std::min(limit, kPacketBytesWorthSending), limit);
+}
+
+// The loop ends: a probe that is sent is not due again, and one that our kernel refuses narrows
+// the search.
+void Connection::send_path_probes(Instant now) {
+  while (const auto bytes = path_mtu_.probe_due(now)) {
+    // Not while the path is in doubt: the loss of a probe should tell of its size.
+    if (probe_count_ > 0 || window_room() < *bytes) return;
+    if (send_path_probe(*bytes, now)) {
+      path_mtu_.on_probe_sent();
+    } else {
+      path_mtu_.on_probe_refused(*bytes, now);
+    }
+  }
+}
+
+// A ping, padded. False if the kernel says that the link does not take it; its packet number is
+// used up then, which is all there is to undo.
+bool Connection::send_path_probe(std::size_t bytes, Instant now) {
+  MutableByteSpan packet(shared_.burst.data(), bytes);
+  const std::uint64_t number = sent_.next_number();
+  write_header(packet.data(), {.shard = peer_shard_,
+                               .type = PacketType::data,
+                               .key_phase = send_phase_,
+                               .connection = peer_parameters_.connection,
+                               .number = number});
+  MutableByteSpan frames = packet.subspan(kHeaderBytes, bytes - kPacketOverhead);
+  FrameWriter out(frames);
+  out.u8(static_cast<std::uint8_t>(FrameType::ping));
+  out.zero_rest();
+  sealer_.seal(number, packet.first(kHeaderBytes), frames, packet.subspan(kHeaderBytes));
+  const bool is_sent = shared_.datagrams.send_probe(peer_.address, packet);
+  const bool had_unacked = sent_.has_unacked();
+  sent_.begin(now);
+  sent_.finish(bytes, is_sent).is_path_probe = true;
+  if (!is_sent) return false;
+  if (!had_unacked) waiting_since_ = now;
+  congestion_.on_sent(bytes, now, round_trip_.smoothed());
+  ++shared_.counters.path_probes;
+  ++shared_.counters.packets_sent;
+  shared_.counters.bytes_sent += bytes;
+  return true;
 }
 
 void Connection::flush(Instant now) {
   if (is_closed_) return;
+  send_path_probes(now);
+  send_packets(now);
+}
+
+void Connection::send_packets(Instant now) {
   Bytes& burst = shared_.burst;
   std::size_t used = 0;
   std::size_t segment = 0;
@@ -52,17 +108,14 @@ void Connection::flush(Instant now) {
     if (!with_messages && controls_.empty() && !ping_to_send_ && !credit_to_send_ &&
         !acks_.is_due(now))
       break;
-    if (used + datagram_bytes_ > burst.size() || segments == kSegmentsMax) send();
-    std::size_t limit = datagram_bytes_;
-    if (with_messages && probes_to_send_ == 0)
-      limit = std::clamp<std::size_t>(
-          window_room(), std::min<std::size_t>(limit, kPacketBytesWorthSending), limit);
+    if (used + datagram_bytes() > burst.size() || segments == kSegmentsMax) send();
+    const std::size_t limit = packet_limit(with_messages);
     const std::size_t size = build_packet({burst.data() + used, limit}, with_messages, now);
     if (size == 0) break;
     if (segments == 0) segment = size;
     used += size;
     ++segments;
-    if (size < segment || size < datagram_bytes_) send();  // only the last one may be shorter
+    if (size < segment || size < datagram_bytes()) send();  // only the last one may be shorter
   }
   send();
   sent_.trim(round_trip_.probe_timeout(), now);
@@ -293,6 +346,7 @@ Instant Connection::deadline(Instant now) const {
   // With the loss timer armed the probe waits (RFC 9002, 6.2.1).
   if (sent_.loss_time() == Instant::never()) first = std::min(first, probe_time());
   if (!out_.empty() && pace_at_ > now) first = std::min(first, pace_at_);
+  first = std::min(first, path_mtu_.deadline());
   return first;
 }
 

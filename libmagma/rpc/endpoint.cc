@@ -34,9 +34,10 @@ EndpointImpl::EndpointImpl(EndpointConfig config, sys::Clock& clock, sys::Random
       next_counter_(static_cast<std::uint32_t>(random.next())),
       next_refused_id_(kRefusedIds) {
   MAGMA_CHECK(config_.limits.connections_max <= kIdPlaceMask);
-  MAGMA_CHECK(config_.datagram_bytes >= kHelloBytes &&
+  MAGMA_CHECK(config_.datagram_bytes_max >= PathMtu::kBaseBytes &&
+              config_.datagram_bytes_loopback >= PathMtu::kBaseBytes &&
               config_.datagram_bytes_loopback <= kBurstBytes &&
-              config_.datagram_bytes <= kBurstBytes);
+              config_.datagram_bytes_max <= kBurstBytes);
   share_credit();
 }
 
@@ -246,6 +247,10 @@ bool EndpointImpl::is_connected(ConnectionId connection) const {
   return entry != nullptr && entry->connection && entry->is_announced;
 }
 
+std::size_t EndpointImpl::datagram_bytes(ConnectionId connection) const {
+  return is_connected(connection) ? find(connection.value)->connection->datagram_bytes() : 0;
+}
+
 void EndpointImpl::on_datagram(const sys::Address& from, MutableByteSpan datagram) {
   Sweep sweep(*this);
   Header header;
@@ -307,6 +312,9 @@ bool Endpoint::is_connected(ConnectionId connection) const {
   return impl_->is_connected(connection);
 }
 std::size_t Endpoint::connection_count() const { return impl_->connection_count(); }
+std::size_t Endpoint::datagram_bytes(ConnectionId connection) const {
+  return impl_->datagram_bytes(connection);
+}
 const Counters& Endpoint::counters() const { return impl_->counters(); }
 
 }  // namespace magma::rpc

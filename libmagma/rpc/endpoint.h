@@ -38,6 +38,7 @@ class EndpointImpl {
   void on_timer();
   bool is_connected(ConnectionId connection) const;
   std::size_t connection_count() const { return count_; }
+  std::size_t datagram_bytes(ConnectionId connection) const;
   const Counters& counters() const { return counters_; }
 
  private:

@@ -196,7 +196,7 @@ Parameters EndpointImpl::own_parameters(const sys::Address& peer, std::uint64_t 
   const std::size_t datagram =
       is_near ? std::clamp<std::size_t>(datagrams_.receive_buffer_bytes() / 4, kHelloBytes,
                                         config_.datagram_bytes_loopback)
-              : config_.datagram_bytes;
+              : config_.datagram_bytes_max;
   return {.boot_id = boot_id_,
           .connection = id,
           .datagram_bytes = static_cast<std::uint32_t>(datagram),
@@ -324,7 +324,7 @@ void EndpointImpl::make_connection(Entry& entry, const sys::Address& peer, crypt
                                    const Parameters& parameters, const crypto::SessionKeys& keys,
                                    std::optional<Duration> round_trip, Instant now) {
   const std::size_t own = peer.is_loopback() ? config_.datagram_bytes_loopback
-                                             : config_.datagram_bytes;
+                                             : config_.datagram_bytes_max;
   Connection::Setup setup;
   setup.id = ConnectionId{entry.id};
   setup.peer = {.address = peer,
@@ -333,7 +333,7 @@ void EndpointImpl::make_connection(Entry& entry, const sys::Address& peer, crypt
                 .boot_id = parameters.boot_id};
   setup.peer_shard = peer_shard;
   setup.peer_parameters = parameters;
-  setup.datagram_bytes = std::min(static_cast<std::uint32_t>(own), parameters.datagram_bytes);
+  setup.datagram_bytes_max = std::min(static_cast<std::uint32_t>(own), parameters.datagram_bytes);
   setup.round_trip = round_trip;
   entry.connection = std::make_unique<Connection>(shared_, setup, keys, now);
 }

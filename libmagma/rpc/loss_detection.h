@@ -34,6 +34,7 @@ struct SentPacket {
   bool asks_for_ack = false;
   bool was_limited = false;           // the congestion window held the sender back then
   bool has_ack = false;
+  bool is_path_probe = false;         // of the path's MTU: its loss is no congestion
   std::uint32_t bytes = 0;
   std::uint32_t frame_count = 0;
   Instant sent{};

@@ -51,13 +51,18 @@ struct Limits {
   Duration dead_after = seconds(10);                    // unacknowledged for this long: closed
 };
 
+// IPv4 and UDP over Ethernet with jumbo frames of 9000 bytes.
+inline constexpr std::size_t kDatagramBytesMax = 8972;
+
 struct EndpointConfig {
   crypto::Uuid filesystem{};      // a server announces it; a client learns it from HELLO
   crypto::Keyring keys;           // a server needs `ring` too if it accepts ring peers
   bool accepts = false;           // server: answers HELLO
   std::uint8_t shard = 0;         // byte 0 of every packet sent to us
-  std::size_t datagram_bytes = 1400;           // path MTU for non-loopback peers: UDP payload
-  std::size_t datagram_bytes_loopback = 65507; // the same for loopback peers
+  // Largest datagram sent and taken, UDP payload. What the path takes is found out (path_mtu.h);
+  // loopback is believed to take its bound.
+  std::size_t datagram_bytes_max = kDatagramBytesMax;
+  std::size_t datagram_bytes_loopback = 65507;
   Limits limits;
   // Told to peers inside the sealed handshake, so that they notice a restart. 0: a random one.
   // Endpoints that share an address (the shards of a volcano) must have the same.
@@ -103,6 +108,7 @@ struct Counters {  // documented in doc/metrics.md
   std::uint64_t packets_unauthentic = 0, packets_malformed = 0, packets_unknown = 0;
   std::uint64_t messages_sent = 0, messages_received = 0, acks_sent = 0, timeouts_probe = 0;
   std::uint64_t handshakes = 0, handshakes_refused = 0, rekeys = 0;
+  std::uint64_t path_probes = 0, path_shrinks = 0;
 };
 
 class EndpointImpl;
@@ -151,6 +157,8 @@ class Endpoint {
 
   bool is_connected(ConnectionId connection) const;
   std::size_t connection_count() const;
+  // The largest packet that is sent to that peer now, bytes of UDP payload; 0 if not connected.
+  std::size_t datagram_bytes(ConnectionId connection) const;
   const Counters& counters() const;
 
  private:

@@ -113,6 +113,32 @@ void UdpSocket::send(const sys::Address& to, ByteSpan bytes, std::size_t segment
   if (done < bytes.size()) enqueue(to, bytes.subspan(done), segment_size);
 }
 
+bool UdpSocket::send_probe(const sys::Address& to, ByteSpan datagram) {
+  MAGMA_CHECK(!datagram.empty() && datagram.size() <= kSendBytesMax);
+  if (!queue_.empty() || pretend_full_) {
+    enqueue(to, datagram, datagram.size());
+    return true;
+  }
+  SocketAddress address = to_socket_address(to, family_);
+  ssize_t sent;
+  do {
+    ++counters_.send_calls;
+    sent = ::sendto(fd_.get(), datagram.data(), datagram.size(), MSG_DONTWAIT | MSG_NOSIGNAL,
+                    address.get(), address.length);
+  } while (sent < 0 && errno == EINTR);
+  if (sent < 0 && is_full(errno)) {
+    enqueue(to, datagram, datagram.size());
+    return true;
+  }
+  if (sent < 0) {
+    ++counters_.send_errors;
+    return errno != EMSGSIZE;
+  }
+  ++counters_.datagrams_sent;
+  counters_.bytes_sent += datagram.size();
+  return true;
+}
+
 std::size_t UdpSocket::send_now(const sys::Address& to, ByteSpan bytes, std::size_t segment_size) {
   if (pretend_full_) return 0;
   if (!gso_ || bytes.size() <= segment_size) return send_one_by_one(to, bytes, segment_size);

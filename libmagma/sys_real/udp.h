@@ -57,6 +57,7 @@ class UdpSocket final : public sys::Datagrams {
                                                  UdpOptions options = {});
 
   void send(const sys::Address& to, ByteSpan bytes, std::size_t segment_size) override;
+  bool send_probe(const sys::Address& to, ByteSpan datagram) override;
   std::size_t receive_buffer_bytes() const override { return receive_buffer_bytes_; }
 
   // Hands over what has arrived, up to kReceiveCallsMax * kReceiveBatch trains, and returns the

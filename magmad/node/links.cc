@@ -19,7 +19,7 @@ rpc::EndpointConfig node_endpoint(const Links::Config& config) {
   endpoint.filesystem = config.filesystem;
   endpoint.keys = config.keys;
   endpoint.accepts = config.accepts;
-  endpoint.datagram_bytes = config.datagram_bytes;
+  endpoint.datagram_bytes_max = config.datagram_bytes_max;
   endpoint.limits.message_bytes_max = kMessageBytesMax;
   endpoint.limits.connections_max = kConnectionsMax;
   endpoint.limits.requests_in_flight_max = 2 * Links::kInFlightMax;

@@ -53,7 +53,7 @@ class Links final : private rpc::Handler {
     crypto::Uuid filesystem{};
     crypto::Keyring keys;
     bool accepts = true;
-    std::size_t datagram_bytes = 1400;
+    std::size_t datagram_bytes_max = rpc::kDatagramBytesMax;
   };
   Links(Config config, sys::Clock& clock, sys::Random& random, sys::Datagrams& datagrams,
         OnRequest on_request);

@@ -56,7 +56,7 @@ Node::Node(NodeConfig config, raft::Stored stored, raft::Store& store, sys::Cloc
               .filesystem = config_.filesystem,
               .keys = config_.keys,
               .accepts = true,
-              .datagram_bytes = config_.datagram_bytes},
+              .datagram_bytes_max = config_.datagram_bytes_max},
              clock, random, datagrams,
              [this](const wire::NodeRequestHead& head, ByteSpan body, const ReplyTo& to) {
                on_request(head, body, to);

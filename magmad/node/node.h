@@ -51,7 +51,7 @@ struct NodeConfig {
   std::uint64_t small_files = 0;  // of the filesystem, told to newcomers
   bool is_first_start = false;    // it has just been founded or has just joined
   raft::Settings raft{};
-  std::size_t datagram_bytes = 1400;
+  std::size_t datagram_bytes_max = rpc::kDatagramBytesMax;
 };
 
 // Bugs that tests plant to see that they would be found. All off in the product.

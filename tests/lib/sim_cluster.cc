@@ -213,7 +213,7 @@ void SimCluster::send(SimNode& from, const sys::Address& to, ByteSpan bytes,
     mix(static_cast<std::uint64_t>(loop_.now().ns));
     mix(segment.size() << 32 | from.address().ip[15] << 8 | to.ip[15]);
     for (std::size_t i = 0; i < segment.size(); i += 61) mix(segment[i]);
-    if (is_cut(from, to) || one_in_thousand(faults.loss)) {
+    if (is_cut(from, to) || segment.size() > path_bytes() || one_in_thousand(faults.loss)) {
       ++counters_.lost;
       continue;
     }
@@ -227,6 +227,20 @@ void SimCluster::send(SimNode& from, const sys::Address& to, ByteSpan bytes,
       datagram[random_.below(datagram.size())] ^= static_cast<std::uint8_t>(1u << random_.below(8));
     }
     plan_delivery(from.address(), to, std::move(datagram));
+  }
+}
+
+// What the network takes: usual sizes of links, and one path that becomes narrower.
+std::size_t SimCluster::path_bytes() const {
+  constexpr std::size_t kSmall = 1252;
+  constexpr std::size_t kOrdinary = 1472;
+  constexpr std::size_t kJumbo = 8972;
+  if (options_.loopback) return 65507;
+  switch (options_.seed % 4) {
+    case 0: return kSmall;
+    case 1: return kOrdinary;
+    case 2: return kJumbo;
+    default: return loop_.now() - Instant{} < seconds(1) ? kJumbo : kOrdinary;
   }
 }
 

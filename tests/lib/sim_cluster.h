@@ -58,7 +58,7 @@ class SimCluster {
   struct Options {
     std::uint64_t seed = 1;
     unsigned clients = 1;
-    bool loopback = true;  // large datagrams, few packets; else paths of 1400 bytes
+    bool loopback = true;  // large datagrams, few packets; else paths by the seed, see path_bytes()
     std::uint64_t small_file_bytes_max = 65536;
     unsigned mirrors = 0;
     unsigned pretended_parts = 0;  // ShardConfig: slots as if of several volcanoes
@@ -138,6 +138,7 @@ class SimCluster {
   friend class SimClient;
   void send(SimNode& from, const sys::Address& to, ByteSpan bytes, std::size_t segment_size);
   void deliver(const sys::Address& from, const sys::Address& to, Bytes datagram);
+  std::size_t path_bytes() const;
   void plan_delivery(const sys::Address& from, const sys::Address& to, Bytes datagram);
   bool is_cut(const SimNode& from, const sys::Address& to) const;
   void step(Instant limit);
