@@ -14,8 +14,10 @@ void AckTracker::on_packet(std::uint64_t number, std::size_t bytes, bool asks_fo
   if (!asks_for_ack) return;
   if (owed_packets_++ == 0) due_ = now + kAckDelay;
   owed_bytes_ += bytes;
-  if (!in_order || owed_bytes_ >= kAckEveryBytes || owed_packets_ >= kAckEveryPackets)
-    at_once_ = true;
+  if (!in_order || owed_bytes_ >= kAckEveryBytes) at_once_ = true;
+  if (owed_packets_ < every_packets_ || at_once_) return;
+  at_once_ = true;
+  every_packets_ = std::min(every_packets_ + 1, kAckEveryPackets);
 }
 
 Instant AckTracker::deadline() const {
@@ -56,6 +58,8 @@ void AckTracker::insert(std::uint64_t number) {
 
 std::uint64_t AckTracker::write(FrameWriter& out, Instant now) {
   MAGMA_CHECK(count_ > 0 && out.room() >= kAckFrameBytes);
+  if (!at_once_ && owed_packets_ > 1 && now >= due_)
+    every_packets_ = std::max(owed_packets_ / 2, kAckEveryPacketsMin);
   const unsigned more = static_cast<unsigned>(std::min<std::size_t>(
       {count_ - 1, kAckRangesMax, (out.room() - kAckFrameBytes) / kAckRangeBytes}));
   auto clamp = [](std::uint64_t v) {

@@ -1,8 +1,12 @@
 // What this end has received and owes an acknowledgement for. Used by a Connection; one thread.
 //
 // Policy: a packet that asks for an ack is acknowledged at once if it left a gap or filled one, or
-// after kAckEveryBytes; otherwise within kAckDelay, so that a response usually carries the ack of
-// its request and the next request the ack of that response.
+// after kAckEveryBytes, or after some packets; otherwise within kAckDelay, so that a response
+// usually carries the ack of its request and the next request the ack of that response.
+//
+// After how many packets: a sender whose window is smaller than that many waits for kAckDelay every
+// round trip. So when several packets had to wait that long the number becomes half of them; with
+// every acknowledgement by number it rises by one, for each costs both ends a packet.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +18,8 @@ namespace magma::rpc {
 
 inline constexpr Duration kAckDelay = milliseconds(5);
 inline constexpr std::size_t kAckEveryBytes = 128 * 1024;
-inline constexpr unsigned kAckEveryPackets = 32;
+inline constexpr unsigned kAckEveryPackets = 32;     // at most; at least:
+inline constexpr unsigned kAckEveryPacketsMin = 2;
 
 class AckTracker {
  public:
@@ -43,6 +48,7 @@ class AckTracker {
   unsigned owed_packets_ = 0;
   std::size_t owed_bytes_ = 0;
   bool at_once_ = false;
+  unsigned every_packets_ = kAckEveryPacketsMin * 4;
   Instant due_{};
   Instant largest_at_{};
 };

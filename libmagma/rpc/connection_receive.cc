@@ -351,8 +351,11 @@ void Connection::on_ack_frame(const Frame& frame, Instant now) {
   }
   shared_.counters.packets_spurious += result.spurious;
   if (!result.is_new) return;
-  if (result.has_rtt)
-    round_trip_.on_sample(result.rtt, std::min(microseconds(frame.delay_us), kAckDelay));
+  if (result.has_rtt) {
+    const Duration sample =
+        round_trip_.on_sample(result.rtt, std::min(microseconds(frame.delay_us), kAckDelay));
+    congestion_.on_round_trip(sample, frame.largest, sent_.next_number());
+  }
   probe_count_ = 0;
   probes_to_send_ = 0;
   detect_losses(now);

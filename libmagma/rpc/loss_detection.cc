@@ -11,13 +11,13 @@ constexpr Duration kGranularity = milliseconds(1);
 Duration distance(Duration a, Duration b) { return a > b ? a - b : b - a; }
 }  // namespace
 
-void RoundTrip::on_sample(Duration latest, Duration ack_delay) {
+Duration RoundTrip::on_sample(Duration latest, Duration ack_delay) {
   latest_ = std::max(latest, nanoseconds(1));
   if (!has_sample_) {
     has_sample_ = true;
     min_ = smoothed_ = latest_;
     variation_ = latest_ / 2;
-    return;
+    return latest_;
   }
   min_ = std::min(min_, latest_);
   // RFC 9002, 5.3: the peer's own delay is not the path's, unless that would undercut the minimum.
@@ -25,6 +25,7 @@ void RoundTrip::on_sample(Duration latest, Duration ack_delay) {
   if (latest_ >= min_ + ack_delay) adjusted = latest_ - ack_delay;
   variation_ = variation_ * 3 / 4 + distance(smoothed_, adjusted) / 4;
   smoothed_ = smoothed_ * 7 / 8 + adjusted / 8;
+  return adjusted;
 }
 
 Duration RoundTrip::loss_delay() const {

@@ -70,7 +70,8 @@ class Ring {
 
 class RoundTrip {
  public:
-  void on_sample(Duration latest, Duration ack_delay);
+  // Returns the sample without the peer's delay.
+  Duration on_sample(Duration latest, Duration ack_delay);
   Duration smoothed() const { return smoothed_; }
   Duration latest() const { return latest_; }
   Duration loss_delay() const;      // 9/8 of the round trip, at least the timer granularity

@@ -10,5 +10,6 @@ libmagma_rpc_sources = \
 	libmagma/rpc/loss_detection.h libmagma/rpc/loss_detection.cc \
 	libmagma/rpc/messages.h libmagma/rpc/messages.cc \
 	libmagma/rpc/packet.h libmagma/rpc/packet.cc \
+	libmagma/rpc/slow_start.h libmagma/rpc/slow_start.cc \
 	libmagma/rpc/path_mtu.h libmagma/rpc/path_mtu.cc \
 	libmagma/rpc/rpc.h

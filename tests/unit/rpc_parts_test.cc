@@ -162,6 +162,42 @@ TEST_CASE("rpc: in-order packets are acknowledged late, gaps at once") {
   CHECK_FALSE(silent.has_ack_to_send());
 }
 
+TEST_CASE("rpc: a small window does not wait for its acknowledgement") {
+  AckTracker tracker;
+  Instant now{0};
+  std::uint64_t number = 0;
+  std::uint8_t space[64];
+  auto acknowledge = [&] {
+    FrameWriter out(space);
+    tracker.write(out, now);
+  };
+  // A sender that has three packets in flight, then waits: how often for the delay?
+  unsigned waits = 0;
+  for (int round = 0; round < 40; ++round) {
+    for (int i = 0; i < 3; ++i) {
+      tracker.on_packet(number++, 1000, true, now);
+      if (tracker.is_due(now)) acknowledge();
+    }
+    if (tracker.has_ack_to_send() && number % 3 == 0 && tracker.deadline() > now) {
+      now = tracker.deadline();
+      acknowledge();
+      ++waits;
+    }
+    now = now + microseconds(100);
+  }
+  CHECK(waits > 0);
+  CHECK(waits < 30);
+  // One that has plenty in flight costs an acknowledgement every kAckEveryPackets, after a while.
+  unsigned acks = 0;
+  for (int i = 0; i < 10'000; ++i) {
+    tracker.on_packet(number++, 1000, true, now);
+    if (!tracker.is_due(now)) continue;
+    acknowledge();
+    ++acks;
+  }
+  CHECK(acks < 10'000 / kAckEveryPackets + 40);
+}
+
 TEST_CASE("rpc: the window grows when used, shrinks once per round of losses") {
   Congestion window({.datagram_bytes = 1400, .initial_window_bytes = 14000, .is_paced = true});
   window.on_ack(1400, Instant{1}, Instant{2}, milliseconds(1), false);
@@ -220,6 +256,136 @@ TEST_CASE("rpc: what was lost goes before what was never sent, the oldest first"
   lose(5);
   queue.remove(slots[4]);
   CHECK(queue.empty());
+}
+
+TEST_CASE("rpc: the window follows RFC 9438's curve back to where it was and beyond") {
+  constexpr std::size_t kDatagram = 1000;
+  constexpr Duration kRtt = milliseconds(100);  // long: far from Reno's region
+  Congestion window({.datagram_bytes = kDatagram, .initial_window_bytes = 1'000'000,
+                     .is_paced = true});
+  Instant now{1'000'000'000};
+  window.on_loss(now, now);
+  CHECK(window.window_bytes() == 700'000);
+  CHECK_FALSE(window.is_slow_start());
+  // K = cbrt(1000 * 0.3 / 0.4) = 9.086 s (RFC 9438, 4.2).
+  std::size_t before = window.window_bytes();
+  const Instant begun = now;
+  std::size_t slowest = 1'000'000;
+  Instant slowest_at{};
+  while (now - begun < seconds(15)) {
+    now = now + kRtt;
+    for (std::size_t acked = 0, all = window.window_bytes(); acked < all; acked += kDatagram)
+      window.on_ack(kDatagram, now, now, kRtt, true);
+    CHECK(window.window_bytes() >= before);
+    if (window.window_bytes() - before < slowest && now - begun > seconds(1)) {
+      slowest = window.window_bytes() - before;
+      slowest_at = now;
+    }
+    before = window.window_bytes();
+  }
+  CHECK((slowest_at - begun).seconds() == doctest::Approx(9.086).epsilon(0.1));  // the plateau
+  // W(15 s) = 1000 + 0.4 * (15 + 0.1 - 9.086)^3 = 1087.
+  CHECK(static_cast<double>(window.window_bytes()) == doctest::Approx(1'087'000).epsilon(0.02));
+}
+
+TEST_CASE("rpc: time without need of the window is no time to grow by") {
+  Congestion busy({.datagram_bytes = 1000, .initial_window_bytes = 1'000'000, .is_paced = true});
+  Congestion idle = busy;
+  constexpr Duration kRtt = milliseconds(100);
+  auto work = [&](Congestion& window, Instant from, Duration time, bool was_limited) {
+    for (Instant at = from; at - from < time; at = at + kRtt)
+      for (int i = 0; i < 700; ++i) window.on_ack(1000, at, at, kRtt, was_limited);
+    return from + time;
+  };
+  const Instant start{1'000'000'000};
+  busy.on_loss(start, start);
+  idle.on_loss(start, start);
+  Instant at = start + kRtt;
+  work(busy, at, seconds(2), true);
+  at = work(idle, at, seconds(1), true);
+  at = work(idle, at, seconds(60), false);
+  work(idle, at, seconds(1), true);
+  CHECK(static_cast<double>(idle.window_bytes()) ==
+        doctest::Approx(static_cast<double>(busy.window_bytes())).epsilon(0.01));
+}
+
+TEST_CASE("rpc: packets of another size leave the window as it is") {
+  Congestion window({.datagram_bytes = 1200, .initial_window_bytes = 120'000, .is_paced = true});
+  window.on_loss(Instant{1}, Instant{1});
+  const auto bytes = window.window_bytes();
+  window.set_datagram_bytes(8972);
+  CHECK(window.window_bytes() == bytes);
+  for (Instant at{2}; at < Instant{0} + seconds(60); at = at + milliseconds(100))
+    for (int i = 0; i < 10; ++i) window.on_ack(8972, at, at, milliseconds(100), true);
+  CHECK(window.window_bytes() > 120'000);
+  for (int i = 0; i < 100; ++i)
+    window.on_loss(Instant{0} + seconds(100 + 2 * i), Instant{0} + seconds(101 + 2 * i));
+  CHECK(window.window_bytes() == 2 * 8972);
+}
+
+TEST_CASE("rpc: pacing spreads a window over its round trip, in bursts that queues hold") {
+  constexpr std::size_t kDatagram = 1472;
+  constexpr Duration kRtt = milliseconds(20);
+  Congestion window({.datagram_bytes = kDatagram, .initial_window_bytes = 200 * kDatagram,
+                     .is_paced = true});
+  window.on_loss(Instant{1}, Instant{1});  // no slow start
+  const std::size_t whole = window.window_bytes();
+  Instant now{1'000'000'000};
+  std::size_t sent = 0;
+  std::size_t burst = 0;
+  std::size_t largest_burst = 0;
+  const Instant begun = now;
+  while (sent < 4 * whole) {
+    const Instant next = window.next_send(now);
+    if (next > now) {
+      now = next;
+      burst = 0;
+    }
+    window.on_sent(kDatagram, now, kRtt);
+    sent += kDatagram;
+    burst += kDatagram;
+    largest_burst = std::max(largest_burst, burst);
+  }
+  // 1.25 windows a round trip.
+  CHECK((now - begun).seconds() == doctest::Approx(4 * 0.020 / 1.25).epsilon(0.1));
+  CHECK(largest_burst <= std::max(11 * kDatagram, whole / 4));
+  CHECK(largest_burst >= kDatagram);
+}
+
+TEST_CASE("rpc: slow start ends when round trips grow, not when one is late") {
+  std::uint64_t number = 0;
+  SlowStart slow;
+  auto round = [&](Duration fastest, unsigned samples = 10) {
+    bool is_over = false;
+    const std::uint64_t end = number + samples;
+    for (; number < end; ++number)
+      is_over |= slow.on_round_trip(fastest + microseconds(static_cast<int>(number % 7) * 100),
+                                    number, end);
+    return is_over;
+  };
+  for (int i = 0; i < 5; ++i) CHECK_FALSE(round(milliseconds(20)));
+  CHECK(slow.growth(1000) == 1000);
+  SUBCASE("a small rise says nothing") {
+    for (int i = 0; i < 20; ++i) CHECK_FALSE(round(milliseconds(20 + i % 4)));
+    CHECK_FALSE(slow.is_conservative());
+  }
+  SUBCASE("too few samples say nothing") {
+    CHECK_FALSE(round(milliseconds(60), 7));
+    CHECK_FALSE(slow.is_conservative());
+  }
+  SUBCASE("one slow round was noise") {
+    CHECK_FALSE(round(milliseconds(26)));
+    CHECK(slow.is_conservative());
+    CHECK(slow.growth(1000) == 250);
+    CHECK_FALSE(round(milliseconds(20)));
+    CHECK_FALSE(slow.is_conservative());
+    for (int i = 0; i < 20; ++i) CHECK_FALSE(round(milliseconds(20)));
+  }
+  SUBCASE("round trips that stay slow end it after five rounds") {
+    int rounds = 0;
+    while (!round(milliseconds(26))) REQUIRE(++rounds < 20);
+    CHECK(rounds == 5);
+  }
 }
 
 TEST_CASE("rpc: loss by packet threshold, by time, and spurious loss") {
