@@ -25,27 +25,28 @@ ring_nodes() {
 
 # --- namespaces -----------------------------------------------------------------------------------
 # A bridge here, whose address mounts and tools have, and a link from it to each volcano's namespace.
-# ring_spaces PREFIX NET NICK...: PREFIX names them (at most 8 characters), NET is three numbers. Those
-# that are there are kept.
+# ring_spaces PREFIX NET NICK...: PREFIX names them (at most 8 characters), NET is three numbers, or an
+# IPv6 prefix of 64 bits without the :: at its end. Those that are there are kept.
 ring_spaces() {
-  local prefix=$1 net=$2 number=0 node
+  local prefix=$1 net=$2. bits=(24) number=0 node
+  if [[ $2 == *:* ]]; then net=$2:: bits=(64 nodad); fi
   shift 2
   space_prefix=$prefix
   if [ ! -e "/sys/class/net/$prefix" ]; then
     if ! ip link add "$prefix" type bridge 2>/dev/null ||
-      ! ip addr add "$net.254/24" dev "$prefix" || ! ip link set "$prefix" up; then
+      ! ip addr add "${net}254/${bits[0]}" dev "$prefix" "${bits[@]:1}" || ! ip link set "$prefix" up; then
       remove_spaces
       return 1
     fi
   fi
   for node; do
     number=$((number + 1))
-    address[$node]=$net.$number
+    address[$node]=$net$number
     [ ! -e "/run/netns/$prefix-$node" ] || continue
     ip netns add "$prefix-$node" 2>/dev/null &&
       ip link add "$prefix.$number" type veth peer name far netns "$prefix-$node" 2>/dev/null &&
       ip link set "$prefix.$number" master "$prefix" up &&
-      ip -n "$prefix-$node" addr add "${address[$node]}/24" dev far &&
+      ip -n "$prefix-$node" addr add "${address[$node]}/${bits[0]}" dev far "${bits[@]:1}" &&
       ip -n "$prefix-$node" link set far up && ip -n "$prefix-$node" link set lo up || {
       remove_spaces
       address=()
@@ -64,7 +65,7 @@ remove_spaces() {
   space_prefix=
 }
 # link_of NICK: this end of its link.
-link_of() { echo "$space_prefix.${address[$1]##*.}"; }
+link_of() { echo "$space_prefix.${address[$1]##*[.:]}"; }
 # From everybody: volcanoes, mounts and tools. What is sent to it is lost.
 cut_off() { ip link set "$(link_of "$1")" down; }
 connect() { ip link set "$(link_of "$1")" up; }
