@@ -20,10 +20,11 @@ constexpr double kBurstDatagrams = 10;
 constexpr Duration kBurstTime = milliseconds(2);
 }  // namespace
 
-Congestion::Congestion(const Config& config)
+Congestion::Congestion(const Config& config, Instant start)
     : config_(config),
       window_(std::max(config.initial_window_bytes, 2 * config.datagram_bytes)),
       slow_start_threshold_(kWindowBytesMax),
+      recovery_start_(start),
       tokens_(burst_bytes()) {}
 
 void Congestion::set_datagram_bytes(std::size_t bytes) {

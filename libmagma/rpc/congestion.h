@@ -18,7 +18,8 @@ class Congestion {
     std::size_t initial_window_bytes;
     bool is_paced;
   };
-  explicit Congestion(const Config& config);
+  // What was sent before `start`, on another path, is no concern of its.
+  explicit Congestion(const Config& config, Instant start = Instant{-1});
 
   std::size_t window_bytes() const { return window_; }
   bool is_slow_start() const { return window_ < slow_start_threshold_; }
@@ -47,7 +48,7 @@ class Congestion {
   std::size_t window_;
   std::size_t slow_start_threshold_;
   SlowStart slow_start_;
-  Instant recovery_start_{-1};
+  Instant recovery_start_;
   // CUBIC, windows in datagrams.
   double window_max_ = 0;
   double window_prior_ = 0;        // when it was last reduced

@@ -8,17 +8,6 @@
 
 namespace magma::rpc {
 
-namespace {
-constexpr std::size_t kInitialPackets = 10;             // RFC 9002, 7.2
-constexpr std::size_t kInitialBytesLoopback = 1u << 20;
-
-PathMtu path_mtu_of(const Connection::Setup& setup) {
-  return PathMtu({.bytes_max = setup.datagram_bytes_max,
-                  .is_v4 = setup.peer.address.is_v4(),
-                  .is_known = setup.peer.address.is_loopback()});
-}
-}  // namespace
-
 Connection::Connection(Shared& shared, const Setup& setup, const crypto::SessionKeys& keys,
                        Instant now)
     : shared_(shared),
@@ -26,20 +15,18 @@ Connection::Connection(Shared& shared, const Setup& setup, const crypto::Session
       peer_(setup.peer),
       peer_shard_(setup.peer_shard),
       peer_parameters_(setup.peer_parameters),
+      datagram_bytes_max_(setup.datagram_bytes_max),
       send_key_(keys.send),
       receive_key_(keys.receive),
       sealer_(keys.send),
       opener_(keys.receive),
-      congestion_({.datagram_bytes = path_mtu_of(setup).bytes(),
-                   .initial_window_bytes = setup.peer.address.is_loopback()
-                                               ? kInitialBytesLoopback
-                                               : kInitialPackets * PathMtu::kBaseBytes,
-                   .is_paced = !setup.peer.address.is_loopback()}),
-      path_mtu_(path_mtu_of(setup)),
+      congestion_(congestion_of(setup.peer.address)),
+      path_mtu_(path_of(setup.peer.address, setup.datagram_bytes_max)),
       peer_credit_(setup.peer_parameters.credit_bytes),
       last_received_(now),
       last_activity_(now),
       credit_told_(shared.credit_bytes) {
+  congestion_.set_datagram_bytes(path_mtu_.bytes());
   if (setup.round_trip) round_trip_.on_sample(*setup.round_trip, Duration{});
 }
 

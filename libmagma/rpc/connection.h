@@ -139,13 +139,21 @@ class Connection {
   void grant_waiting();
   void deliver_request(std::uint64_t id, Incoming& incoming, MutableByteSpan message);
   void refuse(std::uint64_t id, Code code);
-  void on_other_address(const sys::Address& from, Instant now);
   void on_ack_frame(const Frame& frame, Instant now);
   void on_acked_packet(std::uint64_t number, const SentPacket& packet, Instant now);
   void acknowledge_part(const SentFrame& part);
   void detect_losses(Instant now);
   void resend_frames(const SentPacket& packet);
   void push_control(const Control& control);
+  // connection_path.cc: where the peer is, and what the way there takes
+  void on_other_address(const sys::Address& from, Instant now);
+  void send_challenge(Instant now);
+  void on_challenge_answer(std::uint64_t token, Instant now);
+  void move_to(const sys::Address& address, Instant now);
+  static Congestion::Config congestion_of(const sys::Address& peer);
+  static PathMtu::Config path_of(const sys::Address& peer, std::size_t bytes_max);
+  void send_path_probes(Instant now);
+  bool send_path_probe(std::size_t bytes, Instant now);
   // connection_send.cc
   struct Built {
     std::size_t frame_bytes = 0;
@@ -159,15 +167,13 @@ class Connection {
   std::size_t build_packet(MutableByteSpan out, bool with_messages, Instant now);
   Built write_frames(MutableByteSpan frames, bool with_messages, Instant now);
   void send_packets(Instant now);
-  void send_path_probes(Instant now);
-  bool send_path_probe(std::size_t bytes, Instant now);
   std::size_t packet_limit(bool with_messages) const;
-  void send_challenge(Instant now);
   void write_controls(FrameWriter& out, Built& built);
   void write_messages(FrameWriter& out, Built& built);
   bool write_message(FrameWriter& out, std::uint32_t slot);
   void maybe_rekey();
-  void on_probe_timeout(Instant now);
+  void on_probe_timeout();
+  void send_probes();
   Instant probe_time() const;
 
   Shared& shared_;
@@ -175,6 +181,7 @@ class Connection {
   PeerInfo peer_;
   const std::uint8_t peer_shard_;
   const Parameters peer_parameters_;
+  const std::size_t datagram_bytes_max_;   // both ends can take
   bool is_closed_ = false;
   std::optional<Error> failure_;
 
@@ -230,6 +237,7 @@ class Connection {
   std::vector<Waiting> waiting_grants_;
 
   // Address change.
+  std::uint64_t numbers_seen_ = 0;         // one more than the highest packet number received
   std::optional<sys::Address> challenged_;
   std::uint64_t challenge_token_ = 0;
   Instant challenge_at_{};

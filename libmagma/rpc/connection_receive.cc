@@ -12,7 +12,6 @@ constexpr unsigned kOpenRequestsSlack = 2;     // a cancel may come after the ca
 constexpr unsigned kKnownRequestsSlack = 8;    // answered, the answer not yet acknowledged
 constexpr Duration kResetDoubt = milliseconds(20);
 constexpr unsigned kPersistentPeriods = 3;     // RFC 9002, 7.6.1
-constexpr Duration kChallengeEvery = milliseconds(250);
 }  // namespace
 
 crypto::Opener* Connection::opener_for(const Header& header) {
@@ -56,7 +55,14 @@ void Connection::on_packet(const sys::Address& from, const Header& header, Mutab
                            Instant now) {
   last_received_ = last_activity_ = now;
   reset_at_ = Instant::never();
-  if (from != peer_.address) on_other_address(from, now);
+  // An older packet that was late says nothing of where the peer is now.
+  const bool is_newest = header.number >= numbers_seen_;
+  if (is_newest) numbers_seen_ = header.number + 1;
+  if (from != peer_.address) {
+    if (is_newest) on_other_address(from, now);
+  } else if (is_newest) {
+    challenged_.reset();  // it is where it was
+  }
   const Seen seen = on_frames(frames, now);
   waiting_since_ = sent_.has_unacked() ? now : Instant::never();
   if (seen.is_stored) acks_.on_packet(header.number, frames.size(), seen.asks_for_ack, now);
@@ -91,24 +97,12 @@ bool Connection::on_frame(Frame& frame, Instant now) {
       push_control({.type = FrameType::challenge_answer, .id = frame.id});
       break;
     case FrameType::challenge_answer:
-      if (challenged_ && frame.id == challenge_token_) {
-        peer_.address = *challenged_;
-        challenged_.reset();
-      }
+      on_challenge_answer(frame.id, now);
       break;
     case FrameType::padding:
     case FrameType::ping: break;
   }
   return true;
-}
-
-// A peer that moved (or whose NAT did) proves that it receives at its new address first.
-void Connection::on_other_address(const sys::Address& from, Instant now) {
-  if (challenged_ == from && now - challenge_at_ < kChallengeEvery) return;
-  if (challenged_ != from) challenge_token_ = shared_.random.next();
-  challenged_ = from;
-  challenge_at_ = now;
-  send_challenge(now);
 }
 
 // --- requests ---

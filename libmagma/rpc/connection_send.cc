@@ -42,48 +42,6 @@ std::size_t Connection::packet_limit(bool with_messages) const {
   return std::clamp(window_room(), std::min(limit, kPacketBytesWorthSending), limit);
 }
 
-// The loop ends: a probe that is sent is not due again, and one that our kernel refuses narrows
-// the search.
-void Connection::send_path_probes(Instant now) {
-  while (const auto bytes = path_mtu_.probe_due(now)) {
-    // Not while the path is in doubt: the loss of a probe should tell of its size.
-    if (probe_count_ > 0 || window_room() < *bytes) return;
-    if (send_path_probe(*bytes, now)) {
-      path_mtu_.on_probe_sent();
-    } else {
-      path_mtu_.on_probe_refused(*bytes, now);
-    }
-  }
-}
-
-// A ping, padded. False if the kernel says that the link does not take it; its packet number is
-// used up then, which is all there is to undo.
-bool Connection::send_path_probe(std::size_t bytes, Instant now) {
-  MutableByteSpan packet(shared_.burst.data(), bytes);
-  const std::uint64_t number = sent_.next_number();
-  write_header(packet.data(), {.shard = peer_shard_,
-                               .type = PacketType::data,
-                               .key_phase = send_phase_,
-                               .connection = peer_parameters_.connection,
-                               .number = number});
-  MutableByteSpan frames = packet.subspan(kHeaderBytes, bytes - kPacketOverhead);
-  FrameWriter out(frames);
-  out.u8(static_cast<std::uint8_t>(FrameType::ping));
-  out.zero_rest();
-  sealer_.seal(number, packet.first(kHeaderBytes), frames, packet.subspan(kHeaderBytes));
-  const bool is_sent = shared_.datagrams.send_probe(peer_.address, packet);
-  const bool had_unacked = sent_.has_unacked();
-  sent_.begin(now);
-  sent_.finish(bytes, is_sent).is_path_probe = true;
-  if (!is_sent) return false;
-  if (!had_unacked) waiting_since_ = now;
-  congestion_.on_sent(bytes, now, round_trip_.smoothed());
-  ++shared_.counters.path_probes;
-  ++shared_.counters.packets_sent;
-  shared_.counters.bytes_sent += bytes;
-  return true;
-}
-
 void Connection::flush(Instant now) {
   if (is_closed_) return;
   send_path_probes(now);
@@ -261,26 +219,6 @@ bool Connection::write_message(FrameWriter& out, std::uint32_t slot) {
   return true;
 }
 
-// A packet of its own to an address that has proved nothing yet, smaller than what came from it.
-void Connection::send_challenge(Instant now) {
-  std::uint8_t packet[kPacketOverhead + 9];
-  const std::uint64_t number = sent_.next_number();
-  write_header(packet, {.shard = peer_shard_,
-                        .type = PacketType::data,
-                        .key_phase = send_phase_,
-                        .connection = peer_parameters_.connection,
-                        .number = number});
-  packet[kHeaderBytes] = static_cast<std::uint8_t>(FrameType::challenge);
-  store64(packet + kHeaderBytes + 1, challenge_token_);
-  sealer_.seal(number, {packet, kHeaderBytes}, {packet + kHeaderBytes, 9},
-               {packet + kHeaderBytes, sizeof(packet) - kHeaderBytes});
-  sent_.begin(now);
-  sent_.finish(sizeof(packet), false);
-  shared_.datagrams.send(*challenged_, packet, sizeof(packet));
-  ++shared_.counters.packets_sent;
-  shared_.counters.bytes_sent += sizeof(packet);
-}
-
 void Connection::maybe_rekey() {
   if (sent_.next_number() - send_phase_first_ < shared_.config.rekey_packets ||
       !send_phase_confirmed_)
@@ -300,10 +238,14 @@ Instant Connection::probe_time() const {
          std::min(round_trip_.probe_timeout() * backoff, kProbeTimeoutMax);
 }
 
-void Connection::on_probe_timeout(Instant now) {
-  (void)now;
+void Connection::on_probe_timeout() {
   ++probe_count_;
   ++shared_.counters.timeouts_probe;
+  send_probes();
+}
+
+// Puts what was sent first and is not acknowledged into line again, beyond the window.
+void Connection::send_probes() {
   probes_to_send_ = kProbes;
   unsigned found = 0;
   for (std::uint64_t n = sent_.first_number(); n < sent_.next_number() && found < kProbes; ++n) {
@@ -329,7 +271,7 @@ void Connection::on_timer(Instant now) {
   if (now >= sent_.loss_time()) {
     detect_losses(now);
   } else if (now >= probe_time()) {
-    on_probe_timeout(now);
+    on_probe_timeout();
   }
   if (now - last_activity_ >= limits.keepalive) ping_to_send_ = true;
   expire_calls(now);

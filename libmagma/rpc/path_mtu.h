@@ -54,15 +54,13 @@ class PathMtu {
     if (lost_rounds_ > 0 && bytes >= smallest_lost_) lost_rounds_ = 0;
   }
   bool on_lost(std::size_t bytes, Instant sent, Duration round_trip, Instant now);
-  // The peer is at another address: nothing is known of the way there.
-  void start_again(Instant now);
-
   // When probe_due() will next have something to say of itself: the raise timer.
   Instant deadline() const { return raise_at_; }
 
  private:
   void choose(Instant now);                 // the next candidate, or the end of the search
   void fail_size(std::size_t bytes, Instant now);
+  void start_again(Instant now);
 
   Config config_;
   std::size_t bytes_;

@@ -3,7 +3,7 @@ libmagma_rpc_sources = \
 	libmagma/rpc/byte_ranges.h \
 	libmagma/rpc/congestion.h libmagma/rpc/congestion.cc \
 	libmagma/rpc/connection.h libmagma/rpc/connection.cc \
-	libmagma/rpc/connection_receive.cc libmagma/rpc/connection_send.cc \
+	libmagma/rpc/connection_path.cc libmagma/rpc/connection_receive.cc libmagma/rpc/connection_send.cc \
 	libmagma/rpc/endpoint.h libmagma/rpc/endpoint.cc libmagma/rpc/endpoint_setup.cc \
 	libmagma/rpc/handshaking.h libmagma/rpc/handshaking.cc \
 	libmagma/rpc/id_table.h \
