@@ -1,9 +1,10 @@
 // magma verify [PATH]: reads every flare of a tree through the volcanoes, as any client does, and
 // compares what comes with what its attributes say. The volcano runs and is used meanwhile: what
-// changes while it is looked at is not compared.
+// changes while it is looked at is not compared. Of the whole tree, or with --replicas instead of
+// it, mirrors are compared with their primary (replica_check.h).
 //
-// What it can find: content that does not match its checksums (of what the volcano reads from its
-// disk: pages in its memory were compared when they came there, or come from a client), content
+// What reading can find: content that does not match its checksums (of what the volcano reads from
+// its disk: pages in its memory were compared when they came there, or come from a client), content
 // that is not there, sizes, link counts and symlinks that do not agree. Memory: a batch of entries
 // for each level of the tree, and the inodes with several names, up to a bound.
 #include <sys/stat.h>
@@ -15,6 +16,8 @@
 #include <fmt/format.h>
 
 #include "magma_tools/command.h"
+#include "magma_tools/replica_check.h"
+#include "magma_tools/ring_text.h"
 
 namespace magma::tools {
 
@@ -29,6 +32,8 @@ struct Arguments {
   TargetOptions target;
   std::string path = "/";
   bool json = false;
+  bool only_replicas = false;
+  bool quick = false;
 };
 
 struct Report {
@@ -315,7 +320,7 @@ void print_text(const Report& report) {
   std::fputs(text.c_str(), stdout);
 }
 
-void print_json(const Report& report, bool is_complete) {
+Json tree_json(const Report& report, bool is_complete) {
   Json problems = Json::array();
   for (const std::string& line : report.problems) problems.push_back(line);
   Json json = {{"complete", is_complete},           {"problems_total", report.problems_total},
@@ -326,11 +331,81 @@ void print_json(const Report& report, bool is_complete) {
                {"seconds", report.time.seconds()}};
   json["reads_disk"] = report.reads_disk ? Json(*report.reads_disk) : Json();
   json["reads_cached"] = report.reads_cached ? Json(*report.reads_cached) : Json();
-  std::fputs(dumped(json).c_str(), stdout);
+  return json;
+}
+
+// What came out of it: of the tree, of the replicas, or both.
+struct Outcome {
+  std::optional<Report> tree{};
+  Result<void> tree_done{};
+  std::optional<ReplicaReport> replicas{};
+};
+
+// The exit code; 0: go on.
+int verify_tree(const Arguments& arguments, const Target& target,
+                std::optional<std::string_view> path, Outcome& outcome) {
+  const auto before = reads_of(target);
+  Report& report = outcome.tree.emplace();
+  {
+    Opened opened = open_network("verify", arguments.target, path);
+    if (!opened.network) return opened.code;
+    sys_real::Clock clock;
+    const Instant begun = clock.now();
+    outcome.tree_done = Verifier(*opened.network, report).run(opened.target.path);
+    report.time = clock.now() - begun;
+  }
+  const auto after = reads_of(target);
+  if (before && after && after->disk >= before->disk && after->cached >= before->cached) {
+    report.reads_disk = after->disk - before->disk;
+    report.reads_cached = after->cached - before->cached;
+  }
+  return kDone;
+}
+
+// Without a ring (tests), or mirrors, there is nothing to compare: that is an error only for who
+// asked for it.
+int verify_replicas(const Arguments& arguments, const Target& target, Outcome& outcome) {
+  auto ring = ask_ring(target);
+  if (!ring && !arguments.only_replicas && ring.error().code == Code::not_found) return kDone;
+  if (!ring) return failed("verify", ring.error());
+  if (!has_mirrors(*ring)) {
+    if (!arguments.only_replicas) return kDone;
+    return failed("verify",
+                  "no volcano of this ring mirrors another: there is one copy of each flare");
+  }
+  auto compared = compare_replicas(target, *ring, !arguments.quick);
+  if (!compared) return failed("verify", compared.error());
+  outcome.replicas = std::move(*compared);
+  return kDone;
+}
+
+void print(const Arguments& arguments, const Outcome& outcome) {
+  if (arguments.json) {
+    Json json = Json::object();
+    if (outcome.tree) json = tree_json(*outcome.tree, outcome.tree_done.has_value());
+    if (outcome.replicas) json["replicas"] = replica_json(*outcome.replicas);
+    std::fputs(dumped(json).c_str(), stdout);
+    return;
+  }
+  if (outcome.tree) print_text(*outcome.tree);
+  if (outcome.replicas) std::fputs(replica_text(*outcome.replicas).c_str(), stdout);
+}
+
+int exit_code(const Outcome& outcome) {
+  if (!outcome.tree_done)
+    return failed("verify",
+                  "not complete: " + client::printable(describe(outcome.tree_done.error())));
+  if (outcome.replicas && !outcome.replicas->is_complete())
+    return failed("verify", "not complete: a mirror could not be compared to the end");
+  const bool has_problems = (outcome.tree && outcome.tree->problems_total > 0) ||
+                            (outcome.replicas && outcome.replicas->differences_total() > 0);
+  return has_problems ? kProblems : kDone;
 }
 
 int verify(const Arguments& arguments) {
   const bool path_given = arguments.path != "/";
+  if (arguments.only_replicas && path_given)
+    return failed("verify", "--replicas compares everything: give no path"), kUsage;
   const bool is_named = !arguments.target.hosts.empty() || !look_around().host.empty();
   auto path =
       path_given || is_named ? std::optional<std::string_view>(arguments.path) : std::nullopt;
@@ -339,29 +414,14 @@ int verify(const Arguments& arguments) {
     failed("verify", target.error().detail);
     return target.error().code == Code::invalid ? kUsage : kFailed;
   }
-  const auto before = reads_of(*target);
-  Report report;
-  Result<void> done;
-  {
-    Opened opened = open_network("verify", arguments.target, path);
-    if (!opened.network) return opened.code;
-    sys_real::Clock clock;
-    const Instant begun = clock.now();
-    done = Verifier(*opened.network, report).run(opened.target.path);
-    report.time = clock.now() - begun;
-  }
-  const auto after = reads_of(*target);
-  if (before && after && after->disk >= before->disk && after->cached >= before->cached) {
-    report.reads_disk = after->disk - before->disk;
-    report.reads_cached = after->cached - before->cached;
-  }
-  if (arguments.json)
-    print_json(report, done.has_value());
-  else
-    print_text(report);
+  Outcome outcome;
+  int code = arguments.only_replicas ? kDone : verify_tree(arguments, *target, path, outcome);
+  const bool is_whole = !path_given && outcome.tree_done;
+  if (code == kDone && is_whole) code = verify_replicas(arguments, *target, outcome);
+  if (code != kDone && !outcome.tree) return code;
+  print(arguments, outcome);
   if (std::fflush(stdout) != 0) return failed("verify", "standard output cannot be written");
-  if (!done) return failed("verify", "not complete: " + client::printable(describe(done.error())));
-  return report.problems_total == 0 ? kDone : kProblems;
+  return code != kDone ? code : exit_code(outcome);
 }
 
 }  // namespace
@@ -372,16 +432,21 @@ void add_verify(CLI::App& app, Chosen& chosen) {
   auto arguments = std::make_shared<Arguments>();  // shared by the parser and `chosen`
   add_target_options(*command, arguments->target);
   command->add_option("PATH", arguments->path, "Tree or file")->capture_default_str();
+  command->add_flag("--replicas", arguments->only_replicas,
+                    "Only compare mirrors with their primary; else that follows if PATH is /");
+  command->add_flag("--quick", arguments->quick,
+                    "Compare rows and checksums of mirrors, without reading contents");
   command->add_flag("--json", arguments->json, "Report as JSON");
   command->footer(
       "\nReads every file below PATH and compares its length, a directory's links, a symlink's\n"
       "length and, if PATH is /, the number of names of files with several. Volcanoes compare\n"
       "with their checksums what they read from disk; what comes from their memory they do not:\n"
-      "the last lines tell how much was which (of all clients' reads). There is one copy of each\n"
-      "flare in this version, so none are compared with each other. magma fsck --deep on a "
-      "stopped\n"
-      "volcano compares everything.\n"
-      "Exit codes: 0 no problem, 1 wrong usage, 2 failed or not complete, 4 problems were found.");
+      "the last lines tell how much was which (of all clients' reads).\n"
+      "Mirrors in sync are compared with their primary while both work: every row, the checksums\n"
+      "of every content, and on both the contents with these. What differs is named, with its\n"
+      "path if it has one. magma fsck --deep on a stopped volcano compares all it has alone.\n"
+      "Exit codes: 0 no problem, 1 wrong usage, 2 failed or not complete, 4 problems or "
+      "differences.");
   command->callback([arguments, &chosen] { chosen = [arguments] { return verify(*arguments); }; });
 }
 

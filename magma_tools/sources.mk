@@ -18,6 +18,8 @@ magma_tools_sources = \
 	magma_tools/magma_verify.cc \
 	magma_tools/remote.cc \
 	magma_tools/remote.h \
+	magma_tools/replica_check.cc \
+	magma_tools/replica_check.h \
 	magma_tools/ring_text.cc \
 	magma_tools/ring_text.h \
 	magma_tools/target.cc \

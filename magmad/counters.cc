@@ -54,6 +54,8 @@ void list_counters(CounterList& list, const replication::Source::Stats& stats) {
                               {"source.copies", stats.copies},
                               {"source.catch_ups", stats.catch_ups},
                               {"source.runs_lost", stats.runs_lost},
+                              {"source.compares", stats.compared.pieces},
+                              {"source.differences", stats.compared.differences},
                           });
 }
 
@@ -64,6 +66,7 @@ void list_counters(CounterList& list, const replication::Mirror::Stats& stats) {
                               {"mirror.bytes", stats.bytes},
                               {"mirror.checks", stats.checks},
                               {"mirror.refused", stats.refused},
+                              {"mirror.compares", stats.compares},
                           });
 }
 

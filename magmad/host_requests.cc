@@ -94,6 +94,11 @@ void HostRequests::handle(RequestPtr request) {
     case wire::FlareOp::sync:
       if (!wire::decode<wire::SyncRequest>(body)) return refuse(*request, Code::malformed);
       return sync(std::move(request));
+    case wire::FlareOp::compare: {
+      auto message = wire::decode<wire::CompareRequest>(body);
+      if (!message) return refuse(*request, Code::malformed);
+      return compare(std::move(request), std::move(*message));
+    }
     case wire::FlareOp::shutdown: {
       auto message = wire::decode<wire::ShutdownRequest>(body);
       if (!message || message->who.size() > wire::kReasonBytesMax)
@@ -233,6 +238,20 @@ void HostRequests::sync(RequestPtr request) {
           answer(*request, wire::EmptyReply{});
         });
   });
+}
+
+// ---- compare
+
+void HostRequests::compare(RequestPtr request, wire::CompareRequest message) {
+  if (!compare_) return refuse(*request, Code::unsupported);
+  request->body = {};
+  compare_(std::move(message),
+           [this, request = std::move(request)](Result<wire::CompareReply> done) {
+             if (done)
+               answer(*request, *done);
+             else
+               refuse(*request, done.error().code);
+           });
 }
 
 // ---- shutdown

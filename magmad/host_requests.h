@@ -1,9 +1,9 @@
-// Requests that ask this volcano for itself: status, ring, sync, shutdown, console (kind `host` in
-// flare_ops.def). They need no session and no batch of the shard, so they are answered while
-// commits fail or wait: status within the round of the loop that brings it.
+// Requests that ask this volcano for itself: status, ring, sync, compare, shutdown, console (kind
+// `host` in flare_ops.def). They need no session and no batch of the shard, so they are answered
+// while commits fail or wait: status within the round of the loop that brings it.
 //
-// What one may ask depends on the key the connection was made with: status, ring, sync with any key
-// of the network, the rest with the network key (role ring) only.
+// What one may ask depends on the key the connection was made with: status, ring, sync, compare
+// with any key of the network, the rest with the network key (role ring) only.
 //
 // Used by Volcano; its thread. Owns what is known of each connection's peer.
 #pragma once
@@ -63,6 +63,10 @@ class HostRequests {
   void add_counters(UniqueFunction<void(CounterList&)> source);
   void set_ring(node::RingViewPtr view) { ring_ = std::move(view); }
   const node::RingViewPtr& ring() const { return ring_; }
+  // Who compares this volcano with its mirrors.
+  using Compare =
+      UniqueFunction<void(wire::CompareRequest, UniqueFunction<void(Result<wire::CompareReply>)>)>;
+  void on_compare(Compare compare) { compare_ = std::move(compare); }
   // Called by facts(), to add what others know.
   void complete_facts(UniqueFunction<void(wire::VolcanoFacts&)> source) {
     facts_source_ = std::move(source);
@@ -85,6 +89,7 @@ class HostRequests {
   void status(RequestPtr request);
   void ring(RequestPtr request);
   void sync(RequestPtr request);
+  void compare(RequestPtr request, wire::CompareRequest message);
   void shutdown(RequestPtr request, const rpc::PeerInfo& peer,
                 const wire::ShutdownRequest& message);
   void console(RequestPtr request, const rpc::PeerInfo& peer, const wire::ConsoleRequest& message);
@@ -117,6 +122,7 @@ class HostRequests {
   std::size_t syncs_ = 0;
   std::vector<UniqueFunction<void(CounterList&)>> counter_sources_;
   UniqueFunction<void(wire::VolcanoFacts&)> facts_source_;
+  Compare compare_;
   node::RingViewPtr ring_;
   std::optional<sys::DiskSpace> space_{};  // as of space_at_
   Instant space_at_{};

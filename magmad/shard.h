@@ -121,6 +121,8 @@ class Shard {
   // From now on each batch's effects go there, right after its commit; nullptr: no longer.
   // Requires: no batch is open (after flush()).
   void mirror_to(UniqueFunction<void(replication::Effects)> hook);
+  // Whether rows or bytes may be others than mirrors were told, until the next batch: one failed.
+  bool has_doubts() const { return !doubtful_rows_.empty() || content_.has_doubtful(); }
   // Mirrors have everything up to that batch, and have done the syncs up to that one: answers that
   // tell of later ones wait. At first nothing waits.
   void set_replicated(std::uint64_t batch, std::uint64_t sync);

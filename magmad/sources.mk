@@ -11,14 +11,20 @@ magmad_sources = \
 	magmad/options.h \
 	magmad/replication/catch_up.cc \
 	magmad/replication/catch_up.h \
+	magmad/replication/compare_rows.cc \
+	magmad/replication/compare_rows.h \
+	magmad/replication/comparisons.cc \
+	magmad/replication/comparisons.h \
 	magmad/replication/content_journal.cc \
 	magmad/replication/content_journal.h \
 	magmad/replication/effects.cc \
 	magmad/replication/effects.h \
 	magmad/replication/mirror.cc \
 	magmad/replication/mirror.h \
+	magmad/replication/mirror_compare.cc \
 	magmad/replication/source.cc \
 	magmad/replication/source.h \
+	magmad/replication/source_compare.cc \
 	magmad/report.h \
 	magmad/request.h \
 	magmad/session.cc \

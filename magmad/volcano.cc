@@ -137,6 +137,9 @@ Result<std::unique_ptr<Volcano>> Volcano::start(VolcanoConfig config, bool creat
   if (p.source)
     p.host_requests->complete_facts(
         [&p](wire::VolcanoFacts& facts) { facts.mirrors = p.source->facts(); });
+  p.host_requests->on_compare([raw = volcano.get()](wire::CompareRequest request, auto done) {
+    raw->compare(std::move(request), std::move(done));
+  });
   volcano->add_counters([&p, raw = volcano.get()](CounterList& list) {
     list_counters(list, raw->stats());
     list_counters(list, p.metadata->stats());
@@ -190,6 +193,7 @@ const VolcanoConfig& Volcano::config() const { return parts_->config; }
 const rpc::Counters& Volcano::rpc_counters() const { return parts_->endpoint->counters(); }
 VolcanoReport Volcano::report(std::size_t lines_max) { return parts_->shard->report(lines_max); }
 void Volcano::plant_impatience() { parts_->source->plant_impatience(); }
+void Volcano::plant_disorder() { parts_->source->plant_disorder(); }
 Census& Volcano::census() { return *parts_->census; }
 Result<sys::DiskSpace> Volcano::space() { return parts_->disk.space(); }
 bool Volcano::failed() const { return parts_->shard->failed(); }
@@ -201,6 +205,11 @@ void Volcano::set_ring(node::RingViewPtr view) {
   parts_->host_requests->set_ring(std::move(view));
 }
 const node::RingViewPtr& Volcano::ring() const { return parts_->host_requests->ring(); }
+void Volcano::compare(wire::CompareRequest request,
+                      UniqueFunction<void(Result<wire::CompareReply>)> done) {
+  if (!parts_->source) return done(fail(Code::not_primary));
+  parts_->source->compare(std::move(request), std::move(done));
+}
 wire::VolcanoFacts Volcano::facts() { return parts_->host_requests->facts(); }
 void Volcano::add_counters(UniqueFunction<void(CounterList&)> source) {
   parts_->host_requests->add_counters(std::move(source));

@@ -77,8 +77,9 @@ class Volcano final : public rpc::Handler {
   const VolcanoConfig& config() const;
   VolcanoStats stats() const;
   const rpc::Counters& rpc_counters() const;
-  // As Source::plant_impatience().
+  // As Source::plant_impatience(), plant_disorder().
   void plant_impatience();
+  void plant_disorder();
   // For operators: what is in memory now; of each list at most `lines_max` lines.
   VolcanoReport report(std::size_t lines_max);
   Census& census();                // counts its flares, when stepped
@@ -91,6 +92,9 @@ class Volcano final : public rpc::Handler {
   const node::RingViewPtr& ring() const;
   // For the ring's status: what this volcano holds, as far as it was counted.
   wire::VolcanoFacts facts();
+  // What a `compare` asks: a piece of what this volcano has, compared with a mirror's. Errors:
+  // not_primary (it serves no slots), those of the stores.
+  void compare(wire::CompareRequest request, UniqueFunction<void(Result<wire::CompareReply>)> done);
   // Called for each `status`, to add counters that the process has besides.
   void add_counters(UniqueFunction<void(std::vector<wire::StatusCounter>&)> source);
   // A `shutdown` was answered: the process should stop() and end.

@@ -1,5 +1,6 @@
 libmagma_crypto_sources = \
 	libmagma/crypto/checksum.h libmagma/crypto/checksum.cc \
+	libmagma/crypto/digest.h libmagma/crypto/digest.cc \
 	libmagma/crypto/handshake.h libmagma/crypto/handshake.cc \
 	libmagma/crypto/hkdf.h libmagma/crypto/hkdf.cc \
 	libmagma/crypto/network_key.h libmagma/crypto/network_key.cc \

@@ -12,6 +12,7 @@
 #include "libmagma/base/bytes.h"
 #include "libmagma/base/strong.h"
 #include "libmagma/base/time.h"
+#include "libmagma/wire/replica_messages.h"
 
 namespace magma::wire {
 
@@ -152,6 +153,18 @@ enum class RingMirror : std::uint8_t {
   behind = 3,   // it misses changes, and nothing is sent now
 };
 
+struct RingCopies {  // slots `first` to `last`, whose primary is another one
+  std::uint16_t first = 0;
+  std::uint16_t last = 0;
+  RingMirror state{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("first", s.first);
+    v("last", s.last);
+    v("state", s.state);
+  }
+};
+
 struct RingVolcano {
   std::uint16_t id = 0;  // ring::VolcanoId
   std::string nick, fqdn;
@@ -166,6 +179,7 @@ struct RingVolcano {
   std::uint64_t lease_left_ns = 0;   // of its lease, as the coordinator granted it
   std::uint64_t entries_behind = 0;  // of the map's log, seen from the coordinator
   std::vector<RingSlice> slices{};   // whose primary it is
+  std::vector<RingCopies> copies{};  // that it mirrors
   std::uint32_t slots_waiting = 0;   // of these: operations on them wait for it
   std::uint32_t backups = 0;         // slots of others that it has a copy of, in sync
   RingMirror mirror = RingMirror::none;
@@ -196,6 +210,7 @@ struct RingVolcano {
     v("lease_left_ns", s.lease_left_ns);
     v("entries_behind", s.entries_behind);
     v("slices", s.slices);
+    v("copies", s.copies);
     v("slots_waiting", s.slots_waiting);
     v("backups", s.backups);
     v("mirror", s.mirror);
@@ -241,6 +256,81 @@ struct RingReply {
     v("health", s.health);
     v("reason", s.reason);
     v("volcanoes", s.volcanoes);
+  }
+};
+
+// What is compared next. All but the first are as the primary told them, not to be understood.
+struct CompareCursor {
+  bool is_content = false;  // bytes of contents; else rows
+  std::uint8_t database = 0;
+  std::uint8_t table = 0;
+  bool is_inside = false;  // of the table: behind `after`
+  MirrorKey after{};
+  std::uint64_t offset = 0;  // not 0: in the content of `after` itself
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("is_content", s.is_content);
+    v("database", s.database);
+    v("table", s.table);
+    v("is_inside", s.is_inside);
+    v("after", s.after);
+    v("offset", s.offset);
+  }
+};
+
+// From anybody who has a key of the network, to a primary: compares a piece of what it has with the
+// mirror's. Both go on with their work; what is compared is as of one batch. Who asks goes on with
+// `next` until there is none; nothing is kept for it meanwhile. `not_primary`: the asked volcano
+// serves no slots; `not_found`: that volcano does not mirror it.
+struct CompareRequest {
+  std::uint16_t mirror = 0;    // ring::VolcanoId
+  bool reads_content = false;  // after the rows, all contents are read and compared with their sums
+  CompareCursor cursor{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("mirror", s.mirror);
+    v("reads_content", s.reads_content);
+    v("cursor", s.cursor);
+  }
+};
+
+enum class DifferenceKind : std::uint8_t {
+  missing = 1,          // the mirror has no such row
+  surplus = 2,          // only the mirror has it
+  other = 3,            // the rows are not the same
+  damaged = 4,          // the mirror's content does not match the checksums
+  damaged_here = 5,     // the primary's does not
+  unreadable = 6,       // the mirror's content cannot be read
+  unreadable_here = 7,  // the primary's cannot
+};
+
+struct Difference {
+  DifferenceKind kind{};
+  std::uint8_t table = 0;
+  MirrorKey key{};           // of the row; of a content that of its row in the table chunk
+  std::uint64_t offset = 0;  // in the content
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("kind", s.kind);
+    v("table", s.table);
+    v("key", s.key);
+    v("offset", s.offset);
+  }
+};
+
+struct CompareReply {
+  bool is_in_sync = false;  // else nothing was compared: the mirror is away, or copies
+  std::uint64_t rows = 0;   // compared
+  std::uint64_t bytes = 0;  // read and compared, at each of both
+  std::vector<Difference> differences{};
+  std::optional<CompareCursor> next{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("is_in_sync", s.is_in_sync);
+    v("rows", s.rows);
+    v("bytes", s.bytes);
+    v("differences", s.differences);
+    v("next", s.next);
   }
 };
 

@@ -10,6 +10,7 @@
 // batch ended. Streams are the primary's epochs, so positions only rise.
 #pragma once
 
+#include <array>
 #include <compare>
 #include <cstdint>
 #include <string>
@@ -23,7 +24,9 @@ namespace magma::wire {
 
 // About as much as one message may hold besides one write's bytes (kIoBytesMax).
 inline constexpr std::size_t kMirrorBytesMax = 32 * 1024;
-inline constexpr std::size_t kMirrorTornMax = 4096;  // of MirrorHelloReply
+inline constexpr std::size_t kMirrorTornMax = 4096;    // of MirrorHelloReply
+inline constexpr std::size_t kCompareListedMax = 512;  // rows of MirrorCompareReply
+inline constexpr std::size_t kScrubRangesMax = 64;     // of MirrorScrubRequest
 
 struct MirrorHead {
   std::uint64_t run = 0;
@@ -247,6 +250,88 @@ struct MirrorCheckReply {
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("different", s.different);
+  }
+};
+
+// The first bytes of a SHA-256.
+using RowDigest = std::array<std::uint8_t, 16>;
+
+// Do both have the same rows? Those of the table in this database whose key is above `after` (if
+// `is_first`: from the first on) and at most `last` (if `is_end`: to the table's end). Changes
+// nothing. Of the primary as when it sent this, so in the run's order with its batches.
+struct MirrorCompareRequest {
+  MirrorHead head{};
+  std::uint8_t database = 0;
+  std::uint8_t table = 0;
+  bool is_first = false;
+  bool is_end = false;
+  MirrorKey after{};
+  MirrorKey last{};
+  RowDigest digest{};  // of the digests of all its rows, in the order of their keys
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("head", s.head);
+    v("database", s.database);
+    v("table", s.table);
+    v("is_first", s.is_first);
+    v("is_end", s.is_end);
+    v("after", s.after);
+    v("last", s.last);
+    v("digest", s.digest);
+  }
+};
+
+struct ComparedRow {
+  MirrorKey key{};
+  RowDigest digest{};  // of key, version and image; of page_sums without the version
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("key", s.key);
+    v("digest", s.digest);
+  }
+};
+
+struct MirrorCompareReply {
+  bool is_same = false;
+  bool is_cut = false;              // there are more rows than are told
+  std::vector<ComparedRow> rows{};  // unless it is the same: at most kCompareListedMax
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("is_same", s.is_same);
+    v("is_cut", s.is_cut);
+    v("rows", s.rows);
+  }
+};
+
+// Reads contents and compares them with the mirror's own checksums; what comes after it does not
+// wait.
+struct MirrorScrubRequest {
+  MirrorHead head{};
+  std::vector<MirrorRange> ranges{};  // at most kScrubRangesMax, of kIoBytesMax in all
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("head", s.head);
+    v("ranges", s.ranges);
+  }
+};
+
+struct MirrorDamage {
+  std::uint32_t which = 0;   // of the ranges
+  std::uint16_t code = 0;    // checksum, or why it could not be read
+  std::uint64_t offset = 0;  // of the first page that is damaged
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("which", s.which);
+    v("code", s.code);
+    v("offset", s.offset);
+  }
+};
+
+struct MirrorScrubReply {
+  std::vector<MirrorDamage> damaged{};  // at most one a range
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("damaged", s.damaged);
   }
 };
 

@@ -70,6 +70,23 @@ void add_slots(wire::RingVolcano& told, const ring::LavaMap& map, VolcanoId id) 
   told.mirror = told.backups > 0 ? wire::RingMirror::in_sync : wire::RingMirror::behind;
 }
 
+// Runs of slots that it mirrors, all alike.
+void add_copies(wire::RingVolcano& told, const ring::LavaMap& map, VolcanoId id) {
+  for (std::uint16_t slot = 0; slot < ring::kSlotCount; ++slot) {
+    const ring::SlotEntry& entry = map.at(ring::Slot(slot));
+    const ring::Replica* replica = entry.replicas.find(id);
+    if (replica == nullptr || entry.primary() == id) continue;
+    const auto state = replica->state == ring::ReplicaState::in_sync ? wire::RingMirror::in_sync
+                                                                     : wire::RingMirror::behind;
+    const bool goes_on = !told.copies.empty() && told.copies.back().state == state &&
+                         told.copies.back().last + 1 == slot;
+    if (goes_on)
+      told.copies.back().last = slot;
+    else
+      told.copies.push_back({slot, slot, state});
+  }
+}
+
 // What the map cannot know: how far the primary is with it.
 void add_copying(wire::RingVolcano& told, const RingView& view, VolcanoId id) {
   if (told.mirror == wire::RingMirror::none) return;
@@ -83,6 +100,9 @@ void add_copying(wire::RingVolcano& told, const RingView& view, VolcanoId id) {
     if (told.mirror == wire::RingMirror::behind && is_moving && view.map->is_alive(id))
       told.mirror = wire::RingMirror::copying;
   }
+  if (told.mirror == wire::RingMirror::copying)
+    for (wire::RingCopies& copies : told.copies)
+      if (copies.state == wire::RingMirror::behind) copies.state = wire::RingMirror::copying;
   const auto left = view.copy_left.find(id);
   if (told.mirror == wire::RingMirror::copying && left != view.copy_left.end())
     told.mirror_left_ns = as_ns(left->second);
@@ -114,6 +134,7 @@ wire::RingVolcano line_of(const RingView& view, const ring::Volcano& volcano, In
     told.entries_behind = news->entries_behind;
   }
   add_slots(told, map, volcano.id);
+  add_copies(told, map, volcano.id);
   add_copying(told, view, volcano.id);
   return told;
 }

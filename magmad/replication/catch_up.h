@@ -26,7 +26,7 @@ namespace magma::replication {
 // A message of a run, still without its head, and the bytes that follow it.
 struct Piece {
   std::variant<wire::MirrorBatchRequest, wire::MirrorRowsRequest, wire::MirrorCheckRequest,
-               wire::MirrorSyncRequest>
+               wire::MirrorSyncRequest, wire::MirrorCompareRequest, wire::MirrorScrubRequest>
       message;
   Bytes bytes{};
   std::size_t size() const { return bytes.size() + 4096; }  // about

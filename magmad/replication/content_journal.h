@@ -23,6 +23,7 @@ class ContentJournal final : public store::ContentStore {
   void add_doubtful(wire::MirrorRange range) { doubtful_.push_back(range); }
   // What was touched since the last call, and all that is doubtful: for oplog rows.
   std::vector<wire::MirrorRange> take_touched();
+  bool has_doubtful() const { return !doubtful_.empty(); }
   bool has_touched() const { return !touched_.empty() || !doubtful_.empty(); }
   // Moves what happened since the last call into the effects of a batch that is committed.
   void take(Effects& effects);
@@ -43,6 +44,10 @@ class ContentJournal final : public store::ContentStore {
   void read(const store::ContentId& id, std::uint64_t offset, std::uint64_t length,
             UniqueFunction<void(Result<Bytes>)> done) override {
     store_.read(id, offset, length, std::move(done));
+  }
+  void scrub(const store::ContentId& id, std::uint64_t offset, std::uint64_t length,
+             ScrubDone done) override {
+    store_.scrub(id, offset, length, std::move(done));
   }
   Result<void> truncate(const store::ContentId& id, const store::Version& version,
                         std::uint64_t size) override;

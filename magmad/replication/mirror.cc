@@ -86,12 +86,11 @@ Result<void> Mirror::begin(bool clean, bool lost_power) {
 
 // ---- answers
 
-template <class Reply>
-void Mirror::answer(const Request& request, const Reply& reply) {
+void Mirror::answer_with(const Request& request, Bytes body) {
   Answer answer;
   answer.target = request.target;
   answer.op = request.op();
-  answer.body = wire::encode(reply);
+  answer.body = std::move(body);
   send_(std::move(answer));
 }
 
@@ -193,6 +192,21 @@ void Mirror::do_next(RequestPtr request) {
       if (reply) return answer(*request, *reply);
       refuse(*request, reply.error());
       return fail_run(reply.error());
+    }
+    case wire::FlareOp::mirror_compare: {
+      auto message = wire::decode<wire::MirrorCompareRequest>(request->body);
+      if (!message) break;
+      auto reply = compare(*message);
+      // The run is as good as before.
+      return reply ? answer(*request, *reply) : refuse(*request, reply.error());
+    }
+    case wire::FlareOp::mirror_scrub: {
+      auto message = wire::decode<wire::MirrorScrubRequest>(request->body);
+      if (!message) break;
+      const Request asked{.head = request->head, .target = request->target};
+      auto begun = begin_scrub(std::move(request), std::move(*message));
+      if (!begun) refuse(asked, begun.error());
+      return;
     }
     case wire::FlareOp::mirror_sync: return sync(std::move(request));
     default: break;

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "libmagma/base/unique_function.h"
+#include "libmagma/wire/codec.h"
 #include "magmad/replication/effects.h"
 #include "magmad/request.h"
 #include "libmagma/sys/clock.h"
@@ -51,7 +52,7 @@ class Mirror {
   // It has all of position(), and is a copy of the primary as of then.
   bool is_whole() const { return state_.is_whole && !state_.is_mixed; }
   struct Stats {
-    std::uint64_t batches = 0, rows = 0, bytes = 0, checks = 0, refused = 0;
+    std::uint64_t batches = 0, rows = 0, bytes = 0, checks = 0, refused = 0, compares = 0;
   };
   Stats stats() const { return stats_; }
 
@@ -86,12 +87,20 @@ class Mirror {
   Result<void> settle_cuts(const store::ContentId& id);
   Result<void> rows(const wire::MirrorRowsRequest& message);
   Result<wire::MirrorCheckReply> check(const wire::MirrorCheckRequest& message);
+  // mirror_compare.cc
+  struct Scrub;
+  Result<wire::MirrorCompareReply> compare(const wire::MirrorCompareRequest& message);
+  Result<void> begin_scrub(RequestPtr request, wire::MirrorScrubRequest message);
+  void scrub_next(std::shared_ptr<Scrub> scrub);
   void sync(RequestPtr request);
   void sync_all(UniqueFunction<void(Result<void>)> done);
   store::Version version_of(ring::Slot slot) const;
 
+  void answer_with(const Request& request, Bytes body);
   template <class Reply>
-  void answer(const Request& request, const Reply& reply);
+  void answer(const Request& request, const Reply& reply) {
+    answer_with(request, wire::encode(reply));
+  }
   void refuse(const Request& request, const Error& error);
   void end_run(const Error& error);
   void fail_run(const Error& error);

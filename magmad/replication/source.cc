@@ -59,7 +59,8 @@ Source::Source(ring::VolcanoId self, bool awaits_ring, sys::Clock& clock, sys::R
       shard_(shard),
       metadata_(metadata),
       content_(content),
-      awaits_ring_(awaits_ring) {
+      awaits_ring_(awaits_ring),
+      comparisons_(clock, metadata, content) {
   auto row = metadata_.get(kPromiseKey);
   has_promised_ = !row || row->has_value();  // the careful way, if it cannot be read
   settle();
@@ -227,7 +228,8 @@ void Source::lose(Mirror& mirror, const char* why) {
   mirror.has_marked = mirror.is_whole = mirror.is_synced = mirror.marks_answered = false;
   mirror.queue.clear();
   mirror.live_bytes = 0;
-  mirror.sent.clear();
+  for (const auto& [request, sent] : std::exchange(mirror.sent, {}))
+    if (sent.comparison != 0) comparisons_.lost(sent.comparison);
   // Last, because it answers what was under way, which is nobody's now.
   if (connection != rpc::ConnectionId()) endpoint_.close(connection);
   settle();
@@ -245,6 +247,11 @@ bool Source::on_response(rpc::ConnectionId connection, rpc::RequestId request,
   auto head = message ? wire::decode_front<wire::ResponseHead>(*message) : fail(message.error());
   if (!head || head->first.code != 0) {
     const Code code = head ? static_cast<Code>(head->first.code) : head.error().code;
+    if (sent.comparison != 0 && head) {
+      comparisons_.refused(sent.comparison, code);
+      return true;
+    }
+    if (sent.comparison != 0) comparisons_.lost(sent.comparison);
     log_info("mirror_refused volcano={} op={} error={}", mirror->id.value, wire::name_of(sent.op),
              name_of(code));
     lose(*mirror, "refused");
@@ -271,6 +278,8 @@ void Source::answered(Mirror& mirror, const Sent& sent, ByteSpan body) {
     case wire::FlareOp::mirror_sync:
       if (sent.sync == 0) mirror.is_synced = true;
       break;
+    case wire::FlareOp::mirror_compare:
+    case wire::FlareOp::mirror_scrub: return comparisons_.answered(sent.comparison, body);
     default:
       if (sent.is_whole_mark) mirror.marks_answered = true;
       break;
@@ -401,6 +410,7 @@ void Source::pump() {
     if (done && mirror->phase == Phase::going) {
       send_live(*mirror);
       done = send_catch_up(*mirror);
+      if (done) send_comparisons(*mirror);
     }
     if (done) continue;
     log_error("mirror_failed volcano={} error={}", mirror->id.value, describe(done.error()));
@@ -462,7 +472,7 @@ void Source::settle() {
 
 Instant Source::deadline() const {
   if (is_ready_ || wants_to_promise_) return {};
-  Instant next = Instant::never();
+  Instant next = comparisons_.deadline();
   for (const auto& mirror : mirrors_) {
     if (mirror->phase == Phase::away) next = std::min(next, mirror->dial_at);
     if (mirror->greeted) return {};
@@ -513,6 +523,7 @@ bool Source::is_stuck(const Mirror& mirror) const {
 
 // pump() follows with the flush.
 void Source::on_timer() {
+  comparisons_.on_timer();
   for (const auto& mirror : mirrors_) {
     if (mirror->sent.empty() || clock_.now() < mirror->watch.next) continue;
     watch(*mirror);

@@ -25,6 +25,7 @@
 #include "libmagma/sys/random.h"
 #include "magmad/node/ring_view.h"
 #include "magmad/replication/catch_up.h"
+#include "magmad/replication/comparisons.h"
 #include "magmad/shard.h"
 
 namespace magma::replication {
@@ -50,6 +51,8 @@ class Source {
          store::ContentStore& content);
   // A bug that tests plant, to see that they would find it: nobody is waited for.
   void plant_impatience() { is_impatient_ = true; }
+  // Another: a comparison goes to the mirror after batches that it knows nothing of.
+  void plant_disorder() { is_disordered_ = true; }
   ~Source();
 
   void set_map(const ring::LavaMap& map);
@@ -63,12 +66,16 @@ class Source {
   bool on_response(rpc::ConnectionId connection, rpc::RequestId request,
                    const Result<ByteSpan>& message);
 
+  // Compares a piece with that mirror. Errors as Comparisons, and not_found: it is no mirror.
+  void compare(wire::CompareRequest request, Comparisons::Done done);
+
   // For the coordinator; what it says may bind this volcano (above).
   std::vector<wire::MirrorFact> facts();
   struct Stats {
     std::uint64_t batches = 0, pieces = 0, bytes = 0, copies = 0, catch_ups = 0, runs_lost = 0;
+    Comparisons::Stats compared{};
   };
-  Stats stats() const { return stats_; }
+  Stats stats() const;
 
  private:
   struct Live {  // in the order of batches
@@ -79,13 +86,16 @@ class Source {
   };
   struct Sent {
     wire::FlareOp op{};
-    std::uint64_t batch = 0;  // of a live one
-    std::uint64_t sync = 0;   // of a sync that somebody waits for; both 0: of the catching up
-    std::size_t bytes = 0;    // of the last message of a live one: all of it
+    std::uint64_t batch = 0;       // of a live one
+    std::uint64_t sync = 0;        // of a sync that somebody waits for; both 0: of the catching up
+    std::uint64_t comparison = 0;  // or, not 0: of that comparison
+    std::size_t bytes = 0;         // of the last message of a live one: all of it
     Instant at{};
     wire::MirrorRange checked{};
     bool is_whole_mark = false;
-    bool waits_for_disk() const { return op == wire::FlareOp::mirror_sync; }
+    bool waits_for_disk() const {
+      return op == wire::FlareOp::mirror_sync || op == wire::FlareOp::mirror_scrub;
+    }
   };
   // What was under way at some moment, up to a request, and how much of it was left when that last
   // changed. What is sent later says nothing: a mirror that hangs takes that, too.
@@ -134,6 +144,10 @@ class Source {
   void send(Mirror& mirror, Piece piece, Sent sent);
   static void note_sent(Mirror& mirror, rpc::RequestId request, const Sent& sent);
   void mark_whole(Mirror& mirror);
+  // source_compare.cc
+  bool has_everything(const Mirror& mirror) const;
+  void send_comparisons(Mirror& mirror);
+  void send_comparison(Mirror& mirror, Comparisons::Asked asked);
   void answered(Mirror& mirror, const Sent& sent, ByteSpan body);
   void confirm(Mirror& mirror);
   void on_batch(Effects effects);
@@ -159,7 +173,11 @@ class Source {
   Epoch epoch_;  // of slot 0 in the map
   std::vector<std::unique_ptr<Mirror>> mirrors_;
   std::uint64_t last_sync_ = 0;
-  bool is_impatient_ = false;  // planted
+  Comparisons comparisons_;
+  bool is_impatient_ = false;                      // planted
+  bool is_disordered_ = false;                     // planted
+  std::optional<Comparisons::Asked> held_back_{};  // planted: goes after the batch held_at_
+  std::uint64_t held_at_ = 0;
   // On stable storage: the coordinator may have been told that a mirror is in sync.
   bool has_promised_ = false;
   bool wants_to_promise_ = false;

@@ -233,6 +233,50 @@ Result<void> ContentStoreImpl::verify(Content& c, sys::File& file, PageRange pag
   return fail(mismatch(c.id, *bad));
 }
 
+// ---- scrubbing
+
+void ContentStoreImpl::scrub(const ContentId& id, std::uint64_t offset, std::uint64_t length,
+                             ScrubDone done) {
+  if (offset > kChunkBytes || length > kChunkBytes - offset) return done(fail(Code::invalid));
+  if (length == 0) return done(std::nullopt);
+  Content& c = content(id);
+  auto file = open_file(c, false);
+  if (!file) {
+    forget_if_idle(id);
+    return done(fail(std::move(file.error())));
+  }
+  const PageRange pages = pages_of(offset, length);
+  if (*file == nullptr) {
+    forget_if_idle(id);
+    auto sums = get_sums(metadata_, id, pages);
+    if (!sums) return done(fail(std::move(sums.error())));
+    const auto bad = std::find_if(sums->begin(), sums->end(),
+                                  [](std::uint32_t sum) { return sum != zero_page_sum(); });
+    if (bad == sums->end()) return done(std::nullopt);
+    const auto page = pages.first + static_cast<std::uint64_t>(bad - sums->begin());
+    return done(page * kPageBytes);
+  }
+  auto job = std::make_shared<DiskRead>();  // shared with the read, which fills it
+  job->offset = offset;
+  job->length = length;
+  read_from_disk(c, job,
+                 [this, id, pages, job, done = std::move(done)](Result<Bytes> read) mutable {
+                   if (read) return done(std::nullopt);
+                   if (read.error().code != Code::checksum)
+                     return done(fail(std::move(read.error())));
+                   done(first_damaged(id, pages, job->sums) * kPageBytes);
+                 });
+}
+
+// Of pages that were found damaged.
+std::uint64_t ContentStoreImpl::first_damaged(const ContentId& id, PageRange pages,
+                                              std::span<const std::uint32_t> sums) {
+  auto expected = get_sums(metadata_, id, pages);
+  for (std::size_t i = 0; expected && i < std::min(sums.size(), expected->size()); ++i)
+    if (sums[i] != (*expected)[i]) return pages.first + i;
+  return pages.first;
+}
+
 // ---- read-ahead
 
 void ContentStoreImpl::read_ahead(const ContentId& id) {

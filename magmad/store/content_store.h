@@ -78,6 +78,12 @@ class ContentStore {
   // what follows into the page cache, verified.
   virtual void read(const ContentId& id, std::uint64_t offset, std::uint64_t length,
                     UniqueFunction<void(Result<Bytes>)> done) = 0;
+  // Reads the range and compares all of it with its checksums, also what is in the page cache: the
+  // offset of the first page that is damaged, if one is. (What the kernel has in memory is compared
+  // as it is there.)
+  using ScrubDone = UniqueFunction<void(Result<std::optional<std::uint64_t>>)>;
+  virtual void scrub(const ContentId& id, std::uint64_t offset, std::uint64_t length,
+                     ScrubDone done) = 0;
   // Cuts or extends (sparse) the file; checksums follow. Fine if there is no file. A cut reaches
   // the file at committed().
   virtual Result<void> truncate(const ContentId& id, const Version& version,

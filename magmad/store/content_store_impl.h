@@ -110,6 +110,8 @@ class ContentStoreImpl final : public ContentStore {
                      ByteSpan bytes, const std::vector<std::uint32_t>& page_sums) override;
   void read(const ContentId& id, std::uint64_t offset, std::uint64_t length,
             UniqueFunction<void(Result<Bytes>)> done) override;
+  void scrub(const ContentId& id, std::uint64_t offset, std::uint64_t length,
+             ScrubDone done) override;
   Result<void> truncate(const ContentId& id, const Version& version, std::uint64_t size) override;
   Result<void> punch(const ContentId& id, const Version& version, std::uint64_t offset,
                      std::uint64_t length) override;
@@ -208,6 +210,8 @@ class ContentStoreImpl final : public ContentStore {
                                                       std::span<const std::uint32_t> sums);
   Result<void> verify(Content& c, sys::File& file, PageRange pages,
                       std::span<const std::uint32_t> sums);
+  std::uint64_t first_damaged(const ContentId& id, PageRange pages,
+                              std::span<const std::uint32_t> sums);
   static void drop_pages(sys::File& file, PageRange pages);
   std::uint64_t begin_pages(Content& c, PageRange pages, bool ahead);
   std::vector<UniqueFunction<void()>> end_pages(Content& c, std::uint64_t number);

@@ -80,6 +80,7 @@ TEST_CASE("mirror random runs: rare things happened") {
                            "mirror: behind",
                            "mirror: map came late",
                            "mirror: two of them",
+                           "mirror: pieces verified under load",
                            "mirror: primary lost by a kill",
                            "mirror: primary lost by a power cut",
                            "mirror: primary lost in the middle of operations",

@@ -9,6 +9,7 @@
 #include "tests/lib/sim_coordinator.h"
 #include "tests/lib/sometimes.h"
 #include "tests/sim/random_workload.h"
+#include "tests/sim/replica_verify.h"
 
 namespace magma::test {
 
@@ -28,7 +29,8 @@ class MirrorRun {
       : profile_(profile),
         random_(profile.seed ^ 0x3177),
         cluster_({profile.seed, profile.clients, profile.loopback, 65536, profile.mirrors}),
-        workload_(cluster_, {.shared_tree = profile.shared_tree, .lag = kLagWithMirrors}) {}
+        workload_(cluster_, {.shared_tree = profile.shared_tree, .lag = kLagWithMirrors}),
+        verify_(cluster_) {}
 
   RunResult run() {
     cluster_.faults = profile_.faults;
@@ -73,6 +75,7 @@ class MirrorRun {
     for (unsigned i = 1; i <= profile_.mirrors; ++i)
       if (!start(i)) return false;
     have_joined_ = true;
+    if (profile_.verifies) verify_.start();
     return true;
   }
 
@@ -142,6 +145,7 @@ class MirrorRun {
     if (failed() || !have_joined_) return;
     fail_if(mirrors_problem(cluster_));
     fail_if(cluster_.coordinator().problem());
+    if (auto found = verify_.problem()) fail_with("verify under load: " + *found);
   }
 
   void wait_for_workload() {
@@ -328,6 +332,7 @@ class MirrorRun {
     const unsigned heir = heirs[random_.below(heirs.size())];
     cluster_.run_for(up_to(3000));
     if (!stop_mirrors()) return;
+    verify_.stop();
     cluster_.replace_primary(heir);
     is_replaced_ = true;
     if (!start(0)) return;
@@ -365,6 +370,7 @@ class MirrorRun {
 
   void end() {
     begin_of("the end");
+    verify_.stop();
     workload_.release_all();
     workload_.verify();
     if (failed()) return;
@@ -386,6 +392,7 @@ class MirrorRun {
   }
 
   void count() {
+    sometimes("mirror: pieces verified under load", verify_.counters().pieces);
     if (is_replaced_) return;
     const auto& counters = cluster_.coordinator().counters();
     sometimes("mirror: called down", counters.downs);
@@ -400,6 +407,7 @@ class MirrorRun {
   SeedRandom random_;
   SimCluster cluster_;
   RandomWorkload workload_;
+  ReplicaVerify verify_;
   std::string doing_;  // the rounds up to now
   bool have_joined_ = false;
   bool is_replaced_ = false;
@@ -446,6 +454,7 @@ MirrorProfile mirror_profile_of_seed(std::uint64_t seed) {
   profile.loopback = !random.chance(4);
   profile.joins_late = random.chance(4);
   profile.loses_primary = random.chance(2);
+  profile.verifies = seed % 3 == 0;
   if (random.chance(3)) {
     profile.faults.loss = static_cast<unsigned>(random.below(150));
     profile.faults.duplicate = static_cast<unsigned>(random.below(200));
@@ -457,11 +466,13 @@ MirrorProfile mirror_profile_of_seed(std::uint64_t seed) {
 
 std::string describe(const MirrorProfile& profile) {
   return fmt::format(
-      "kind={} clients={} mirrors={} shared={} loopback={} late={} loses_primary={} loss={} "
+      "kind={} clients={} mirrors={} shared={} loopback={} late={} loses_primary={} verifies={} "
+      "loss={} "
       "duplicate={} reorder={} corrupt={}",
       static_cast<unsigned>(profile.kind), profile.clients, profile.mirrors, profile.shared_tree,
-      profile.loopback, profile.joins_late, profile.loses_primary, profile.faults.loss,
-      profile.faults.duplicate, profile.faults.reorder, profile.faults.corrupt);
+      profile.loopback, profile.joins_late, profile.loses_primary, profile.verifies,
+      profile.faults.loss, profile.faults.duplicate, profile.faults.reorder,
+      profile.faults.corrupt);
 }
 
 RunResult run_mirrors(const MirrorProfile& profile) {

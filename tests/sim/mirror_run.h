@@ -37,10 +37,11 @@ struct MirrorProfile {
   NetworkFaults faults{};
   bool joins_late = false;     // mirrors start when there are files already
   bool loses_primary = false;  // at the end
+  bool verifies = false;       // all the time
   unsigned rounds = 3;
-  unsigned operations = 35;  // a round
+  unsigned operations = 35;   // a round
   bool is_impatient = false;  // planted: the primary waits for nobody
-  bool is_hasty = false;     // planted: mirrors are called in sync before they are
+  bool is_hasty = false;      // planted: mirrors are called in sync before they are
 };
 MirrorProfile mirror_profile_of_seed(std::uint64_t seed);
 std::string describe(const MirrorProfile& profile);

@@ -1,4 +1,5 @@
 sim_test_sources = \
+	tests/sim/compare_test.cc \
 	tests/sim/crash_steps_test.cc \
 	tests/sim/exactly_once_test.cc \
 	tests/sim/far_slots_test.cc \
@@ -20,6 +21,8 @@ sim_test_sources = \
 	tests/sim/random_workload.cc \
 	tests/sim/random_workload.h \
 	tests/sim/beliefs.h \
+	tests/sim/replica_verify.cc \
+	tests/sim/replica_verify.h \
 	tests/sim/scenario.cc \
 	tests/sim/scenario.h \
 	tests/sim/scenario_test.cc \

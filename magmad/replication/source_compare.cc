@@ -1,0 +1,47 @@
+// Comparisons with mirrors (comparisons.h), as messages of their runs.
+#include <utility>
+
+#include "magmad/replication/source.h"
+
+namespace magma::replication {
+
+void Source::compare(wire::CompareRequest request, Comparisons::Done done) {
+  for (const auto& mirror : mirrors_)
+    if (mirror->id.value == request.mirror)
+      return comparisons_.begin(std::move(request), std::move(done));
+  done(fail(Code::not_found));
+}
+
+// What is sent now comes when it has all that was committed here. (After a batch that failed, rows
+// may be others here until the next one tells of them.)
+bool Source::has_everything(const Mirror& mirror) const {
+  return mirror.phase == Phase::going && mirror.is_whole && mirror.queue.empty() &&
+         mirror.has_marked && mirror.catch_up->is_done() && !shard_.has_doubts();
+}
+
+void Source::send_comparisons(Mirror& mirror) {
+  if (held_back_ && held_at_ != shard_.position().batch)
+    send_comparison(mirror, *std::exchange(held_back_, std::nullopt));
+  while (!held_back_ && has_everything(mirror) && mirror.sent.size() < kRequestsMax) {
+    auto asked = comparisons_.next(mirror.id);
+    if (!asked) return;
+    if (is_disordered_) {
+      held_back_ = std::move(asked);
+      held_at_ = shard_.position().batch;
+    } else {
+      send_comparison(mirror, std::move(*asked));
+    }
+  }
+}
+
+void Source::send_comparison(Mirror& mirror, Comparisons::Asked asked) {
+  send(mirror, std::move(asked.piece), {.comparison = asked.number});
+}
+
+Source::Stats Source::stats() const {
+  Stats stats = stats_;
+  stats.compared = comparisons_.stats();
+  return stats;
+}
+
+}  // namespace magma::replication
