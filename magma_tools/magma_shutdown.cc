@@ -1,9 +1,14 @@
-// magma shutdown [HOST]: ends a volcano cleanly, and waits until it answers no more.
+// magma shutdown [HOST]: ends a volcano cleanly, and waits until it answers no more; with --all the
+// whole ring.
 #include <unistd.h>
 
 #include <cstdio>
 
+#include <fmt/format.h>
+
+#include "libmagma/client/ring_stop.h"
 #include "magma_tools/command.h"
+#include "magma_tools/ring_text.h"
 
 namespace magma::tools {
 
@@ -15,6 +20,7 @@ constexpr Duration kProbePatience = milliseconds(500);
 struct Arguments {
   TargetOptions target;
   bool yes = false;
+  bool all = false;
 };
 
 std::string user_text() {
@@ -25,14 +31,13 @@ std::string user_text() {
 }
 
 // On a terminal somebody is asked; without one --yes must be given.
-bool is_confirmed(std::string_view command, bool yes, const std::string& who) {
+bool is_confirmed(std::string_view command, bool yes, const std::string& question) {
   if (yes) return true;
   if (::isatty(STDIN_FILENO) != 1) {
     failed(command, "nobody can be asked here: give --yes");
     return false;
   }
-  std::fprintf(stderr, "Shut down the volcano %s? Its clients wait until it is back. [y/N] ",
-               client::printable(who).c_str());
+  std::fprintf(stderr, "%s [y/N] ", client::printable(question).c_str());
   char answer[16] = {};
   const bool is_yes =
       std::fgets(answer, sizeof answer, stdin) != nullptr && (answer[0] == 'y' || answer[0] == 'Y');
@@ -61,12 +66,64 @@ Result<bool> has_ended(const Target& target, const std::string& host) {
   return false;
 }
 
+struct Ended {
+  std::size_t ended = 0, away = 0, others = 0;
+};
+
+// Prints a line for each as it ends.
+Result<Ended> end_all(const Target& target, std::vector<client::StopStep> steps) {
+  Ended result;
+  TRY_VALUE(auto driver, Driver::make());
+  Driver& d = *driver;
+  std::unique_ptr<client::RingStop> stop;
+  auto tell = [&](const client::StopStep& step, client::StopResult how, std::string_view detail) {
+    const bool is_good = how == client::StopResult::ended;
+    ++(is_good ? result.ended : how == client::StopResult::away ? result.away : result.others);
+    const std::string text = client::printable(client::stop_text(step, how, detail));
+    if (!is_good) return (void)failed("shutdown", text);
+    std::printf("%s\n", text.c_str());
+    std::fflush(stdout);
+  };
+  bool is_over = false;
+  client::Done<bool> over;
+  stop = std::make_unique<client::RingStop>(std::move(steps), user_text(), target.keys, d.clock(),
+                                            d.random(), d.udp(), std::move(tell), [&] {
+                                              is_over = true;
+                                              if (over) over(true);
+                                            });
+  d.drive(*stop);
+  TRY(d.await<bool>([&](client::Done<bool> done) {
+    over = std::move(done);
+    if (is_over) over(true);
+  }));
+  return result;
+}
+
+int shut_down_all(const Target& target, bool yes) {
+  if (!target.keys.ring) return failed("shutdown", needs_network_key(target, "shutting down"));
+  auto ring = ask_ring(target);
+  if (!ring) return failed("shutdown", ring.error());
+  std::vector<client::StopStep> steps = client::stop_order(*ring);
+  std::string nicks;
+  for (const client::StopStep& step : steps) nicks += (nicks.empty() ? "" : ", ") + step.nick;
+  const std::size_t count = steps.size();
+  const std::string question =
+      fmt::format("Shut down the whole ring ({})? Mounts wait until it is back.", nicks);
+  if (!is_confirmed("shutdown", yes, question)) return kFailed;
+  auto ended = end_all(target, std::move(steps));
+  if (!ended) return failed("shutdown", ended.error());
+  std::printf("%zu of %zu volcanoes have ended\n", ended->ended, count);
+  if (ended->others > 0) return kFailed;
+  return ended->away > 0 ? kProblems : kDone;
+}
+
 int shutdown(const Arguments& arguments) {
   auto target = find_target(arguments.target, look_around());
   if (!target) {
     failed("shutdown", target.error().detail);
     return target.error().code == Code::invalid ? kUsage : kFailed;
   }
+  if (arguments.all) return shut_down_all(*target, arguments.yes);
   if (target->hosts.size() != 1)
     return failed("shutdown", "name one volcano, not " + target->hosts_text()), kUsage;
   return shut_down(*target, target->hosts.front(), "shutdown", arguments.yes);
@@ -84,7 +141,9 @@ int shut_down(const Target& target, const std::string& name, std::string_view co
     if (!status) return failed(command, name + ": " + describe(status.error()));
     who = status->nick + " at " + status->address;
   }
-  if (!is_confirmed(command, yes, who)) return kFailed;
+  const std::string question =
+      "Shut down the volcano " + who + "? Its clients wait until it is back.";
+  if (!is_confirmed(command, yes, question)) return kFailed;
   {
     auto host = Host::connect(target, name, crypto::Role::ring);
     if (!host) return failed(command, host.error().detail);
@@ -103,15 +162,19 @@ int shut_down(const Target& target, const std::string& name, std::string_view co
 }
 
 void add_shutdown(CLI::App& app, Chosen& chosen) {
-  CLI::App* command = app.add_subcommand("shutdown", "End a volcano cleanly");
+  CLI::App* command = app.add_subcommand("shutdown", "End a volcano, or the whole ring, cleanly");
   auto arguments = std::make_shared<Arguments>();  // shared by the parser and `chosen`
   add_host_options(*command, arguments->target);
+  command->add_flag("--all", arguments->all, "All volcanoes of the ring that HOST is of");
   command->add_flag("-y,--yes", arguments->yes, "Do not ask");
   command->footer(
-      "\nNeeds the network key: with a client key it is refused. The volcano ends as at SIGTERM:\n"
-      "all is on stable storage then, and clients wait until it is back. Returns when it answers\n"
-      "no more; its last writes to the disk may take its process a moment longer.\n"
-      "Exit codes: 0 it answers no more, 1 wrong usage, 2 failed or not confirmed.");
+      "\nNeeds the network key: with a client key it is refused. Without --all one volcano ends,\n"
+      "as at SIGTERM: all is on stable storage then, and clients wait until it is back. Returns\n"
+      "when it answers no more; its last writes to the disk may take its process a moment longer.\n"
+      "With --all the ring ends in order: who serves first, then mirrors, which have the same\n"
+      "then, the coordinator last. Each is started again as ever, in any order.\n"
+      "Exit codes: 0 it answers no more, 1 wrong usage, 2 failed or not confirmed, 4 some could\n"
+      "not be reached, the others have ended.");
   command->callback(
       [arguments, &chosen] { chosen = [arguments] { return shutdown(*arguments); }; });
 }

@@ -280,13 +280,18 @@ class Daemon {
     volcano_->set_console(&*gateway_);
   }
 
-  // Lets the console say goodbye first; asked again, it stops at once.
+  // Lets the console say goodbye first, then mirrors get what they have not; asked again, it stops
+  // at once.
   void begin_stop() {
     if (std::exchange(is_stopping_, true)) return loop_.stop();
-    console_->stop([this] { loop_.stop(); });
+    console_->stop([this] {
+      volcano_->begin_stop();
+      is_last_ = true;
+    });
   }
 
   Instant deadline() const {
+    if (is_last_ && volcano_->is_quiet()) return {};
     return std::min({volcano_->deadline(), console_->deadline(), next_watchdog_, stop_at_,
                      node_ ? next_tick_ : Instant::never(), node_again_,
                      port_ ? port_->deadline() : Instant::never()});
@@ -316,11 +321,12 @@ class Daemon {
       watch_.set_events(sys_real::kReadable | (want ? sys_real::kWritable : 0));
     });
     loop_.on_flush([this] {
+      console_->flush();  // what it says goes out below
       if (port_) port_->on_flush();
       gateway_->on_flush();
       console_->flush();
       volcano_->flush();
-      if (volcano_->failed()) loop_.stop();
+      if (volcano_->failed() || (is_last_ && volcano_->is_quiet())) loop_.stop();
       if (volcano_->stop_wanted() && !is_stopping_) begin_stop();
     });
     volcano_->add_counters([this](std::vector<wire::StatusCounter>& list) {
@@ -354,6 +360,7 @@ class Daemon {
   std::optional<console::Gateway> gateway_;
   std::unique_ptr<ConsolePort> port_;
   bool is_stopping_ = false;
+  bool is_last_ = false;  // nothing is waited for but the mirrors
   Instant stop_at_ = Instant::never();  // asked for at the console
   sys_real::UdpSocket::OnDatagram on_datagram_;
   sys_real::Loop::Watch watch_;

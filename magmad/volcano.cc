@@ -36,6 +36,7 @@ struct Volcano::Parts {
   std::optional<replication::Mirror> mirror;  // of one that does not
   UniqueFunction<void(Answer)> send;
   std::uint64_t ranges_recovered = 0;
+  std::optional<Instant> quiet_by{};  // it is about to stop
   std::map<std::pair<std::uint64_t, std::uint64_t>, NoticeId> notices;  // by connection, request
 
   void send_notices();
@@ -164,16 +165,28 @@ void Volcano::flush() {
   parts_->endpoint->flush();
 }
 
+// The shard does nothing by itself any more when the end is near: its mirrors may have ended.
 Instant Volcano::deadline() const {
-  return std::min({parts_->shard->deadline(), parts_->endpoint->deadline(),
-                   parts_->host_requests->deadline(),
+  const Instant shard = parts_->quiet_by ? Instant::never() : parts_->shard->deadline();
+  return std::min({shard, parts_->endpoint->deadline(), parts_->host_requests->deadline(),
                    parts_->source ? parts_->source->deadline() : Instant::never(),
-                   parts_->mirror ? parts_->mirror->deadline() : Instant::never()});
+                   parts_->mirror ? parts_->mirror->deadline() : Instant::never(),
+                   parts_->quiet_by && !is_quiet() ? *parts_->quiet_by : Instant::never()});
+}
+
+void Volcano::begin_stop() {
+  if (!parts_->quiet_by) parts_->quiet_by = parts_->clock.now() + kQuietMax;
+}
+
+bool Volcano::is_quiet() const {
+  const Parts& p = *parts_;
+  if (p.quiet_by && p.clock.now() >= *p.quiet_by) return true;
+  return !p.shard->has_work() && (!p.source || p.source->has_told_all());
 }
 
 void Volcano::on_timer() {
   Instant now = parts_->clock.now();
-  if (parts_->shard->deadline() <= now) parts_->shard->on_timer();
+  if (!parts_->quiet_by && parts_->shard->deadline() <= now) parts_->shard->on_timer();
   if (parts_->endpoint->deadline() <= now) parts_->endpoint->on_timer();
   if (parts_->host_requests->deadline() <= now) parts_->host_requests->on_timer();
   if (parts_->source && parts_->source->deadline() <= now) parts_->source->on_timer();
@@ -272,12 +285,12 @@ void Volcano::on_request(rpc::ConnectionId connection, rpc::RequestId id, ByteSp
   if (is_known && wire::kind_of(request->op()) == wire::OpKind::mirror && parts_->mirror &&
       parts_->host_requests->has_ring_key(connection.value))
     return parts_->mirror->handle(std::move(request));
-  if (!parts_->config.serves) {
+  if (!parts_->config.serves || parts_->quiet_by) {
     Answer answer;
     answer.target = request->target;
     answer.op = is_known ? request->op() : wire::FlareOp::getattr;
     answer.ok = false;
-    answer.code = Code::not_primary;
+    answer.code = parts_->config.serves ? Code::shutting_down : Code::not_primary;
     return parts_->send(std::move(answer));
   }
   parts_->shard->handle(std::move(request));

@@ -71,6 +71,11 @@ class Volcano final : public rpc::Handler {
   Instant deadline() const;
   void on_timer();
 
+  // The end is near: clients' requests are refused from now on (they wait and come again), so that
+  // mirrors get to have everything. is_quiet(): they do, or it has taken kQuietMax.
+  static constexpr Duration kQuietMax = seconds(2);
+  void begin_stop();
+  bool is_quiet() const;
   // Clean stop: no new requests, everything synced, clients told, the clean mark written. Blocks.
   Result<void> stop();
 

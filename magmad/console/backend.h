@@ -133,8 +133,10 @@ class Backend {
   virtual client::NameSource& names() = 0;
   // A warning for the log that a stranger can cause: rate-limited.
   virtual void warn(std::string_view line) = 0;
-  // Stops the whole network, cleanly.
-  virtual void shut_down(std::string_view who) = 0;
+  // Stops the whole network, cleanly, this volcano last. `tell` gets a line for each other one; at
+  // the end `done` is called, and this one ends. Given up, it goes on: only nobody is told.
+  virtual PendingPtr shut_down(std::string_view who, UniqueFunction<void(std::string)> tell,
+                               UniqueFunction<void()> done) = 0;
 };
 
 }  // namespace magma::console

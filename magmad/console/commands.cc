@@ -195,12 +195,37 @@ RunningPtr run_debug_off(Session& session, Arguments arguments) {
   return nullptr;
 }
 
+// The other volcanoes first: a line for each. Who has left by then changes nothing.
+class Shutdown final : public Running {
+ public:
+  explicit Shutdown(Session& session) : session_(session) {}
+  void go_on() override {
+    if (std::exchange(is_asked_, true)) return;
+    session_.say("The network stops: everything is synced, mounts wait until it is started again.");
+    pending_ = session_.backend().shut_down(
+        session_.who(),
+        [this](std::string line) {
+          session_.say(line);
+          session_.pump();
+        },
+        [this] {
+          is_done_ = true;
+          session_.leave();
+          session_.pump();
+        });
+  }
+  bool is_done() const override { return is_done_; }
+
+ private:
+  Session& session_;
+  PendingPtr pending_;
+  bool is_asked_ = false;
+  bool is_done_ = false;
+};
+
 RunningPtr run_shutdown(Session& session, Arguments) {
   log_command(session, "shutdown");
-  session.say("The network stops: everything is synced, mounts wait until it is started again.");
-  session.leave();
-  session.backend().shut_down(session.who());
-  return nullptr;
+  return std::make_unique<Shutdown>(session);
 }
 
 constexpr Command kCommands[] = {

@@ -63,6 +63,7 @@ Console::Console(Config config, Volcano& volcano, sys::Clock& clock, sys::Random
       volcano_(volcano),
       clock_(clock),
       shut_down_(std::move(shut_down)),
+      random_(random),
       files_(files_config(volcano.config()), clock, random, std::move(open_socket)),
       gate_(volcano.config().keys, volcano.config().filesystem, clock, executor),
       names_(clock, executor) {}
@@ -114,15 +115,20 @@ void Console::stop(UniqueFunction<void()> done) {
   // Their commands end here: nothing uses the files any more.
   for (auto& [session, owned] : sessions_) session->close_with("\nThe volcano stops. Goodbye.");
   lava_waiters_.clear();
+  shutdown_.reset();
   files_.stop(std::move(done));
 }
 
 // ---- time
 
-void Console::flush() { files_.flush(); }
+void Console::flush() {
+  files_.flush();
+  flush_shutdown();
+}
 
 Instant Console::deadline() const {
   Instant due = std::min(files_.deadline(), gate_.deadline());
+  if (shutdown_) due = std::min(due, shutdown_->deadline());
   if (!lava_waiters_.empty()) due = std::min(due, clock_.now());
   for (const auto& [session, owned] : sessions_) due = std::min(due, session->deadline());
   return due;
@@ -131,6 +137,7 @@ Instant Console::deadline() const {
 void Console::on_timer() {
   files_.on_timer();
   gate_.on_timer();
+  if (shutdown_) shutdown_->on_timer();
   step_census();
   for (const auto& [session, owned] : sessions_) session->on_timer();
 }
@@ -154,8 +161,34 @@ void Console::warn(std::string_view line) {
   log_line(LogLevel::warning, fmt::format("{} held_back={}", line, warnings_.suppressed()));
 }
 
-void Console::shut_down(std::string_view who) {
+// The other volcanoes in order, then this one. If it serves slots it takes no requests from now on,
+// so that its mirrors have everything when they end.
+PendingPtr Console::shut_down(std::string_view who, UniqueFunction<void(std::string)> tell,
+                              UniqueFunction<void()> done) {
+  if (!shutdown_) begin_shutdown(who);
+  return shutdown_->listen(std::move(tell), std::move(done));
+}
+
+void Console::begin_shutdown(std::string_view who) {
   log_info("console_shutdown who={}", who);
+  const node::RingViewPtr view = volcano_.ring();
+  std::vector<client::StopStep> others;
+  if (view && view->map->version > 0)
+    others = client::stop_order(node::ring_reply(*view, clock_.now()));
+  std::erase_if(others, [&](const client::StopStep& step) { return step.id == view->self.value; });
+  if (volcano_.config().serves) volcano_.begin_stop();
+  shutdown_ = std::make_unique<RingShutdown>(std::move(others), std::string(who),
+                                             volcano_.config().keys, clock_, random_, files_);
+}
+
+void Console::flush_shutdown() {
+  if (!shutdown_) return;
+  shutdown_->flush();
+  if (!shutdown_->is_over()) return;
+  const std::unique_ptr<RingShutdown> over = std::move(shutdown_);
+  if (over->has_failed())
+    return over->finish("This volcano goes on: the one that serves the slots must end first.");
+  over->finish({});
   if (auto once = std::move(shut_down_)) once();
 }
 

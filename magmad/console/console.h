@@ -20,6 +20,7 @@
 #include "magmad/console/backend.h"
 #include "magmad/console/key_gate.h"
 #include "magmad/console/ring_files.h"
+#include "magmad/console/ring_shutdown.h"
 #include "magmad/console/session.h"
 #include "magmad/console/user_names.h"
 
@@ -74,7 +75,11 @@ class Console final : private Backend {
   }
   client::NameSource& names() override { return names_.source(); }
   void warn(std::string_view line) override;
-  void shut_down(std::string_view who) override;
+  PendingPtr shut_down(std::string_view who, UniqueFunction<void(std::string)> tell,
+                       UniqueFunction<void()> done) override;
+
+  void begin_shutdown(std::string_view who);
+  void flush_shutdown();
 
   class LavaWaiter;
   void step_census();
@@ -86,7 +91,9 @@ class Console final : private Backend {
   Volcano& volcano_;
   sys::Clock& clock_;
   UniqueFunction<void()> shut_down_;
+  sys::Random& random_;
   RingFiles files_;
+  std::unique_ptr<RingShutdown> shutdown_;  // under way
   KeyGate gate_;
   UserNames names_;
   std::map<std::uint64_t, Done<LavaReport>> lava_waiters_;

@@ -46,6 +46,10 @@ class RingFiles final : public Files, private client::KeySource {
   // Where to reach the network from the next start on.
   void set_volcano(const sys::Address& volcano) { config_.volcano = volcano; }
   PendingPtr open(Done<Files*> done);
+  // Another socket, for who asks volcanoes otherwise than for files.
+  Result<std::unique_ptr<RingSocket>> open_socket(OnDatagram on_datagram) {
+    return open_socket_(std::move(on_datagram));
+  }
   // How many sessions there are that may use it: none for kIdleMax, and it stops.
   void set_users(std::size_t users);
   // Ends the client, then calls `done`; nothing can be opened any more. Requires: nothing of Files

@@ -69,6 +69,9 @@ class Source {
   // Compares a piece with that mirror. Errors as Comparisons, and not_found: it is no mirror.
   void compare(wire::CompareRequest request, Comparisons::Done done);
 
+  // Whether every mirror that is there, or must be waited for, has all that was committed.
+  bool has_told_all() const;
+
   // For the coordinator; what it says may bind this volcano (above).
   std::vector<wire::MirrorFact> facts();
   struct Stats {

@@ -1,4 +1,6 @@
-// Comparisons with mirrors (comparisons.h), as messages of their runs.
+// Comparisons with mirrors (comparisons.h), as messages of their runs; what they are to have before
+// an end.
+#include <algorithm>
 #include <utility>
 
 #include "magmad/replication/source.h"
@@ -36,6 +38,13 @@ void Source::send_comparisons(Mirror& mirror) {
 
 void Source::send_comparison(Mirror& mirror, Comparisons::Asked asked) {
   send(mirror, std::move(asked.piece), {.comparison = asked.number});
+}
+
+bool Source::has_told_all() const {
+  return std::all_of(mirrors_.begin(), mirrors_.end(), [&](const auto& mirror) {
+    const bool is_waited_for = mirror->is_whole || mirror->must_have();
+    return !is_waited_for || mirror->confirmed >= shard_.position().batch;
+  });
 }
 
 Source::Stats Source::stats() const {

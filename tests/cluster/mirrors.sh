@@ -43,34 +43,6 @@ works_on() {
   expect "$2: the work went on (the longest stall was $stalled ms)" [ "$stalled" -lt $stall_ms ]
 }
 
-# --- what both must have in the end ---------------------------------------------------------------
-tables=$("$MAGMA" dump --help | sed -n 's/.*--table TEXT:{\(.*\)}.*/\1/p' | tr ',' '\n' |
-  grep -vxE 'page_sums|hot_range|removal|mirror')
-# rows_of NICK TABLE...
-rows_of() {
-  local node=$1
-  shift
-  timeout 60 "$MAGMA" dump $(printf -- '--table %s ' "$@") "${dir[$node]}"
-}
-# Without versions: a copy has others.
-sums_of() { rows_of "$1" page_sums | sed 's/ version [^ ]*//'; }
-bytes_of() { (cd "${dir[$1]}/flares" && find . -type f -print0 | sort -z | xargs -0r sha1sum); }
-# both_same TEXT: both are stopped.
-both_same() {
-  local node what
-  for node in wallace gromit; do
-    expect "$1: magma fsck --deep is clean, $node" "$MAGMA" fsck --deep "${dir[$node]}"
-    rows_of $node $tables >"$work/rows.$node"
-    sums_of $node >"$work/sums.$node"
-    bytes_of $node >"$work/bytes.$node"
-  done
-  for what in rows sums bytes; do
-    expect "$1: both have the same $what ($(wc -l <"$work/$what.wallace"))" \
-      diff "$work/$what.wallace" "$work/$what.gromit"
-    expect "and there are some" [ -s "$work/$what.wallace" ]
-  done
-}
-
 # --- files before the mirror ----------------------------------------------------------------------
 run_node wallace -b --key-file "$key"
 mount_magma

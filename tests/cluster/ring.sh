@@ -145,3 +145,49 @@ becomes() {
     note "$2 says $(ring "$2" "$3"), wanted $4; $(ring "$2" 'r["health"], r["reason"]')"
   fi
 }
+
+# --- what a primary and its mirror have, both stopped ---------------------------------------------
+mirrored_tables() {
+  "$MAGMA" dump --help | sed -n 's/.*--table TEXT:{\(.*\)}.*/\1/p' | tr ',' '\n' |
+    grep -vxE 'page_sums|hot_range|removal|mirror'
+}
+# rows_of NICK TABLE...
+rows_of() {
+  local node=$1
+  shift
+  timeout 60 "$MAGMA" dump $(printf -- '--table %s ' "$@") "${dir[$node]}"
+}
+# Without versions: a copy has others.
+sums_of() { rows_of "$1" page_sums | sed 's/ version [^ ]*//'; }
+# Content files that are to be cut or removed, which follows their rows at each volcano's own time.
+waiting_of() {
+  local a b
+  rows_of "$1" removal | while read -r _ a b _; do
+    printf '%016x.%d.%03x\n' $((0x$b)) $((0x$a & (1 << 52) - 1)) $((0x$a >> 52 & 0xfff))
+  done
+}
+# bytes_of NICK FILE: those that FILE names are left out.
+bytes_of() {
+  (cd "${dir[$1]}/flares" && find . -type f | grep -vFf "$2" | sort | xargs -r sha1sum)
+}
+# both_same TEXT [busy]: wallace and gromit have the same rows, checksums and bytes; of a busy ring
+# without the bytes of what waits to be removed at one of them.
+both_same() {
+  local node what tables
+  : >"$work/waiting"
+  if [ "${2:-}" = busy ]; then
+    for node in wallace gromit; do waiting_of $node; done >"$work/waiting"
+  fi
+  tables=$(mirrored_tables)
+  for node in wallace gromit; do
+    expect "$1: magma fsck --deep is clean, $node" "$MAGMA" fsck --deep "${dir[$node]}"
+    rows_of $node $tables >"$work/rows.$node"
+    sums_of $node >"$work/sums.$node"
+    bytes_of $node "$work/waiting" >"$work/bytes.$node"
+  done
+  for what in rows sums bytes; do
+    expect "$1: both have the same $what ($(wc -l <"$work/$what.wallace"))" \
+      diff "$work/$what.wallace" "$work/$what.gromit"
+    expect "and there are some" [ -s "$work/$what.wallace" ]
+  done
+}

@@ -30,6 +30,15 @@ FakeConsole::FakeConsole() {
   names_.group = [](std::uint32_t gid) { return gid == 0 ? std::string("root") : std::string(); };
 }
 
+PendingPtr FakeConsole::shut_down(std::string_view, UniqueFunction<void(std::string)> tell,
+                                  UniqueFunction<void()> done) {
+  ++shutdowns;
+  return ask([tell = std::move(tell), done = std::move(done)]() mutable {
+    tell("gromit at 127.0.0.2:12000 has ended");
+    done();
+  });
+}
+
 PendingPtr FakeConsole::ask(UniqueFunction<void()> answer) {
   if (!is_slow) {
     answer();

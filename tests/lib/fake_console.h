@@ -52,7 +52,8 @@ class FakeConsole final : public console::Backend, public console::Files {
                                   UniqueFunction<void()> done) override;
   client::NameSource& names() override { return names_; }
   void warn(std::string_view line) override { warnings.emplace_back(line); }
-  void shut_down(std::string_view) override { ++shutdowns; }
+  console::PendingPtr shut_down(std::string_view who, UniqueFunction<void(std::string)> tell,
+                                UniqueFunction<void()> done) override;
 
   // Files
   console::PendingPtr resolve(std::string_view path, client::PathWalk::Last last,

@@ -239,6 +239,15 @@ TEST_CASE("console session: shutdown says so, ends the session and stops the net
   CHECK(holds(person.asks("shutdown"), "The network stops"));
   CHECK(person.fake.shutdowns == 1);
   CHECK(person.session.is_finished());
+  // It takes its time, and tells of each volcano.
+  Person waiting;
+  waiting.fake.is_slow = true;
+  CHECK(holds(waiting.asks("shutdown"), "The network stops"));
+  CHECK_FALSE(waiting.session.is_finished());
+  REQUIRE(waiting.fake.answer_one());
+  CHECK(holds(waiting.hears(), "gromit at 127.0.0.2:12000 has ended"));
+  CHECK(waiting.session.is_finished());
+  CHECK(waiting.fake.shutdowns == 1);
 }
 
 TEST_CASE("console session: exit, quit, ^D, and the peer's end") {
