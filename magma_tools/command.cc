@@ -133,6 +133,16 @@ Json attr_json(const wire::Attr& attr) {
   return json;
 }
 
+Json holders_json(const std::vector<client::Holder>& holders) {
+  Json list = Json::array();
+  for (const client::Holder& holder : holders)
+    list.push_back({{"nick", holder.nick},
+                    {"address", holder.address},
+                    {"role", holder.is_primary ? "primary" : "mirror"},
+                    {"state", holder.state.empty() ? Json() : Json(holder.state)}});
+  return list;
+}
+
 Json flare_json(const client::Flare& flare, const std::vector<client::Holder>& holders) {
   Json json = {{"path", json_text(flare.path)}};
   json.update(attr_json(flare.attr));
@@ -140,10 +150,7 @@ Json flare_json(const client::Flare& flare, const std::vector<client::Holder>& h
   json["key"] = flare.key.hex();
   json["slot"] = client::slot_text(flare.slot);
   json["in_chunks"] = flare.attr.placement.in_chunks;
-  Json list = Json::array();
-  for (const client::Holder& holder : holders)
-    list.push_back({{"nick", holder.nick}, {"address", holder.address}});
-  json["volcanoes"] = std::move(list);
+  json["volcanoes"] = holders_json(holders);
   return json;
 }
 

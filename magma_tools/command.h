@@ -53,6 +53,7 @@ client::NameSource system_names();
 std::string json_text(std::string_view text);
 std::string dumped(const Json& json);  // on several lines
 Json attr_json(const wire::Attr& attr);
+Json holders_json(const std::vector<client::Holder>& holders);
 Json flare_json(const client::Flare& flare, const std::vector<client::Holder>& holders);
 std::string time_text(WallTime when);      // 2026-11-21T10:00:00Z
 std::string duration_text(Duration time);  // "3 d 4 h", "12 min", "5.2 s"

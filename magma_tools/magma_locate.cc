@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "libmagma/client/file_table.h"
+#include "libmagma/client/ring_words.h"
 #include "libmagma/crypto/path_hash.h"
 #include "magma_tools/command.h"
 
@@ -29,10 +30,7 @@ Place place_of_chunk(const client::Flare& flare, std::uint32_t chunk) {
 }
 
 std::string volcanoes_text(const std::vector<client::Holder>& holders) {
-  std::string text;
-  for (const client::Holder& holder : holders)
-    text += (text.empty() ? "" : ", ") + client::holder_text(holder);
-  return text.empty() ? "unknown" : text;
+  return holders.empty() ? "unknown" : client::holders_text(holders);
 }
 
 class Locator {
@@ -93,10 +91,7 @@ class Locator {
   void add_place(Json& json, const Place& place) {
     json["key"] = place.key.hex();
     json["slot"] = client::slot_text(place.slot);
-    Json list = Json::array();
-    for (const client::Holder& holder : network_.holders(place.slot))
-      list.push_back({{"nick", holder.nick}, {"address", holder.address}});
-    json["volcanoes"] = std::move(list);
+    json["volcanoes"] = holders_json(network_.holders(place.slot));
   }
 
   const Arguments& arguments_;

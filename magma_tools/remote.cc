@@ -10,6 +10,7 @@
 #include <climits>
 #include <cstring>
 
+#include "libmagma/client/ring_words.h"
 #include "libmagma/crypto/path_hash.h"
 
 namespace magma::tools {
@@ -114,6 +115,12 @@ Result<std::unique_ptr<Network>> Network::attach(const Target& target) {
   if (!attached) return fail(connect_error(target, attached.error()));
   network->attached_ = std::move(*attached);
   network->tree_ = std::make_unique<client::Tree>(client, network->attached_, d.clock().wall_now());
+  auto ring = d.await<wire::RingReply>(
+      [&client](client::Done<wire::RingReply> done) { client.ring(std::move(done)); });
+  if (ring) {
+    network->ring_ = std::move(*ring);
+    network->tree_->profiles.set(*network->ring_, d.clock().wall_now());
+  }
   return network;
 }
 
@@ -133,6 +140,7 @@ Result<client::Flare> Network::resolve(std::string_view path, client::PathWalk::
 }
 
 std::vector<client::Holder> Network::holders(ring::Slot slot) const {
+  if (ring_) return client::holders_of(*ring_, slot);
   std::vector<client::Holder> holders;
   // The one that has answered is the only one whose nick is known.
   const auto told = [&](const std::string& address) {

@@ -119,6 +119,7 @@ class Network {
   client::Tree& tree() { return *tree_; }
   const wire::AttachReply& attached() const { return attached_; }
   Result<client::Flare> resolve(std::string_view path, client::PathWalk::Last last);
+  // Who has the slot, as the ring tells it; of a ring that knows nothing yet, who serves.
   std::vector<client::Holder> holders(ring::Slot slot) const;
 
  private:
@@ -135,6 +136,7 @@ class Network {
   std::unique_ptr<client::Client> client_;
   std::unique_ptr<client::Tree> tree_;
   wire::AttachReply attached_;
+  std::optional<wire::RingReply> ring_{};
 };
 
 // For each volcano of a target any of which can say what is wanted: one that is down among several

@@ -43,6 +43,7 @@
 #include "mount.magma/coherence.h"
 #include "mount.magma/inode_table.h"
 #include "mount.magma/interrupts.h"
+#include "mount.magma/ring_facts.h"
 #include "mount.magma/seen_attrs.h"
 
 namespace magma::mount {
@@ -111,6 +112,7 @@ struct Filesystem {
   std::unordered_map<std::uint64_t, OpenDirectory> directories{};
   std::uint64_t next_directory = 1;
   client::Profiles profiles{};
+  RingFacts ring{client, clock, profiles};
   SeenAttrs seen{};
   // Removed by this mount, while the kernel knows them.
   std::unordered_map<Ino, wire::Attr> removed_flares{};
@@ -176,8 +178,8 @@ struct Filesystem {
   void let_interrupt(fuse_req_t request, client::CallId call);
   void on_interrupt(fuse_req_t request, client::CallId call);
   Instant deadline() const {
-    return root_waits.empty() ? interrupts.deadline()
-                              : std::min(interrupts.deadline(), root_waits.front().due);
+    const Instant due = std::min(interrupts.deadline(), ring.deadline());
+    return root_waits.empty() ? due : std::min(due, root_waits.front().due);
   }
   void on_timer();
 

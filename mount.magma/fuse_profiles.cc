@@ -35,16 +35,17 @@ void op_lookup(fuse_req_t request, fuse_ino_t node, const char* name) {
   Filesystem& fs = mount_of(request);
   const bool is_directory = is_our_name(node, name);
   if (!is_directory && !is_ours(request, node)) return ring.lookup(request, node, name);
-  const std::string_view text(name);
-  std::optional<Ino> found = Profiles::directory();
-  if (!is_directory && text != ".") found = fs.profiles.find(text);
-  if (!is_directory && text == "..") found = fs.inodes.root();
-  if (found == fs.inodes.root()) return ring.lookup(request, FUSE_ROOT_ID, ".");
-  Reply reply(request);
-  if (found)
-    reply.entry(fs.entry_of(fs.profiles.attr_of(*found), kTimeout, kTimeout));
-  else
-    reply.fail(Code::not_found);
+  std::string text(name);
+  if (!is_directory && text == "..") return ring.lookup(request, FUSE_ROOT_ID, ".");
+  fs.ring.refresh([reply = Reply(request), text = std::move(text), is_directory]() mutable {
+    Filesystem& here = reply.filesystem();
+    std::optional<Ino> found = Profiles::directory();
+    if (!is_directory && text != ".") found = here.profiles.find(text);
+    if (found)
+      reply.entry(here.entry_of(here.profiles.attr_of(*found), kTimeout, kTimeout));
+    else
+      reply.fail(Code::not_found);
+  });
 }
 
 void op_forget(fuse_req_t request, fuse_ino_t node, std::uint64_t count) {
@@ -73,7 +74,8 @@ void op_open(fuse_req_t request, fuse_ino_t node, fuse_file_info* file) {
   }
   fuse_file_info answer = *file;
   answer.direct_io = 1;
-  reply.opened(answer);
+  mount_of(request).ring.refresh(
+      [reply = std::move(reply), answer]() mutable { reply.opened(answer); });
 }
 
 void op_read(fuse_req_t request, fuse_ino_t node, std::size_t size, off_t offset,
@@ -93,7 +95,8 @@ void op_release(fuse_req_t request, fuse_ino_t node, fuse_file_info* file) {
 
 void op_opendir(fuse_req_t request, fuse_ino_t node, fuse_file_info* file) {
   if (!is_ours(request, node)) return ring.opendir(request, node, file);
-  Reply(request).opened(*file);
+  mount_of(request).ring.refresh(
+      [reply = Reply(request), file = *file]() mutable { reply.opened(file); });
 }
 
 void op_releasedir(fuse_req_t request, fuse_ino_t node, fuse_file_info* file) {

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "libmagma/client/ring_words.h"
 #include "mount.magma/filesystem.h"
 
 namespace magma::mount {
@@ -68,13 +69,13 @@ void op_removexattr(fuse_req_t request, fuse_ino_t node, const char* name) {
   });
 }
 
-std::string joined(const std::vector<std::string>& names) {
-  std::string text;
-  for (const std::string& name : names) {
-    if (!text.empty()) text += ',';
-    text += name;
-  }
-  return text;
+// Addresses alone, as long as no volcano has told of its ring.
+std::string volcanoes_text(Filesystem& fs, ring::Slot slot) {
+  if (fs.ring.known) return client::holders_text(client::holders_of(*fs.ring.known, slot));
+  std::vector<client::Holder> holders;
+  for (std::string& address : fs.client.volcanoes_of(slot))
+    holders.push_back({.nick = {}, .address = std::move(address)});
+  return client::holders_text(holders);
 }
 
 // Where a flare is: of a large file the key that its content lies at.
@@ -86,8 +87,16 @@ void tell_place(Reply reply, std::string name, std::size_t size, const wire::Att
   std::string text;
   if (name == "magma.key") text = key.hex();
   if (name == "magma.slot") text = fmt::format("{:03x}", slot.value);
-  if (name == "magma.volcanoes") text = joined(fs.client.volcanoes_of(slot));
+  if (name == "magma.volcanoes") text = volcanoes_text(fs, slot);
   answer_value(std::move(reply), as_bytes(text), size);
+}
+
+// With what is known of the ring now.
+void tell_place_later(Reply reply, std::string name, std::size_t size, const wire::Attr& attr) {
+  Filesystem& fs = reply.filesystem();
+  fs.ring.refresh([reply = std::move(reply), name = std::move(name), size, attr]() mutable {
+    tell_place(std::move(reply), std::move(name), size, attr);
+  });
 }
 
 bool is_virtual(std::string_view name) {
@@ -117,7 +126,7 @@ void op_getxattr(fuse_req_t request, fuse_ino_t node, const char* raw_name, std:
                                [reply = std::move(reply), name = std::string(name),
                                 size](Result<wire::Attr> attr) mutable {
                                  if (attr)
-                                   tell_place(std::move(reply), std::move(name), size, *attr);
+                                   tell_place_later(std::move(reply), std::move(name), size, *attr);
                                  else
                                    reply.fail(attr.error());
                                });

@@ -241,6 +241,7 @@ int MountProcess::run() {
   });
   loop_.run();
   close_channel();
+  filesystem_->ring.drop();
   client_.reset();  // what was not answered is dropped here: the session must still be there
   channel_.reset();
   return kExitOk;

@@ -14,6 +14,7 @@ mount_magma_sources = \
 	mount.magma/interrupts.h mount.magma/interrupts.cc \
 	mount.magma/options.h mount.magma/options.cc \
 	mount.magma/reply.h \
+	mount.magma/ring_facts.h mount.magma/ring_facts.cc \
 	mount.magma/seen_attrs.h
 mount_magma_main_sources =
 man_pages += mount.magma/mount.magma.8

@@ -561,6 +561,16 @@ CallId Client::statfs(Credentials who, Done<wire::StatfsReply> done) {
   return impl_->requests().begin(impl_->root_slot(), who, wire::StatfsRequest{}, std::move(done));
 }
 
+CallId Client::ring(Done<wire::RingReply> done) {
+  if (impl_->refuse(done)) return 0;
+  return impl_->requests().begin(
+      impl_->root_slot(), {}, wire::RingRequest{},
+      RawDone([done = std::move(done)](Answer& answer) mutable {
+        if (!answer.is_ok()) return done(fail(answer.code, std::move(answer.detail)));
+        done(wire::decode<wire::RingReply>(answer.body));
+      }));
+}
+
 void Client::cancel(CallId call) {
   if (call == 0) return;
   if ((call & kOperationBit) != 0)

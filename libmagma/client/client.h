@@ -162,6 +162,8 @@ class Client {
 
   CallId readdir(wire::ReaddirRequest request, Credentials who, Done<wire::ReaddirReply> done);
   CallId statfs(Credentials who, Done<wire::StatfsReply> done);
+  // The ring as the volcano that serves the root knows it. not_found: it knows of none yet.
+  CallId ring(Done<wire::RingReply> done);
 
   // Gives a call up (Ctrl-C): its callback gets `interrupted` at once. A change that was already
   // sent may still happen.

@@ -135,7 +135,10 @@ std::string total_line(std::uint64_t entries) {
 }
 
 std::string holder_text(const Holder& holder) {
-  return holder.nick.empty() ? holder.address : fmt::format("{} ({})", holder.nick, holder.address);
+  const std::string state = holder.state.empty() ? std::string() : ", " + holder.state;
+  return (holder.nick.empty() ? holder.address
+                              : fmt::format("{} ({})", holder.nick, holder.address)) +
+         state;
 }
 
 std::string slot_text(ring::Slot slot) { return fmt::format("{:03x}", slot.value); }

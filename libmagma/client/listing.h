@@ -38,10 +38,13 @@ std::string listing_line(std::string_view name, const wire::Attr& attr, std::str
 // "-- total entries: 5"
 std::string total_line(std::uint64_t entries);
 
-// A volcano that holds a flare: "wallace (10.0.0.1:12000)". The first is the owner.
+// A volcano that holds a flare: "wallace (10.0.0.1:12000)"; of a mirror whose state is known,
+// "gromit (10.0.0.2:12000), in sync". The first is the owner.
 struct Holder {
   std::string nick{};  // empty: not known
   std::string address;
+  bool is_primary = true;
+  std::string state{};  // of a mirror: "in sync", "copying", "behind"
 };
 std::string holder_text(const Holder& holder);
 

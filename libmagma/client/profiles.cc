@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "libmagma/client/ring_words.h"
 #include "libmagma/crypto/path_hash.h"
 
 namespace magma::client {
@@ -37,6 +38,13 @@ void Profiles::set(const wire::AttachReply& reply, std::string_view filesystem, 
                         key_text(run.last.value, true));
   }
   profiles_.push_back({reply.nick, std::move(text)});
+}
+
+void Profiles::set(const wire::RingReply& ring, WallTime now) {
+  profiles_.clear();
+  since_ = now;
+  for (const wire::RingVolcano& volcano : ring.volcanoes)
+    profiles_.push_back({volcano.nick, profile_text(ring, volcano)});
 }
 
 wire::Attr Profiles::attr_of(Ino ino) const {

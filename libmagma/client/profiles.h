@@ -1,6 +1,6 @@
-// /.dht: a read-only directory that clients make up, with one profile a volcano, as text lines
-// `name = value`. Its inode numbers are ones that no slot ever gives out. It is found by its name
-// and listed by nobody: it is no part of the tree that programs copy or remove.
+// /.dht: a read-only directory that clients make up, with one profile for each volcano of the ring,
+// as text lines `name = value`. Its inode numbers are ones that no slot ever gives out. It is found
+// by its name and listed by nobody: it is no part of the tree that programs copy or remove.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +26,10 @@ class Profiles {
     std::string text;
   };
 
-  // What the ring told at attach: from now on these are the profiles.
+  // What the ring told at attach: from now on this is the profile of who serves.
   void set(const wire::AttachReply& reply, std::string_view filesystem, WallTime now);
+  // What a volcano knows of the ring: from now on these are the profiles of all.
+  void set(const wire::RingReply& ring, WallTime now);
 
   static Ino directory() { return Ino(kFirst); }
   bool has(Ino ino) const { return ino.value >= kFirst && ino.value <= kFirst + profiles_.size(); }

@@ -3,7 +3,11 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
+#include "libmagma/client/listing.h"
+#include "libmagma/ring/slot.h"
 #include "libmagma/wire/operator_messages.h"
 
 namespace magma::client {
@@ -17,6 +21,13 @@ std::optional<unsigned> percent_copied(const wire::RingVolcano& volcano);
 // "mirror, behind by 12 batches"
 // "no slots: nothing is stored here"
 std::string holds_text(const wire::RingVolcano& volcano);
+std::string_view state_text(wire::RingMirror mirror);  // "in sync"
+// Who has the slot: its primary, then who mirrors it.
+std::vector<Holder> holders_of(const wire::RingReply& ring, ring::Slot slot);
+// The same in a line: "wallace (10.0.0.1:12000) primary, gromit (10.0.0.2:12000) mirror in sync".
+std::string holders_text(const std::vector<Holder>& holders);
+// Lines `name = value`: what of a volcano stands in /.dht/NICK.
+std::string profile_text(const wire::RingReply& ring, const wire::RingVolcano& volcano);
 // "2 wanted, 1 had"
 std::string copies_text(const wire::RingReply& ring);
 

@@ -153,6 +153,7 @@ PendingPtr Console::open_files(Done<Files*> done) {
     auto address = sys::Address::parse(root != nullptr ? root->profile.flare : "", 0);
     if (address && address->port != 0) files_.set_volcano(*address);
   }
+  if (view && view->map->version > 0) files_.set_ring(node::ring_reply(*view, clock_.now()));
   return files_.open(std::move(done));
 }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "libmagma/base/log.h"
+#include "libmagma/client/ring_words.h"
 #include "libmagma/crypto/path_hash.h"
 
 namespace magma::console {
@@ -95,6 +96,11 @@ ring::Key RingFiles::key_of(Ino) { return crypto::key_of_path("/"); }
 
 // ---- start and stop
 
+void RingFiles::set_ring(wire::RingReply ring) {
+  ring_ = std::move(ring);
+  if (tree_) tree_->profiles.set(*ring_, clock_.wall_now());
+}
+
 PendingPtr RingFiles::open(Done<Files*> done) {
   if (state_ == State::running) {
     done(this);
@@ -145,6 +151,7 @@ void RingFiles::on_started(Result<wire::AttachReply> reply) {
   }
   nick_ = reply->nick;
   tree_.emplace(*client_, *reply, clock_.wall_now());
+  if (ring_) tree_->profiles.set(*ring_, clock_.wall_now());
   state_ = State::running;
   if (users_ == 0) idle_since_ = clock_.now();
   tell_waiters(this);
@@ -244,6 +251,7 @@ PendingPtr RingFiles::erase(const client::Flare& flare, Done<void> done) {
 }
 
 std::vector<client::Holder> RingFiles::holders(ring::Slot slot) {
+  if (ring_) return client::holders_of(*ring_, slot);
   std::vector<client::Holder> holders;
   for (std::string& address : client_->volcanoes_of(slot)) {
     const bool is_ours = address == config_.volcano.text();

@@ -45,6 +45,8 @@ class RingFiles final : public Files, private client::KeySource {
 
   // Where to reach the network from the next start on.
   void set_volcano(const sys::Address& volcano) { config_.volcano = volcano; }
+  // What the volcano knows of the ring, from now on.
+  void set_ring(wire::RingReply ring);
   PendingPtr open(Done<Files*> done);
   // Another socket, for who asks volcanoes otherwise than for files.
   Result<std::unique_ptr<RingSocket>> open_socket(OnDatagram on_datagram) {
@@ -90,6 +92,7 @@ class RingFiles final : public Files, private client::KeySource {
   std::unique_ptr<client::Client> client_;  // ends before socket_
   std::optional<client::Tree> tree_;        // ends before client_
   std::string nick_;
+  std::optional<wire::RingReply> ring_{};
   std::map<std::uint64_t, Done<Files*>> waiters_;
   std::uint64_t last_waiter_ = 0;
   std::size_t users_ = 0;

@@ -24,7 +24,7 @@ if type getfattr >/dev/null 2>&1; then
     "$(printf /file | sha1sum | cut -d ' ' -f 1)"
   # A small file lies at its directory's slot: that of the root.
   same "magma.slot of a small file" "$(attribute magma.slot)" 420
-  same "magma.volcanoes" "$(attribute magma.volcanoes)" "$host:12000"
+  same "magma.volcanoes" "$(attribute magma.volcanoes)" "wallace ($host:12000) primary"
   same "they are in no list" "$(getfattr -m - -d "$mnt/file")" ""
 else
   passed "magma.key # SKIP no getfattr (package attr)"

@@ -44,6 +44,37 @@ expect "a file is written" sh -c "echo lava >'$mnt/file' && sync '$mnt/file'"
 expect "the console of another volcano reads it" sh -c \
   "printf 'cat /file\n' | '$MAGMA' console --host ${address[penguin]} --key-file '$key' | grep -q lava"
 
+# --- who has what, as files, tools and the mount tell it ------------------------------------------
+same "/.dht has a profile of each" "$(ls "$mnt/.dht" | xargs)" "gromit penguin wallace"
+for node in "${nodes[@]}"; do
+  expect "of $node: name and address" sh -c \
+    "grep -qx 'servername = $node.local.magma' '$mnt/.dht/$node' &&
+     grep -qx 'ipaddr = ${address[$node]}' '$mnt/.dht/$node' && grep -qx 'alive = yes' '$mnt/.dht/$node'"
+done
+expect "wallace serves and coordinates" sh -c \
+  "grep -qx 'start_key = 0\{40\}' '$mnt/.dht/wallace' && grep -qx 'coordinator = yes' '$mnt/.dht/wallace'"
+is_mirror() { grep -qx 'mirror = in sync' "$mnt/.dht/gromit"; }
+expect "gromit mirrors" wait_until 10 is_mirror
+expect "penguin has nothing" sh -c "! grep -q _key '$mnt/.dht/penguin'"
+secret=$(grep -v '^#' "$key" | tr -d ' \n' | tail -c 33)
+expect "no secret is in any" sh -c "! cat '$mnt'/.dht/* | grep -qi -e '$secret' -e secret -e password"
+both="wallace (${address[wallace]}:12000) primary, gromit (${address[gromit]}:12000) mirror in sync"
+if type getfattr >/dev/null 2>&1; then
+  same "magma.volcanoes has both" \
+    "$(getfattr --only-values -n magma.volcanoes "$mnt/file" 2>/dev/null)" "$both"
+fi
+tool() { timeout 10 "$MAGMA" "$@" --host "$host" --key-file "$key"; }
+expect "so has magma locate" grep -qxF "volcano  $both" <(tool locate /file)
+same "and with --json" "$(tool locate --json /file | python3 -c 'import json, sys
+print(*["%s %s %s" % (v["nick"], v["role"], v["state"]) for v in json.load(sys.stdin)["volcanoes"]])')" \
+  "wallace primary None gromit mirror in sync"
+expect "magma inspect" grep -qxF "replica  gromit (${address[gromit]}:12000), in sync" <(tool inspect /file)
+expect "magma ls of /.dht" grep -q penguin <(tool ls /.dht)
+expect "the console of another: inspect" sh -c "printf 'inspect /file\n' |
+  '$MAGMA' console --host ${address[penguin]} --key-file '$key' | grep -q 'replica  gromit'"
+expect "and cat /.dht" sh -c "printf 'cat /.dht/penguin\n' |
+  '$MAGMA' console --host ${address[gromit]} --key-file '$key' | grep -q 'nickname = penguin'"
+
 # --- kill each in turn ----------------------------------------------------------------------------
 for victim in "${nodes[@]}"; do
   witness=penguin

@@ -1,6 +1,7 @@
 // What a volcano tells of its ring: who is alive as far as it can know, slices, health.
 #include <doctest/doctest.h>
 
+#include "libmagma/client/profiles.h"
 #include "libmagma/client/ring_words.h"
 #include "libmagma/ring/progress.h"
 #include "magmad/node/copy_progress.h"
@@ -142,6 +143,58 @@ TEST_CASE("ring view: a copy that is being made") {
   told.ring.down(VolcanoId(2));
   told.refresh();
   CHECK(told.reply().volcanoes[1].mirror == wire::RingMirror::behind);
+}
+
+TEST_CASE("ring view: who has a slot, and in which role") {
+  Told told;
+  // A part of the slots is the third one's, whose copy at the second lags behind.
+  told.ring.add_replicas(0, 9, VolcanoId(3));
+  told.ring.must(Promote{{told.ring.at(0, 9), VolcanoId(3)}});
+  told.refresh();
+  wire::RingReply reply = told.reply();
+  CHECK(reply.volcanoes[2].slices.size() == 1);
+  CHECK(reply.volcanoes[2].copies.empty());
+  REQUIRE(reply.volcanoes[1].copies.size() == 1);
+  CHECK(reply.volcanoes[1].copies[0].last == kSlotCount - 1);
+  CHECK(reply.volcanoes[1].copies[0].state == wire::RingMirror::in_sync);
+  const auto low = client::holders_of(reply, Slot(9)), high = client::holders_of(reply, Slot(10));
+  CHECK(client::holders_text(low) ==
+        "v3 (10.0.0.3:12000) primary, v1 (10.0.0.1:12000) mirror in sync, "
+        "v2 (10.0.0.2:12000) mirror in sync");
+  CHECK(client::holders_text(high) ==
+        "v1 (10.0.0.1:12000) primary, v2 (10.0.0.2:12000) mirror in sync");
+  CHECK(client::holder_text(high[0]) == "v1 (10.0.0.1:12000)");
+  CHECK(client::holder_text(high[1]) == "v2 (10.0.0.2:12000), in sync");
+  told.ring.down(VolcanoId(2));
+  told.refresh();
+  reply = told.reply();
+  CHECK(client::holders_of(reply, Slot(10))[1].state == "behind");
+}
+
+TEST_CASE("ring view: a profile has what others may know, and no secret") {
+  const wire::RingReply reply = Told().reply();
+  const std::string first = client::profile_text(reply, reply.volcanoes[0]);
+  const std::string zeros(40, '0'), all(40, 'f');
+  for (const std::string& line :
+       {std::string("nickname = v1\n"), std::string("servername = v1.example.org\n"),
+        std::string("ipaddr = 10.0.0.1\n"), std::string("port = 12000\n"),
+        std::string("node = 10.0.0.1:12001\n"), std::string("console = 10.0.0.1:12002\n"),
+        std::string("coordinator = yes\n"), std::string("vote = votes\n"),
+        std::string("alive = yes\n"), "start_key = " + zeros + "\n", "stop_key = " + all + "\n"})
+    CHECK_MESSAGE(first.find("\n" + line) != std::string::npos, line);
+  CHECK(first.starts_with("hashpath = "));
+  CHECK(first.find("mirror") == std::string::npos);
+  const std::string second = client::profile_text(reply, reply.volcanoes[1]);
+  CHECK(second.find("\nmirror = in sync\nmirror_start_key = " + zeros) != std::string::npos);
+  CHECK(second.find("\nstart_key") == std::string::npos);
+  client::Profiles profiles;
+  profiles.set(reply, WallTime{5});
+  REQUIRE(profiles.all().size() == 3);
+  const auto found = profiles.find("v2");
+  REQUIRE(found.has_value());
+  CHECK(profiles.text_of(*found) == second);
+  CHECK(profiles.attr_of(*found).size == second.size());
+  CHECK_FALSE(profiles.find("v4").has_value());
 }
 
 TEST_CASE("ring view: what a volcano holds, in words") {
