@@ -69,7 +69,7 @@ TEST_CASE("completion: what is missing, and that it is put in") {
   CHECK_FALSE(attr.is_partial);
 }
 
-TEST_CASE("completion: a look-up brings everything; a name whose flare is gone is looked up again") {
+TEST_CASE("completion: a look-up brings everything, and is made again if the flare is gone") {
   World world;
   REQUIRE(world.start());
   unsigned gone = 2;
