@@ -200,10 +200,17 @@ byte = os.pread(fd, 1, 5000)
 os.pwrite(fd, bytes([byte[0] ^ 1]), 5000)
 os.fsync(fd)' "$content"
 # A volcano compares what it reads from its disk, not what is in the kernel's page cache.
+# A page that somebody is just reading stays: asked again.
 drop_cache() {
-  python3 -c '
+  local try
+  for try in {1..50}; do
+    python3 -c '
 import os, sys
 os.posix_fadvise(os.open(sys.argv[1], os.O_RDONLY), 0, 0, os.POSIX_FADV_DONTNEED)' "$content"
+    [ "$(fincore --noheadings --output pages "$content")" -gt 0 ] || return 0
+    sleep 0.1
+  done
+  failed "the content leaves the page cache"
 }
 start_volcano
 drop_cache
