@@ -1,6 +1,7 @@
 #include "magmad/ops/operations.h"
 
 #include <algorithm>
+#include <array>
 
 #include "libmagma/base/check.h"
 #include "libmagma/base/log.h"
@@ -620,24 +621,37 @@ void Operations::apply_lazy_ones() {
   });
 }
 
-// Between batches: nothing is uncommitted.
+// Between batches: nothing is uncommitted. Part rows go only when the commit is on stable storage:
+// till then they are all that could undo the parts if a loss of power takes it back.
 void Operations::on_tick() {
   apply_lazy_ones();
-  for (OpId op : to_settle_) {
-    auto found = committed_.find(op.value);
-    if (found == committed_.end() || found->second.state != Stage::applied) continue;
-    Committed& operation = found->second;
-    operation.state = Stage::settling;
-    if (operation.parts.empty()) {
-      shard_.erase(intent_key(op));
-      committed_.erase(found);
-      continue;
-    }
-    for (std::size_t i = 0; i < operation.parts.size(); ++i)
-      send(Verb::settle, op, static_cast<std::uint16_t>(i), ring::coordinator_of(op),
-           operation.parts[i].slot, operation.parts[i].kind, {});
+  std::array<std::vector<OpId>, store::kDatabases> ended;
+  for (OpId op : std::exchange(to_settle_, {}))
+    ended[database_of(ring::coordinator_of(op))].push_back(op);
+  for (unsigned database = 0; database < store::kDatabases; ++database) {
+    if (ended[database].empty()) continue;
+    auto settle = shard_.as_step<void>(
+        [this, ops = std::move(ended[database]), generation = generation_](Result<void> synced) {
+          if (!synced || generation != generation_) return;
+          for (OpId op : ops) send_settles(op);
+        });
+    shard_.metadata().sync(database, std::move(settle));
   }
-  to_settle_.clear();
+}
+
+void Operations::send_settles(OpId op) {
+  auto found = committed_.find(op.value);
+  if (found == committed_.end() || found->second.state != Stage::applied) return;
+  Committed& operation = found->second;
+  operation.state = Stage::settling;
+  if (operation.parts.empty()) {
+    shard_.erase(intent_key(op));
+    committed_.erase(found);
+    return;
+  }
+  for (std::size_t i = 0; i < operation.parts.size(); ++i)
+    send(Verb::settle, op, static_cast<std::uint16_t>(i), ring::coordinator_of(op),
+         operation.parts[i].slot, operation.parts[i].kind, {});
 }
 
 // ---- restart

@@ -271,6 +271,7 @@ class Operations {
   void stage_done(OpId op, Committed& operation);
   void release(OpId op, const Active& operation);
   void apply_lazy_ones();
+  void send_settles(OpId op);
   store::RowKey part_key(const SlotMessage& message) const;
 
   Shard& shard_;
