@@ -32,6 +32,8 @@ class Beliefs {
     last_ = std::max(last_, until);
     return until;
   }
+  // An answer has come that will be believed until then, perhaps only when the rest of it has come.
+  void may_come(Instant until) { last_ = std::max(last_, until); }
   // When the last belief ends.
   Instant last() const { return last_; }
 

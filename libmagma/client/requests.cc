@@ -215,8 +215,10 @@ void Requests::on_answer(LinkIndex link, Token id, Result<ByteSpan> message) {
   }
   auto& [head, body] = *front;
   answer.names_changed = std::move(head.names_changed);
-  if (head.believe_ms != 0)
+  if (head.believe_ms != 0) {
     answer.believe_until = request->made_at + milliseconds(head.believe_ms);
+    beliefs_.may_come(answer.believe_until);
+  }
   if (head.map_version > router_.version()) session_.refresh_map(kNoLink);
   if (head.code == 0) {
     answer.body = body;

@@ -347,7 +347,8 @@ void rename(Shard& shard, RequestPtr request, wire::RenameRequest message) {
   if (is_target_circle ||
       (source->type == DT_DIR && is_above_here(shard, source->ino, message.to_dir)))
     return shard.refuse(std::move(request), Code::invalid);
-  if (target && !exchange)
+  // Of a directory that moves to another it is told later whether it moves below itself.
+  if (target && !exchange && (within || source->type != DT_DIR))
     if (auto error = replace_error(*source, *target))
       return shard.refuse(std::move(request), *error);
   if (exchange && within)

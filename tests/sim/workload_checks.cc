@@ -279,8 +279,11 @@ void RandomWorkload::take_over(ModelFilesystem fresh, std::map<NodeId, Ino> inos
 void RandomWorkload::believe(std::size_t line, const wire::Attr& attr) {
   if (line < log_base_) return;
   const unsigned client = log_clients_[line - log_base_];
-  if (attr.believed_until <= cluster_.client_now(client)) return;
-  beliefs_[client].attrs[attr.ino] = attr;
+  // What is told replaces what was, as in a kernel, also for no time at all.
+  if (attr.believed_until <= cluster_.client_now(client))
+    beliefs_[client].attrs.erase(attr.ino);
+  else
+    beliefs_[client].attrs[attr.ino] = attr;
 }
 
 void RandomWorkload::believe(std::size_t line, Ino dir, const std::string& name, Ino ino,
