@@ -22,6 +22,10 @@ magmad_sources = \
 	magmad/replication/mirror.cc \
 	magmad/replication/mirror.h \
 	magmad/replication/mirror_compare.cc \
+	magmad/replication/mirrors.cc \
+	magmad/replication/mirrors.h \
+	magmad/replication/slot_rows.cc \
+	magmad/replication/slot_rows.h \
 	magmad/replication/source.cc \
 	magmad/replication/source.h \
 	magmad/replication/source_compare.cc \

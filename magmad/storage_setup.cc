@@ -146,19 +146,38 @@ class InlineExecutor final : public sys::Executor {
   }
 };
 
+Result<store::MirrorStreamRow> of_earlier_version(ByteSpan image) {
+  TRY_VALUE(auto state, wire::decode<store::MirrorStateRow>(image));
+  store::MirrorStreamRow row;
+  if (state.is_whole) row.known = ring::runs_of(ring::all_slots());
+  row.is_mixed = state.is_whole && state.is_mixed;
+  return row;
+}
+
 // Whether the directory is a copy of everything.
 Result<void> check_copy(const MagmadOptions& options, sys::Disk& disk) {
   InlineExecutor executor;
   TRY_VALUE(auto metadata, store::MetadataStore::open(disk, executor, false));
-  TRY_VALUE(auto row, metadata->get({store::Table::mirror, 0, 0, {}}));
-  std::optional<store::MirrorStateRow> state;
-  if (row) {
-    TRY_VALUE(state, wire::decode<store::MirrorStateRow>(row->image));
-  }
-  if (state && state->is_whole && !state->is_mixed) return {};
+  bool is_whole = false, is_mixed = false;
+  std::optional<Error> broken;
+  auto visit = [&](const store::MetadataStore::ScanRow& row) {
+    if (row.a != 0) return true;
+    auto state = row.b == 0 ? of_earlier_version(row.image)
+                            : wire::decode<store::MirrorStreamRow>(row.image);
+    if (!state) {
+      broken = state.error();
+      return false;
+    }
+    is_whole = is_whole || (ring::is_sound(state->known) && ring::set_of(state->known).all());
+    is_mixed = is_mixed || state->is_mixed;
+    return true;
+  };
+  TRY(metadata->scan_database(0, store::Table::mirror, visit));
+  if (broken) return fail(std::move(*broken));
+  if (is_whole && !is_mixed) return {};
   return fail(Code::invalid,
               fmt::format("{} cannot take over: {}", options.directory,
-                          state && state->is_whole
+                          is_mixed
                               ? "it was catching up with the founder when it ended, so its copy is "
                                 "of several moments; take another mirror if there is one"
                               : "it never had a whole copy; take another mirror"));

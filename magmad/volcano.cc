@@ -8,7 +8,7 @@
 #include "libmagma/wire/flare_messages.h"
 #include "magmad/counters.h"
 #include "magmad/host_requests.h"
-#include "magmad/replication/mirror.h"
+#include "magmad/replication/mirrors.h"
 #include "magmad/replication/source.h"
 #include "magmad/shard.h"
 #include "magmad/store/content_store.h"
@@ -33,7 +33,7 @@ struct Volcano::Parts {
   std::unique_ptr<rpc::Endpoint> endpoint;
   std::unique_ptr<HostRequests> host_requests;
   std::optional<replication::Source> source;  // of a volcano that serves
-  std::optional<replication::Mirror> mirror;  // of one that does not
+  std::unique_ptr<replication::Mirrors> mirrors;
   UniqueFunction<void(Answer)> send;
   std::uint64_t ranges_recovered = 0;
   std::optional<Instant> quiet_by{};  // it is about to stop
@@ -103,6 +103,9 @@ Result<std::unique_ptr<Volcano>> Volcano::start(VolcanoConfig config, bool creat
   const std::uint64_t boot = parts->config.machine_boot;
   TRY_VALUE(bool same_boot, store::is_same_machine_boot(disk, boot));
   const bool lost_power = !clean && !create && !same_boot;
+  parts->mirrors = std::make_unique<replication::Mirrors>(clock, *parts->metadata,
+                                                          *parts->content, parts->send);
+  TRY(parts->mirrors->begin(clean || create, lost_power));
   if (parts->config.serves) {
     // Its rows may be of different moments: what a mirror misses cannot be told from them, so every
     // mirror is compared as a whole.
@@ -112,9 +115,9 @@ Result<std::unique_ptr<Volcano>> Volcano::start(VolcanoConfig config, bool creat
     }
     if (!same_boot) TRY(store::note_machine_boot(disk, boot));
     TRY(parts->shard->begin(clean || create));
+    TRY(parts->mirrors->set_owned(ring::all_slots()));
   } else {
-    parts->mirror.emplace(clock, *parts->metadata, *parts->content, parts->send);
-    TRY(parts->mirror->begin(clean || create, lost_power));
+    TRY(parts->mirrors->recover(clean || create));
     if (!same_boot) TRY(store::note_machine_boot(disk, boot));
   }
 
@@ -147,7 +150,7 @@ Result<std::unique_ptr<Volcano>> Volcano::start(VolcanoConfig config, bool creat
     list_counters(list, p.content->stats());
     list_counters(list, p.endpoint->counters());
     if (p.source) list_counters(list, p.source->stats());
-    if (p.mirror) list_counters(list, p.mirror->stats());
+    if (!p.source) list_counters(list, p.mirrors->stats());
   });
   p.shard->flush(p.send);
   if (p.shard->failed()) return fail(Code::io, "the storage failed while starting");
@@ -160,6 +163,7 @@ void Volcano::on_datagram(const sys::Address& from, MutableByteSpan datagram) {
 
 void Volcano::flush() {
   parts_->shard->flush(parts_->send);
+  if (parts_->mirrors->has_work()) parts_->mirrors->pump();
   if (parts_->source) parts_->source->pump();
   if (parts_->shard->tokens().has_messages()) parts_->send_notices();
   parts_->endpoint->flush();
@@ -170,7 +174,7 @@ Instant Volcano::deadline() const {
   const Instant shard = parts_->quiet_by ? Instant::never() : parts_->shard->deadline();
   return std::min({shard, parts_->endpoint->deadline(), parts_->host_requests->deadline(),
                    parts_->source ? parts_->source->deadline() : Instant::never(),
-                   parts_->mirror ? parts_->mirror->deadline() : Instant::never(),
+                   parts_->mirrors->deadline(),
                    parts_->quiet_by && !is_quiet() ? *parts_->quiet_by : Instant::never()});
 }
 
@@ -190,7 +194,7 @@ void Volcano::on_timer() {
   if (parts_->endpoint->deadline() <= now) parts_->endpoint->on_timer();
   if (parts_->host_requests->deadline() <= now) parts_->host_requests->on_timer();
   if (parts_->source && parts_->source->deadline() <= now) parts_->source->on_timer();
-  if (parts_->mirror && parts_->mirror->deadline() <= now) parts_->mirror->on_timer();
+  if (parts_->mirrors->deadline() <= now) parts_->mirrors->on_timer();
   flush();
 }
 
@@ -282,9 +286,9 @@ void Volcano::on_request(rpc::ConnectionId connection, rpc::RequestId id, ByteSp
   const bool is_known = wire::is_known_op(request->head.op);
   if (is_known && wire::kind_of(request->op()) == wire::OpKind::host)
     return parts_->host_requests->handle(std::move(request));
-  if (is_known && wire::kind_of(request->op()) == wire::OpKind::mirror && parts_->mirror &&
+  if (is_known && wire::kind_of(request->op()) == wire::OpKind::mirror && !parts_->config.serves &&
       parts_->host_requests->has_ring_key(connection.value))
-    return parts_->mirror->handle(std::move(request));
+    return parts_->mirrors->handle(std::move(request));
   if (!parts_->config.serves || parts_->quiet_by) {
     Answer answer;
     answer.target = request->target;

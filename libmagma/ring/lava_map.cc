@@ -295,4 +295,18 @@ std::size_t encoded_bytes(const LavaMap& map) {
   });
 }
 
+std::uint64_t digest_of_epochs(const LavaMap& map, const SlotMask& slots) {
+  constexpr std::uint64_t kBasis = 14695981039346656037u, kPrime = 1099511628211u;
+  std::uint64_t digest = kBasis;
+  const auto add = [&](std::uint64_t value, unsigned bytes) {
+    for (unsigned i = 0; i < bytes; ++i) digest = (digest ^ (value >> 8 * i & 0xff)) * kPrime;
+  };
+  for (unsigned n = 0; n < kSlotCount; ++n) {
+    if (!slots[n]) continue;
+    add(n, 2);
+    add(map.slots[n].epoch.value, 4);
+  }
+  return digest;
+}
+
 }  // namespace magma::ring

@@ -27,6 +27,7 @@
 #include "libmagma/base/strong.h"
 #include "libmagma/ring/slice.h"
 #include "libmagma/ring/slot.h"
+#include "libmagma/ring/slot_mask.h"
 
 namespace magma::ring {
 
@@ -210,6 +211,10 @@ struct LavaMap {
   bool is_fenced(SessionId session) const;
   std::string nick_of(VolcanoId id) const;  // "volcano 7" for an unknown one
 };
+
+// Of the epochs that these slots have in the map: another number if one is another (FNV-1a; nobody
+// has a reason to look for two maps with the same one).
+std::uint64_t digest_of_epochs(const LavaMap& map, const SlotMask& slots);
 
 // The invariant that `map` breaks, as text; empty if it breaks none.
 std::string check(const LavaMap& map);

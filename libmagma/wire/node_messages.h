@@ -15,6 +15,7 @@
 #include "libmagma/base/bytes.h"
 #include "libmagma/base/result.h"
 #include "libmagma/base/time.h"
+#include "libmagma/ring/slot_mask.h"
 #include "libmagma/ring/lava_map.h"
 
 namespace magma::wire {
@@ -80,15 +81,29 @@ enum class MirrorState : std::uint8_t {
   released = 4,  // it fell behind: the primary asks to be freed of waiting for it
 };
 
-// What the primary says of a volcano that mirrors its slots. In effect only while the map has that
-// epoch: what was said before a change is void after it.
+// Slots and their epochs in the map of who speaks of them (ring::digest_of_epochs). In effect only
+// while the map has these epochs: what was said before a change is void after it.
+struct SlotsFact {
+  ring::SlotRuns slots{};
+  std::uint64_t epochs = 0;
+  friend bool operator==(const SlotsFact&, const SlotsFact&) = default;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("slots", s.slots);
+    v("epochs", s.epochs);
+  }
+};
+
+// What the primary says of a volcano that mirrors slots of its: of each stream to it
+// (replica_messages.h). In effect as a SlotsFact.
 struct MirrorFact {
   ring::VolcanoId volcano;
   MirrorState state = MirrorState::away;
-  Epoch epoch;                   // of slot 0 in the map the primary has
+  Epoch epoch;                   // of the first of the slots
   std::uint64_t bytes_done = 0;  // while copying: of bytes_total, as far as it is known
   std::uint64_t bytes_total = 0;
   std::uint64_t batches_behind = 0;
+  SlotsFact about{};
   friend bool operator==(const MirrorFact&, const MirrorFact&) = default;
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
@@ -98,6 +113,7 @@ struct MirrorFact {
     v("bytes_done", s.bytes_done);
     v("bytes_total", s.bytes_total);
     v("batches_behind", s.batches_behind);
+    v("about", s.about);
   }
 };
 
@@ -110,6 +126,7 @@ struct VolcanoFacts {
   std::uint64_t space_total = 0;
   std::uint64_t space_available = 0;
   std::vector<MirrorFact> mirrors{};  // of a primary
+  SlotsFact serving{};  // the slots it serves, as primary
   friend bool operator==(const VolcanoFacts&, const VolcanoFacts&) = default;
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
@@ -120,6 +137,7 @@ struct VolcanoFacts {
     v("space_total", s.space_total);
     v("space_available", s.space_available);
     v("mirrors", s.mirrors);
+    v("serving", s.serving);
   }
 };
 

@@ -267,6 +267,7 @@ struct CompareCursor {
   bool is_inside = false;  // of the table: behind `after`
   MirrorKey after{};
   std::uint64_t offset = 0;  // not 0: in the content of `after` itself
+  std::uint16_t stream = 0;  // which of the primary's streams to the mirror (replica_messages.h)
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("is_content", s.is_content);
@@ -275,6 +276,7 @@ struct CompareCursor {
     v("is_inside", s.is_inside);
     v("after", s.after);
     v("offset", s.offset);
+    v("stream", s.stream);
   }
 };
 

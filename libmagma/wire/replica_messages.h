@@ -1,13 +1,16 @@
 // Messages of replication: from the primary to a volcano that mirrors it, over the flare port, with
 // the ring key. Part of the flare protocol (flare_messages.h), operations of kind `mirror`.
 //
-// A *run* is one course of messages from one primary to one mirror, begun by a hello. The mirror
-// does what the messages of a run say in the order of their numbers (1, 2, 3 ...; the hello is 0),
-// and answers each when it is done; messages of another run are refused (old_sequence). So whatever
+// A *stream* carries what a primary does in some of its slots to one mirror. A primary has several
+// streams to one mirror when it is not equally far with all slots; each slot is in one of them.
+//
+// A *run* is one course of messages of a stream, begun by a hello. The mirror does what the
+// messages of a run say in the order of their numbers (1, 2, 3 ...; the hello is 0), and answers
+// each when it is done; messages of a run that has ended are refused (old_sequence). So whatever
 // was sent before has happened when something is answered.
 //
 // A *position* says how far a mirror has come: it has what the primary had committed when that
-// batch ended. Streams are the primary's epochs, so positions only rise.
+// batch ended. They begin with the primary's epoch, so they only rise.
 #pragma once
 
 #include <array>
@@ -19,6 +22,7 @@
 #include "libmagma/base/bytes.h"
 #include "libmagma/base/strong.h"
 #include "libmagma/ring/slot.h"
+#include "libmagma/ring/slot_mask.h"
 
 namespace magma::wire {
 
@@ -121,27 +125,31 @@ struct MirrorLog {  // a row of the oplog
   }
 };
 
-// Begins a run; what the mirror has of an earlier one ends. not_primary: the asked volcano is no
-// mirror.
+// Begins a run; earlier ones of the stream, or with one of its slots, end. not_primary: the asked
+// volcano serves one of the slots itself, or is no mirror.
 struct MirrorHelloRequest {
   MirrorHead head{};
   std::uint64_t primary = 0;  // number of the volcano that asks
   MirrorPosition position{};  // of the primary
+  std::uint16_t stream = 0;   // of this primary
+  ring::SlotRuns slots{};     // at least one
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("head", s.head);
     v("primary", s.primary);
     v("position", s.position);
+    v("stream", s.stream);
+    v("slots", s.slots);
   }
 };
 
 struct MirrorHelloReply {
-  bool is_whole = false;  // it has all of `position`; else nothing is known of what it has
+  ring::SlotRuns known{};  // of these slots it has all of `position`; of others who knows what
   MirrorPosition position{};
   std::vector<MirrorRange> torn{};  // whose bytes a crash may have left between two states
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
-    v("is_whole", s.is_whole);
+    v("known", s.known);
     v("position", s.position);
     v("torn", s.torn);
   }
@@ -149,7 +157,7 @@ struct MirrorHelloReply {
 
 enum class MirrorMark : std::uint8_t {
   keep = 0,     // what is known of the mirror's position stays so
-  whole = 1,    // the mirror has everything up to `position`
+  whole = 1,    // the mirror has everything of the stream's slots up to `position`
   unknown = 2,  // a copy begins: nothing is known of what it has, until it is whole
 };
 
@@ -189,9 +197,9 @@ struct MirrorKey {
   }
 };
 
-// These are all the rows of the table in this database whose key is above `after` (if `is_first`:
-// from the first on) and at most the last row's key (if `is_end`: to the table's end). The mirror
-// drops others that it has there, and the content of chunks that it drops.
+// These are all the rows of the table in this database, of the stream's slots, whose key is above
+// `after` (if `is_first`: from the first on) and at most the last row's key (if `is_end`: to the
+// table's end). The mirror drops others that it has there, and the content of chunks that it drops.
 struct MirrorRowsRequest {
   MirrorHead head{};
   std::uint8_t database = 0;
@@ -256,9 +264,10 @@ struct MirrorCheckReply {
 // The first bytes of a SHA-256.
 using RowDigest = std::array<std::uint8_t, 16>;
 
-// Do both have the same rows? Those of the table in this database whose key is above `after` (if
-// `is_first`: from the first on) and at most `last` (if `is_end`: to the table's end). Changes
-// nothing. Of the primary as when it sent this, so in the run's order with its batches.
+// Do both have the same rows? Those of the table in this database, of the stream's slots, whose key
+// is above `after` (if `is_first`: from the first on) and at most `last` (if `is_end`: to the
+// table's end). Changes nothing. Of the primary as when it sent this, so in the run's order with
+// its batches.
 struct MirrorCompareRequest {
   MirrorHead head{};
   std::uint8_t database = 0;

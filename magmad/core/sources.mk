@@ -3,5 +3,7 @@ magmad_core_sources = \
 	magmad/core/coordinator.h \
 	magmad/core/mirror_rules.cc \
 	magmad/core/mirror_rules.h \
+	magmad/core/slot_rules.cc \
+	magmad/core/slot_rules.h \
 	magmad/core/voter_rules.cc \
 	magmad/core/voter_rules.h

@@ -7,6 +7,7 @@
 #include "libmagma/base/log.h"
 #include "libmagma/wire/codec.h"
 #include "libmagma/wire/flare_messages.h"
+#include "magmad/replication/slot_rows.h"
 #include "magmad/store/page_sums.h"
 
 namespace magma::replication {
@@ -37,28 +38,7 @@ bool overlap(const wire::MirrorRange& a, const wire::MirrorRange& b) {
 
 // ---- the oplog
 
-Result<wire::MirrorPosition> last_in_oplog(store::MetadataStore& metadata, unsigned database) {
-  TRY_VALUE(auto ends, metadata.oplog_ends(database));
-  Result<wire::MirrorPosition> last;
-  if (ends.last == 0) return last;
-  auto visit = [&](const store::MetadataStore::OplogRow& row) {
-    last = position_of(row);
-    return false;
-  };
-  TRY(metadata.scan_oplog(database, ends.last, visit));
-  return last;
-}
-
-Result<wire::MirrorPosition> CatchUp::last_position(store::MetadataStore& metadata) {
-  wire::MirrorPosition last;
-  for (unsigned database = 0; database < store::kDatabases; ++database) {
-    TRY_VALUE(auto position, last_in_oplog(metadata, database));
-    last = std::max(last, position);
-  }
-  return last;
-}
-
-// The first id whose position is beyond; positions rise with ids.
+// The first id whose position is beyond; positions of the slots rise with ids.
 Result<std::uint64_t> CatchUp::first_after(unsigned database, const wire::MirrorPosition& position,
                                            const store::MetadataStore::OplogEnds& ends) {
   std::uint64_t low = ends.first, high = ends.last + 1;
@@ -74,7 +54,7 @@ Result<std::uint64_t> CatchUp::first_after(unsigned database, const wire::Mirror
         is_beyond = *found > position;
       return false;
     };
-    TRY(metadata_.scan_oplog(database, middle, visit));
+    TRY(scan_oplog_of(metadata_, database, middle, slots_, visit));
     if (broken) return fail(std::move(*broken));
     if (is_beyond)
       high = middle;
@@ -84,11 +64,13 @@ Result<std::uint64_t> CatchUp::first_after(unsigned database, const wire::Mirror
   return low;
 }
 
-// Whether the oplog of each database goes back to the position: its oldest row is not beyond it,
-// so none that was trimmed is. One of the next batch would not do: others of it may be trimmed.
+// Whether the oplog of each database goes back to the position: the slots' oldest row is not beyond
+// it, so none that was trimmed is. One of the next batch would not do: others of it may be trimmed.
 Result<bool> CatchUp::find_in_oplog(const wire::MirrorPosition& position) {
   for (unsigned database = 0; database < store::kDatabases; ++database) {
     TRY_VALUE(auto ends, metadata_.oplog_ends(database));
+    oplog_next_[database] = ends.last + 1;
+    if (!first_slot_in(slots_, database)) continue;
     if (ends.first == 0) return false;
     bool is_there = false;
     auto visit = [&](const store::MetadataStore::OplogRow& row) {
@@ -96,7 +78,7 @@ Result<bool> CatchUp::find_in_oplog(const wire::MirrorPosition& position) {
       is_there = oldest && *oldest <= position;
       return false;
     };
-    TRY(metadata_.scan_oplog(database, ends.first, visit));
+    TRY(scan_oplog_of(metadata_, database, ends.first, slots_, visit));
     if (!is_there) return false;
     TRY_VALUE(oplog_next_[database], first_after(database, position, ends));
     oplog_last_[database] = ends.last;
@@ -106,14 +88,15 @@ Result<bool> CatchUp::find_in_oplog(const wire::MirrorPosition& position) {
 
 Result<std::unique_ptr<CatchUp>> CatchUp::begin(store::MetadataStore& metadata,
                                                 store::ContentStore& content,
+                                                const ring::SlotMask& slots,
+                                                const wire::MirrorPosition& position,
                                                 const wire::MirrorHelloReply& mirror) {
-  std::unique_ptr<CatchUp> catch_up(new CatchUp(metadata, content));
+  std::unique_ptr<CatchUp> catch_up(new CatchUp(metadata, content, slots));
   bool is_found = false;
-  if (mirror.is_whole) {
-    TRY_VALUE(auto last, last_position(metadata));
-    if (mirror.position > last) {
+  if ((slots & ~ring::set_of(mirror.known)).none()) {
+    if (mirror.position > position) {
       log_warning("mirror_ahead stream={} batch={} own_stream={} own_batch={} action={}",
-                  mirror.position.stream, mirror.position.batch, last.stream, last.batch,
+                  mirror.position.stream, mirror.position.batch, position.stream, position.batch,
                   "it is made equal to this volcano, whose storage is older");
     } else {
       TRY_VALUE(is_found, catch_up->find_in_oplog(mirror.position));
@@ -148,7 +131,7 @@ Result<void> CatchUp::read_oplog() {
       add_range({row.slot, range.ino, range.chunk, range.offset, range.length});
     return true;
   };
-  TRY(metadata_.scan_oplog(database_, oplog_next_[database_], visit));
+  TRY(scan_oplog_of(metadata_, database_, oplog_next_[database_], slots_, visit));
   if (broken) return fail(std::move(*broken));
   for (const store::RowKey& key : keys) {
     TRY_VALUE(auto row, metadata_.get(key));
@@ -158,7 +141,8 @@ Result<void> CatchUp::read_oplog() {
     if (++database_ == store::kDatabases) phase_ = Phase::done;
     return {};
   }
-  for (Piece& piece : pieces_of(effects, wire::MirrorMark::keep)) made_.push_back(std::move(piece));
+  for (Piece& piece : pieces_of(effects, slots_, wire::MirrorMark::keep))
+    made_.push_back(std::move(piece));
   return {};
 }
 
@@ -210,7 +194,7 @@ Result<Piece> CatchUp::rows_piece() {
       if (auto chunk = wire::decode<store::ChunkRow>(row.image)) bytes_total_ += chunk->length;
     return true;
   };
-  TRY(metadata_.scan_from(database_, key_in(table, after_), visit));
+  TRY(scan_slots(metadata_, database_, key_in(table, after_), slots_, visit));
   if (message.is_end) {
     next_table();
   } else {
@@ -237,7 +221,7 @@ Result<std::optional<Piece>> CatchUp::check_piece() {
       length = std::min(chunk->length, store::kChunkBytes);
       return false;
     };
-    TRY(metadata_.scan_from(database_, key_in(Table::chunk, after_), visit));
+    TRY(scan_slots(metadata_, database_, key_in(Table::chunk, after_), slots_, visit));
     if (!id) {
       ++database_;
       after_.reset();
@@ -335,7 +319,8 @@ Result<std::optional<Piece>> CatchUp::range_piece() {
 }
 
 void CatchUp::changed(const Effects& effects) {
-  for (const wire::MirrorRange& range : effects.doubtful) add_range(range);
+  for (const wire::MirrorRange& range : effects.doubtful)
+    if (slots_[range.slot.value]) add_range(range);
   if (!reading_) return;
   for (const ContentChange& change : effects.changes)
     if (overlap(change.what.range, reading_->range)) reading_->is_stale = true;
@@ -360,7 +345,20 @@ Result<std::optional<Piece>> CatchUp::next() {
 
 // ---- batches
 
-std::vector<Piece> pieces_of(const Effects& effects, wire::MirrorMark mark, const CatchUp* beside) {
+bool concerns(const Effects& effects, const ring::SlotMask& slots) {
+  if (slots.all()) return true;
+  const auto any = [&](const auto& list, auto slot_of) {
+    return std::any_of(list.begin(), list.end(),
+                       [&](const auto& item) { return slots[slot_of(item).value]; });
+  };
+  return any(effects.log, [](const wire::MirrorLog& log) { return log.slot; }) ||
+         any(effects.rows, [](const wire::MirrorRow& row) { return slot_of(row); }) ||
+         any(effects.changes, [](const ContentChange& change) { return change.what.range.slot; }) ||
+         any(effects.doubtful, [](const wire::MirrorRange& range) { return range.slot; });
+}
+
+std::vector<Piece> pieces_of(const Effects& effects, const ring::SlotMask& slots,
+                             wire::MirrorMark mark, const CatchUp* beside) {
   std::vector<Piece> pieces;
   std::size_t size = 0;
   const auto current = [&](std::size_t more, bool is_data) -> wire::MirrorBatchRequest& {
@@ -377,15 +375,16 @@ std::vector<Piece> pieces_of(const Effects& effects, wire::MirrorMark mark, cons
     return std::get<wire::MirrorBatchRequest>(pieces.back().message);
   };
   for (const ContentChange& change : effects.changes) {
+    if (!slots[change.what.range.slot.value]) continue;
     const bool is_large = change.bytes.size() > wire::kMirrorBytesMax;
     current(is_large ? 64 : change.bytes.size() + 64, is_large).changes.push_back(change.what);
     Bytes& bytes = pieces.back().bytes;
     bytes.insert(bytes.end(), change.bytes.begin(), change.bytes.end());
   }
   for (const wire::MirrorRow& row : effects.rows)
-    current(bytes_of(row), false).rows.push_back(row);
+    if (slots[slot_of(row).value]) current(bytes_of(row), false).rows.push_back(row);
   for (const wire::MirrorLog& log : effects.log)
-    if (beside == nullptr || !beside->brings_log_of(log.slot))
+    if (slots[log.slot.value] && (beside == nullptr || !beside->brings_log_of(log.slot)))
       current(log.image.size() + 32, false).log.push_back(log);
   auto& last = current(0, false);
   last.is_last = true;

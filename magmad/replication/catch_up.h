@@ -1,7 +1,7 @@
-// What a mirror needs to have everything the primary has: read from the primary's stores, piece by
-// piece, while both go on. A mirror that knows how far it came and whose place is still in the
-// oplog gets the rows and ranges that the oplog names since; any other gets all rows, and of
-// contents what differs by its checksums.
+// What a mirror needs to have everything the primary has of some slots: read from the primary's
+// stores, piece by piece, while both go on. A mirror that knows how far it came and whose place is
+// still in the oplog gets the rows and ranges that the oplog names since; any other gets all rows,
+// and of contents what differs by its checksums.
 //
 // Pieces go to the mirror in one order with the batches that are committed meanwhile. A piece says
 // what is so when it is made, so a batch before it is in it already, and one after it comes after
@@ -17,6 +17,7 @@
 #include <variant>
 #include <vector>
 
+#include "libmagma/ring/slot_mask.h"
 #include "magmad/replication/effects.h"
 #include "magmad/store/content_store.h"
 #include "magmad/store/metadata_store.h"
@@ -39,12 +40,13 @@ class CatchUp {
   static constexpr std::size_t kChecksMax = 8;                 // unanswered
   static constexpr std::size_t kOplogRowsMax = 256;            // read for a piece
 
-  // `mirror` says what it has. Requires: no batch is open. References outlive it.
+  // `mirror` says what it has; `position` is the primary's own. Requires: no batch is open.
+  // References outlive it.
   static Result<std::unique_ptr<CatchUp>> begin(store::MetadataStore& metadata,
                                                 store::ContentStore& content,
+                                                const ring::SlotMask& slots,
+                                                const wire::MirrorPosition& position,
                                                 const wire::MirrorHelloReply& mirror);
-  // The primary's position as its oplog has it: of the newest row of all.
-  static Result<wire::MirrorPosition> last_position(store::MetadataStore& metadata);
 
   // The next piece; nothing while it waits for a read or for answers, and when is_done(). Requires:
   // no batch is open.
@@ -79,8 +81,8 @@ class CatchUp {
     std::optional<Result<Bytes>> result;
   };
 
-  CatchUp(store::MetadataStore& metadata, store::ContentStore& content)
-      : metadata_(metadata), content_(content) {}
+  CatchUp(store::MetadataStore& metadata, store::ContentStore& content, const ring::SlotMask& slots)
+      : metadata_(metadata), content_(content), slots_(slots) {}
   Result<bool> find_in_oplog(const wire::MirrorPosition& position);
   Result<std::uint64_t> first_after(unsigned database, const wire::MirrorPosition& position,
                                     const store::MetadataStore::OplogEnds& ends);
@@ -95,6 +97,7 @@ class CatchUp {
 
   store::MetadataStore& metadata_;
   store::ContentStore& content_;
+  const ring::SlotMask slots_;
   bool is_copy_ = false;
   Phase phase_ = Phase::mark;
   unsigned database_ = 0;
@@ -111,12 +114,12 @@ class CatchUp {
   std::shared_ptr<int> life_ = std::make_shared<int>(0);  // shared with callbacks, as weak_ptr
 };
 
-// The position of a database's newest oplog row; 0, 0 if there is none.
-Result<wire::MirrorPosition> last_in_oplog(store::MetadataStore& metadata, unsigned database);
+// Whether a batch did something in one of these slots.
+bool concerns(const Effects& effects, const ring::SlotMask& slots);
 
-// Splits a batch into messages of a bounded size. `mark` is of the whole of it. `beside`: it goes
-// beside this, which brings some oplog rows itself.
-std::vector<Piece> pieces_of(const Effects& effects, wire::MirrorMark mark,
-                             const CatchUp* beside = nullptr);
+// Splits what a batch did in these slots into messages of a bounded size. `mark` is of the whole of
+// it. `beside`: it goes beside this, which brings some oplog rows itself.
+std::vector<Piece> pieces_of(const Effects& effects, const ring::SlotMask& slots,
+                             wire::MirrorMark mark, const CatchUp* beside = nullptr);
 
 }  // namespace magma::replication

@@ -4,6 +4,7 @@
 
 #include "libmagma/crypto/digest.h"
 #include "libmagma/wire/codec.h"
+#include "magmad/replication/slot_rows.h"
 
 namespace magma::replication {
 
@@ -20,8 +21,8 @@ wire::RowDigest digest_of(store::Table table, const wire::MirrorKey& key,
 
 }  // namespace
 
-Result<RowsSeen> see_rows(store::MetadataStore& metadata, const RowRange& range,
-                          std::size_t rows_max, std::size_t bytes_max) {
+Result<RowsSeen> see_rows(store::MetadataStore& metadata, const ring::SlotMask& slots,
+                          const RowRange& range, std::size_t rows_max, std::size_t bytes_max) {
   RowsSeen seen;
   seen.is_end = true;
   std::size_t bytes = 0;
@@ -42,7 +43,7 @@ Result<RowsSeen> see_rows(store::MetadataStore& metadata, const RowRange& range,
   };
   store::RowKey from{range.table, 0, 0, {}};
   if (range.after) from = {range.table, range.after->a, range.after->b, range.after->c};
-  TRY(metadata.scan_from(range.database, from, visit));
+  TRY(scan_slots(metadata, range.database, from, slots, visit));
   return seen;
 }
 

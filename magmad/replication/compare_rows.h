@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "libmagma/ring/slot_mask.h"
 #include "libmagma/wire/operator_messages.h"
 #include "magmad/replication/effects.h"
 #include "magmad/store/metadata_store.h"
@@ -31,9 +32,10 @@ struct RowsSeen {
   std::vector<wire::ComparedRow> rows{};
   bool is_end = false;  // of the range; else there are more
 };
-// The first rows of a range: as many as the limits allow, and at least one if there is one.
-Result<RowsSeen> see_rows(store::MetadataStore& metadata, const RowRange& range,
-                          std::size_t rows_max, std::size_t bytes_max);
+// The first rows of these slots in a range: as many as the limits allow, and at least one if there
+// is one.
+Result<RowsSeen> see_rows(store::MetadataStore& metadata, const ring::SlotMask& slots,
+                          const RowRange& range, std::size_t rows_max, std::size_t bytes_max);
 wire::RowDigest digest_of(const std::vector<wire::ComparedRow>& rows);
 // Both in the order of their keys.
 std::vector<wire::Difference> differences_of(store::Table table,

@@ -5,6 +5,7 @@
 
 #include "libmagma/wire/codec.h"
 #include "libmagma/wire/flare_messages.h"
+#include "magmad/replication/slot_rows.h"
 
 namespace magma::replication {
 
@@ -25,10 +26,11 @@ std::uint8_t table_from(std::uint8_t table) {
   return table;
 }
 
-// Where to go on when the cursor's table has come to its end.
+// Where to go on in its stream when the cursor's table has come to its end.
 std::optional<wire::CompareCursor> behind_table(const wire::CompareCursor& cursor,
                                                 bool reads_content) {
   wire::CompareCursor next;
+  next.stream = cursor.stream;
   next.is_content = cursor.is_content;
   next.database = cursor.database;
   next.table =
@@ -50,19 +52,31 @@ wire::MirrorKey key_of(const wire::MirrorRange& range) {
 
 }  // namespace
 
-void Comparisons::begin(wire::CompareRequest request, Done done) {
+void Comparisons::begin(wire::CompareRequest request, const ring::SlotMask& slots,
+                        std::optional<std::uint16_t> following, Done done) {
   if (!is_sound(request.cursor)) return done(fail(Code::malformed));
   if (under_way_.size() >= kUnderWayMax) return done(fail(Code::overloaded));
   Comparison& added = under_way_[++last_number_];
   added.request = std::move(request);
+  added.slots = slots;
+  added.following = following;
   added.done = std::move(done);
   added.until = clock_.now() + kPatience;
 }
 
-std::optional<Comparisons::Asked> Comparisons::next(ring::VolcanoId mirror) {
+std::optional<wire::CompareCursor> Comparisons::behind(const Comparison& comparison,
+                                                       const wire::CompareCursor& cursor) {
+  auto next = behind_table(cursor, comparison.request.reads_content);
+  if (!next && comparison.following) next = wire::CompareCursor{.stream = *comparison.following};
+  return next;
+}
+
+std::optional<Comparisons::Asked> Comparisons::next(ring::VolcanoId mirror, std::uint16_t stream) {
   for (auto at = under_way_.begin(); at != under_way_.end();) {
     auto& [number, comparison] = *at++;  // it may end here
-    if (comparison.is_asked || comparison.request.mirror != mirror.value) continue;
+    if (comparison.is_asked || comparison.request.mirror != mirror.value ||
+        comparison.request.cursor.stream != stream)
+      continue;
     comparison.reply.is_in_sync = true;
     auto piece = make_piece(comparison);
     if (!piece || !*piece) {
@@ -92,7 +106,7 @@ Result<Piece> Comparisons::rows_piece(Comparison& comparison) {
   if (cursor.table > store::kTableLast) return fail(Code::malformed);
   RowRange range{.database = cursor.database, .table = static_cast<Table>(cursor.table)};
   if (cursor.is_inside) range.after = cursor.after;
-  TRY_VALUE(RowsSeen seen, see_rows(metadata_, range, kRowsMax, kRowBytesMax));
+  TRY_VALUE(RowsSeen seen, see_rows(metadata_, comparison.slots, range, kRowsMax, kRowBytesMax));
   wire::MirrorCompareRequest message;
   message.database = cursor.database;
   message.table = cursor.table;
@@ -102,7 +116,7 @@ Result<Piece> Comparisons::rows_piece(Comparison& comparison) {
   if (!seen.is_end) message.last = seen.rows.back().key;
   message.digest = digest_of(seen.rows);
   if (seen.is_end) {
-    comparison.reply.next = behind_table(cursor, comparison.request.reads_content);
+    comparison.reply.next = behind(comparison, cursor);
   } else {
     comparison.reply.next = cursor;
     comparison.reply.next->is_inside = true;
@@ -172,10 +186,9 @@ Result<std::optional<Piece>> Comparisons::content_piece(Comparison& comparison) 
   };
   store::RowKey from{Table::chunk, 0, 0, {}};
   if (at.is_inside) from = {Table::chunk, at.after.a, at.after.b, at.after.c};
-  TRY(metadata_.scan_from(at.database, from, visit));
+  TRY(scan_slots(metadata_, at.database, from, comparison.slots, visit));
   comparison.reply.bytes = bytes;
-  comparison.reply.next =
-      is_end ? behind_table(at, comparison.request.reads_content) : std::optional(at);
+  comparison.reply.next = is_end ? behind(comparison, at) : std::optional(at);
   if (comparison.ranges.empty()) return std::nullopt;
   wire::MirrorScrubRequest message;
   message.ranges = comparison.ranges;

@@ -50,12 +50,13 @@ class Comparisons {
   Comparisons(sys::Clock& clock, store::MetadataStore& metadata, store::ContentStore& content)
       : clock_(clock), metadata_(metadata), content_(content) {}
 
-  // `done` is called once, unless this goes first. Errors: malformed, overloaded, those of the
-  // stores.
-  void begin(wire::CompareRequest request, Done done);
-  // What goes to that mirror next, if anything waits for it. Requires: no batch is open, and the
-  // mirror was sent everything that is committed.
-  std::optional<Asked> next(ring::VolcanoId mirror);
+  // Of the stream with these slots; `following`: the next one. `done` is called once, unless this
+  // goes first. Errors: malformed, overloaded, those of the stores.
+  void begin(wire::CompareRequest request, const ring::SlotMask& slots,
+             std::optional<std::uint16_t> following, Done done);
+  // What goes to that mirror by that stream next, if anything waits for it. Requires: no batch is
+  // open, and the mirror was sent everything that is committed.
+  std::optional<Asked> next(ring::VolcanoId mirror, std::uint16_t stream);
   void answered(std::uint64_t number, ByteSpan body);
   void refused(std::uint64_t number, Code code);
   // A message of its run will never be answered.
@@ -69,8 +70,13 @@ class Comparisons {
   Stats stats() const { return stats_; }
 
  private:
+  struct Comparison;
+  static std::optional<wire::CompareCursor> behind(const Comparison& comparison,
+                                                   const wire::CompareCursor& cursor);
   struct Comparison {
     wire::CompareRequest request;
+    ring::SlotMask slots{};
+    std::optional<std::uint16_t> following{};
     Done done;
     Instant until{};
     bool is_asked = false;

@@ -42,6 +42,9 @@ inline bool is_sound(const wire::MirrorRange& range) {
   return range.slot.value < ring::kSlotCount && range.offset <= store::kChunkBytes &&
          range.length <= store::kChunkBytes - range.offset;
 }
+inline ring::Slot slot_of(const wire::MirrorRow& row) {
+  return ring::Slot(static_cast<std::uint16_t>(row.a >> ring::kCounterBits));
+}
 // From there to the end, whatever it is.
 inline constexpr std::uint64_t kToEnd = store::kChunkBytes;
 

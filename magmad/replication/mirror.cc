@@ -9,7 +9,7 @@
 #include "libmagma/base/log.h"
 #include "libmagma/wire/codec.h"
 #include "libmagma/wire/flare_messages.h"
-#include "magmad/replication/catch_up.h"
+#include "magmad/replication/slot_rows.h"
 #include "magmad/store/page_sums.h"
 
 namespace magma::replication {
@@ -18,7 +18,7 @@ namespace {
 
 using wire::MirrorChangeKind;
 
-const store::RowKey kStateKey{store::Table::mirror, 0, 0, {}};
+constexpr std::size_t kOplogRowsSought = 4096;  // after an end in the middle of catching up
 
 store::RowKey key_of(const wire::MirrorRow& row) {
   return {static_cast<store::Table>(row.table), row.a, row.b, row.c};
@@ -48,40 +48,72 @@ std::optional<store::ContentId> content_of(store::Table table, std::uint64_t a, 
 
 }  // namespace
 
-Mirror::Mirror(sys::Clock& clock, store::MetadataStore& metadata, store::ContentStore& content,
-               UniqueFunction<void(Answer)>& send)
-    : clock_(clock), metadata_(metadata), content_(content), send_(send) {}
+Mirror::Mirror(std::uint64_t number, sys::Clock& clock, store::MetadataStore& metadata,
+               store::ContentStore& content, UniqueFunction<void(Answer)>& send)
+    : number_(number), clock_(clock), metadata_(metadata), content_(content), send_(send) {}
 
-Result<void> Mirror::begin(bool clean, bool lost_power) {
-  TRY_VALUE(auto row, metadata_.get(kStateKey));
-  if (row) {
-    TRY_VALUE(state_, wire::decode<store::MirrorStateRow>(row->image));
-  } else {
-    TRY(put_state());
-    TRY(metadata_.commit());
-  }
-  for (unsigned database = 0; database < store::kDatabases; ++database) {
-    TRY_VALUE(oplog_last_[database], last_in_oplog(metadata_, database));
-  }
-  if (lost_power) {
-    state_.stream = state_.durable_stream;
-    state_.batch = state_.durable_batch;
-    // So that a kill before the next batch does not bring back what it said before.
-    TRY(put_state());
-    TRY(metadata_.commit());
-  }
+// ---- what is known
+
+Result<void> Mirror::restore(store::MirrorStreamRow row) {
+  if (!ring::is_sound(row.known)) return fail(Code::io, "a mirror's row is malformed");
+  state_ = std::move(row);
+  slots_ = ring::set_of(state_.known);
+  oplog_last_.fill(position());
+  if (state_.is_mixed) TRY(find_in_oplog());
   note_committed();
-  TRY(content_.sweep(!clean));
-  if (clean) return {};
-  TRY_VALUE(torn_, hot_ranges(metadata_));
-  if (torn_.size() > wire::kMirrorTornMax) {  // copied as a whole then
-    state_.is_whole = state_committed_.is_whole = false;
-    torn_.clear();
-  }
-  const Epoch epoch(static_cast<std::uint32_t>(state_.stream));
-  TRY_VALUE(std::uint64_t ranges, content_.recover({epoch, Seq(0)}));
-  log_info("recovered hot_ranges={}", ranges);
   return {};
+}
+
+// A kill in the middle of catching up may have left rows of the oplog that are beyond position().
+Result<void> Mirror::find_in_oplog() {
+  const ring::SlotMask known = ring::set_of(state_.known);
+  for (unsigned database = 0; database < store::kDatabases; ++database) {
+    if (!first_slot_in(known, database)) continue;
+    TRY_VALUE(auto ends, metadata_.oplog_ends(database));
+    const std::uint64_t from = ends.last - std::min<std::uint64_t>(ends.last, kOplogRowsSought);
+    std::optional<Error> broken;
+    auto visit = [&](const store::MetadataStore::OplogRow& row) {
+      auto body = wire::decode<store::OplogBody>(row.image);
+      if (!body)
+        broken = body.error();
+      else
+        oplog_last_[database] = std::max(
+            oplog_last_[database], wire::MirrorPosition{row.version.epoch.value, body->batch});
+      return !broken;
+    };
+    TRY(scan_oplog_of(metadata_, database, from, known, visit));
+    if (broken) return fail(std::move(*broken));
+    // They may lie further back: then it is as if nothing were known.
+    if (from > ends.first && oplog_last_[database] == position()) state_.known.clear();
+  }
+  return {};
+}
+
+Result<void> Mirror::forget(const ring::SlotMask& slots) {
+  const ring::SlotMask known = ring::set_of(state_.known);
+  if ((known & slots).none()) return {};
+  state_.known = ring::runs_of(known & ~slots);
+  return put_state();
+}
+
+Result<void> Mirror::begin_run(std::uint64_t run, const ring::SlotMask& slots,
+                               store::MirrorStreamRow known, bool is_of_one) {
+  run_ = run;
+  next_ = 1;
+  slots_ = slots;
+  // Rows of the oplog that came by several streams are not in one order.
+  if (!is_of_one) {
+    TRY(forget_oplog(slots));
+    oplog_last_.fill({});
+  }
+  if (known == state_) return {};
+  state_ = std::move(known);
+  return put_state();
+}
+
+void Mirror::note_committed() {
+  state_committed_ = state_;
+  oplog_last_committed_ = oplog_last_;
 }
 
 // ---- answers
@@ -104,15 +136,11 @@ void Mirror::refuse(const Request& request, const Error& error) {
   send_(std::move(answer));
 }
 
-// Nothing more of the run is done, and nothing that a batch of it has begun.
 void Mirror::end_run(const Error& error) {
   ++generation_;  // first: the stores may call back
   run_ = 0;
   is_busy_ = false;
-  metadata_.rollback();
-  content_.rolled_back();
-  state_ = state_committed_;
-  oplog_last_ = oplog_last_committed_;
+  prepared_.reset();
   if (batch_)
     for (const RequestPtr& request : batch_->requests) refuse(*request, error);
   for (const auto& [number, request] : waiting_) refuse(*request, error);
@@ -120,45 +148,42 @@ void Mirror::end_run(const Error& error) {
   waiting_.clear();
 }
 
+void Mirror::undo() {
+  state_ = state_committed_;
+  oplog_last_ = oplog_last_committed_;
+}
+
+void Mirror::roll_back() {
+  metadata_.rollback();
+  content_.rolled_back();
+  undo();
+}
+
 // The primary begins another.
 void Mirror::fail_run(const Error& error) {
-  log_error("mirror_failed error={}", describe(error));
+  log_error("mirror_failed stream={:#x} error={}", number_, describe(error));
+  roll_back();
   end_run(error);
 }
 
 // ---- the order of a run
 
-void Mirror::handle(RequestPtr request) {
-  if (request->op() == wire::FlareOp::mirror_hello) {
-    auto message = wire::decode<wire::MirrorHelloRequest>(request->body);
-    if (!message) return refuse(*request, Error{Code::malformed, {}});
-    return hello(std::move(request), *message);
-  }
-  auto head = wire::decode_front<wire::MirrorHead>(request->body);
-  if (!head) return refuse(*request, Error{Code::malformed, {}});
-  const auto [run, number] = head->first;
-  if (run != run_ || run_ == 0 || number < next_)
+void Mirror::take(RequestPtr request, std::uint64_t number) {
+  if (number < next_ || waiting_.contains(number))
     return refuse(*request, Error{Code::old_sequence, {}});
-  if (waiting_.contains(number)) return refuse(*request, Error{Code::old_sequence, {}});
   if (number - next_ >= kWaitingMax) return refuse(*request, Error{Code::overloaded, {}});
   request->keep();
   waiting_[number] = std::move(request);
-  take_next();
 }
 
-void Mirror::hello(RequestPtr request, const wire::MirrorHelloRequest& message) {
-  if (message.head.run == 0) return refuse(*request, Error{Code::malformed, {}});
-  end_run(Error{Code::old_sequence, {}});
-  run_ = message.head.run;
-  next_ = 1;
-  wire::MirrorHelloReply reply;
-  reply.is_whole = state_.is_whole && state_.primary == message.primary;
-  reply.position = position();
-  reply.torn = torn_;
-  state_.primary = message.primary;
-  log_info("mirrored_by volcano={} whole={} stream={} batch={}", message.primary, reply.is_whole,
-           state_.stream, state_.batch);
-  answer(*request, reply);
+bool Mirror::has_work() const {
+  if (is_busy_) return prepared_ && prepared_->result;
+  return !waiting_.empty() && waiting_.begin()->first == next_;
+}
+
+void Mirror::pump() {
+  if (is_busy_ && prepared_ && prepared_->result) next_change();
+  take_next();
 }
 
 void Mirror::take_next() {
@@ -235,6 +260,8 @@ void Mirror::batch(RequestPtr request, wire::MirrorBatchRequest message, ByteSpa
   if (!message.is_last) return;
   if (!is_sound(*batch_)) return fail_run(Error{Code::malformed, "a batch of the primary"});
   is_busy_ = true;
+  for (std::size_t i = 0; i < all.changes.size(); ++i)
+    batch_->last_change[id_of(all.changes[i].range)] = i;
   next_change();
 }
 
@@ -242,14 +269,16 @@ bool Mirror::is_sound(const Batch& batch) const {
   const wire::MirrorBatchRequest& all = batch.message;
   std::size_t bytes = 0;
   for (const wire::MirrorChange& change : all.changes) {
-    if (!is_sound_change(change)) return false;
+    if (!is_sound_change(change) || !slots_[change.range.slot.value]) return false;
     if (change.kind == MirrorChangeKind::write) bytes += change.range.length;
   }
   return bytes == batch.bytes.size() && all.mark <= wire::MirrorMark::unknown &&
          std::all_of(all.rows.begin(), all.rows.end(),
-                     [](const wire::MirrorRow& row) { return is_sound_row(row); }) &&
-         std::all_of(all.log.begin(), all.log.end(), [](const wire::MirrorLog& log) {
-           return log.slot.value < ring::kSlotCount;
+                     [&](const wire::MirrorRow& row) {
+                       return is_sound_row(row) && slots_[slot_of(row).value];
+                     }) &&
+         std::all_of(all.log.begin(), all.log.end(), [&](const wire::MirrorLog& log) {
+           return log.slot.value < ring::kSlotCount && slots_[log.slot.value];
          });
 }
 
@@ -260,30 +289,20 @@ store::Version Mirror::version_of(ring::Slot slot) const {
   return {Epoch(static_cast<std::uint32_t>(batch_->message.position.stream)), Seq(0)};
 }
 
+// A cut happens with the batch's rows, unless something follows in the same content.
 void Mirror::next_change() {
-  while (batch_->next_change < batch_->message.changes.size()) {
-    const wire::MirrorChange& what = batch_->message.changes[batch_->next_change];
-    const store::ContentId id = id_of(what.range);
+  const std::vector<wire::MirrorChange>& changes = batch_->message.changes;
+  while (batch_->next_change < changes.size()) {
+    const std::size_t index = batch_->next_change;
+    const wire::MirrorChange& what = changes[index];
     if (needs_prepared(what)) {
-      if (auto settled = settle_cuts(id); !settled) return fail_run(settled.error());
-      struct Waiting {
-        bool is_inside = true;
-        std::optional<Result<void>> result;
-      };
-      auto waiting = std::make_shared<Waiting>();  // shared with the callback
-      content_.prepare_write(
-          id, version_of(id.slot), what.range.offset, what.range.length,
-          [this, waiting, generation = generation_,
-           life = std::weak_ptr<int>(life_)](Result<void> done) {
-            if (waiting->is_inside) {
-              waiting->result = std::move(done);
-              return;
-            }
-            if (!life.expired() && generation == generation_) prepared(std::move(done));
-          });
-      waiting->is_inside = false;
-      if (!waiting->result) return;  // prepared() goes on
-      if (!*waiting->result) return fail_run(waiting->result->error());
+      auto ready = prepare(what);
+      if (!ready) return;  // pump() goes on
+      if (!*ready) return fail_run(ready->error());
+    } else if (batch_->last_change.at(id_of(what.range)) == index) {
+      batch_->late.push_back(index);
+      ++batch_->next_change;
+      continue;
     }
     if (auto done = change(what); !done) return fail_change(what.range, done.error());
     ++batch_->next_change;
@@ -291,13 +310,22 @@ void Mirror::next_change() {
   finish_batch();
 }
 
-void Mirror::prepared(Result<void> ready) {
-  if (!ready) return fail_run(ready.error());
-  const wire::MirrorChange& what = batch_->message.changes[batch_->next_change];
-  if (auto done = change(what); !done) return fail_change(what.range, done.error());
-  ++batch_->next_change;
-  next_change();
-  take_next();
+// Nothing while the store is still at it.
+std::optional<Result<void>> Mirror::prepare(const wire::MirrorChange& what) {
+  if (auto before = std::exchange(prepared_, nullptr)) return std::move(before->result);
+  const store::ContentId id = id_of(what.range);
+  if (auto settled = settle_cuts(id); !settled) return settled;
+  auto waiting = std::make_shared<Waiting>();  // shared with the callback
+  content_.prepare_write(id, version_of(id.slot), what.range.offset, what.range.length,
+                         [waiting](Result<void> done) { waiting->result = std::move(done); });
+  if (waiting->result) return std::move(waiting->result);
+  prepared_ = std::move(waiting);
+  // The volcano's own batches go on meanwhile: none of this is in them.
+  if (auto done = commit(); !done) {
+    prepared_.reset();
+    return done;
+  }
+  return std::nullopt;
 }
 
 // A page that has rotten here cannot be changed in part: the next run brings it whole.
@@ -337,7 +365,10 @@ Result<void> Mirror::change(const wire::MirrorChange& what) {
 }
 
 void Mirror::finish_batch() {
-  Result<void> done = put_rows(batch_->message.rows);
+  Result<void> done;
+  for (std::size_t index : batch_->late)
+    if (done) done = change(batch_->message.changes[index]);
+  if (done) done = put_rows(batch_->message.rows);
   if (done) done = put_log(batch_->message.log);
   if (done) done = mark(batch_->message);
   if (done) done = commit();
@@ -374,30 +405,35 @@ Result<void> Mirror::put_log(const std::vector<wire::MirrorLog>& log) {
 
 // A row without content in each database that has none, as at the start of a primary.
 Result<void> Mirror::begin_oplog() {
-  const store::Version version{Epoch(static_cast<std::uint32_t>(state_.stream)), Seq(0)};
+  const store::Version version{Epoch(static_cast<std::uint32_t>(state_.epoch)), Seq(0)};
   for (unsigned database = 0; database < store::kDatabases; ++database) {
-    if (oplog_last_[database] != wire::MirrorPosition{}) continue;
+    const auto slot = first_slot_in(slots_, database);
+    if (!slot || oplog_last_[database] != wire::MirrorPosition{}) continue;
     oplog_last_[database] = position();
-    TRY(metadata_.append_oplog(ring::Slot(static_cast<std::uint16_t>(database)), version,
+    TRY(metadata_.append_oplog(*slot, version,
                                wire::encode(store::OplogBody{state_.batch, {}, {}})));
   }
   return {};
+}
+
+Result<void> Mirror::forget_oplog(const ring::SlotMask& slots) {
+  return slots.all() ? metadata_.clear_oplog() : metadata_.forget_oplog(slots);
 }
 
 Result<void> Mirror::mark(const wire::MirrorBatchRequest& message) {
   switch (message.mark) {
     case wire::MirrorMark::keep: return note_mixed();
     case wire::MirrorMark::unknown:
-      TRY(metadata_.clear_oplog());
+      TRY(forget_oplog(slots_));
       oplog_last_.fill({});
-      state_.is_whole = false;
+      state_.known.clear();
       break;
     case wire::MirrorMark::whole:
-      state_.is_whole = true;
+      state_.known = ring::runs_of(slots_);
       state_.is_mixed = false;
-      state_.stream = message.position.stream;
+      state_.epoch = message.position.stream;
       state_.batch = message.position.batch;
-      torn_.clear();
+      has_become_whole_ = true;
       TRY(begin_oplog());
       break;
   }
@@ -407,18 +443,13 @@ Result<void> Mirror::mark(const wire::MirrorBatchRequest& message) {
 // After everything else of the batch: what it says is so then.
 Result<void> Mirror::put_state() {
   metadata_.set_commit_order({1, 2, 3, 0});
-  return metadata_.put(kStateKey, {}, wire::encode(state_));
+  return metadata_.put({store::Table::mirror, 0, number_, {}}, {}, wire::encode(state_));
 }
 
 Result<void> Mirror::note_mixed() {
   if (state_.is_mixed) return {};
   state_.is_mixed = true;
   return put_state();
-}
-
-void Mirror::note_committed() {
-  state_committed_ = state_;
-  oplog_last_committed_ = oplog_last_;
 }
 
 Result<void> Mirror::commit() {
@@ -445,20 +476,21 @@ Result<void> Mirror::rows(const wire::MirrorRowsRequest& message) {
     const bool is_in_order = told.empty() ? message.is_first || key > message.after
                                           : key > *told.rbegin();
     if (row.table != message.table || row.is_erased || !is_in_order ||
+        !slots_[slot_of(row).value] ||
         key_of(row).slot().value % store::kDatabases != message.database)
       return fail(Code::malformed, "a row of the primary");
     told.insert(std::move(key));
   }
   std::vector<store::RowKey> gone;
-  const auto visit = [&](const store::MetadataStore::ScanRow& row) {
+  auto visit = [&](const store::MetadataStore::ScanRow& row) {
     const wire::MirrorKey key{row.a, row.b, std::string(row.c)};
     if (!message.is_end && key > *told.rbegin()) return false;
     const bool is_before = !message.is_first && key <= message.after;
     if (!is_before && !told.contains(key)) gone.push_back({table, row.a, row.b, key.c});
     return true;
   };
-  TRY(metadata_.scan_from(message.database,
-                          {table, message.after.a, message.after.b, message.after.c}, visit));
+  TRY(scan_slots(metadata_, message.database,
+                 {table, message.after.a, message.after.b, message.after.c}, slots_, visit));
   for (const store::RowKey& key : gone) {
     TRY(metadata_.erase(key));
     if (auto id = content_of(table, key.a, key.b)) TRY(content_.remove(*id));
@@ -470,7 +502,7 @@ Result<void> Mirror::rows(const wire::MirrorRowsRequest& message) {
 
 // Pages whose sums differ, as spans of bytes.
 Result<wire::MirrorCheckReply> Mirror::check(const wire::MirrorCheckRequest& message) {
-  if (!replication::is_sound(message.range))
+  if (!replication::is_sound(message.range) || !slots_[message.range.slot.value])
     return fail(Code::malformed, "a check of the primary");
   ++stats_.checks;
   const store::ContentId id = id_of(message.range);
@@ -495,7 +527,7 @@ Result<wire::MirrorCheckReply> Mirror::check(const wire::MirrorCheckRequest& mes
       std::any_of(own.begin() + static_cast<std::ptrdiff_t>(pages), own.end(),
                   [](std::uint32_t sum) { return sum != store::zero_page_sum(); });
   if (is_longer || ends_otherwise) {
-    TRY(content_.truncate(id, {Epoch(static_cast<std::uint32_t>(state_.stream)), Seq(0)},
+    TRY(content_.truncate(id, {Epoch(static_cast<std::uint32_t>(state_.epoch)), Seq(0)},
                           message.range.length));
     TRY(commit());
   }
@@ -533,8 +565,8 @@ void Mirror::sync_all(UniqueFunction<void(Result<void>)> done) {
                         content = std::move(content)](Result<void> metadata) mutable {
       if (life.expired()) return;
       const bool is_durable = content && metadata;
-      if (is_durable && generation == generation_ && state_.is_whole) {
-        state_.durable_stream = state_committed_.durable_stream = before.stream;
+      if (is_durable && generation == generation_ && !state_.known.empty()) {
+        state_.durable_epoch = state_committed_.durable_epoch = before.stream;
         state_.durable_batch = state_committed_.durable_batch = before.batch;
       }
       done(content ? std::move(metadata) : std::move(content));
@@ -546,8 +578,8 @@ void Mirror::sync_all(UniqueFunction<void(Result<void>)> done) {
 
 Instant Mirror::deadline() const {
   const bool is_durable =
-      position() == wire::MirrorPosition{state_.durable_stream, state_.durable_batch};
-  return state_.is_whole && !is_durable ? next_sync_ : Instant::never();
+      position() == wire::MirrorPosition{state_.durable_epoch, state_.durable_batch};
+  return !state_.known.empty() && !is_durable ? next_sync_ : Instant::never();
 }
 
 void Mirror::on_timer() {

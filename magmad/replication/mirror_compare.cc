@@ -22,7 +22,8 @@ Result<wire::MirrorCompareReply> Mirror::compare(const wire::MirrorCompareReques
   RowRange range{.database = message.database, .table = static_cast<store::Table>(message.table)};
   if (!message.is_first) range.after = message.after;
   if (!message.is_end) range.last = message.last;
-  TRY_VALUE(RowsSeen seen, see_rows(metadata_, range, wire::kCompareListedMax, kBytesReadMax));
+  TRY_VALUE(RowsSeen seen,
+            see_rows(metadata_, slots_, range, wire::kCompareListedMax, kBytesReadMax));
   wire::MirrorCompareReply reply;
   reply.is_cut = !seen.is_end;
   reply.is_same = seen.is_end && digest_of(seen.rows) == message.digest;

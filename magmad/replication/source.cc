@@ -27,7 +27,7 @@ Bytes encoded(wire::FlareOp op, const Message& message) {
 }
 
 bool is_sound(const wire::MirrorHelloReply& reply) {
-  return reply.torn.size() <= wire::kMirrorTornMax &&
+  return ring::is_sound(reply.known) && reply.torn.size() <= wire::kMirrorTornMax &&
          std::all_of(reply.torn.begin(), reply.torn.end(),
                      [](const wire::MirrorRange& range) { return replication::is_sound(range); });
 }
@@ -70,39 +70,89 @@ Source::~Source() = default;
 
 // ---- the map
 
+std::map<ring::VolcanoId, Source::Backup> Source::backups_of(const ring::LavaMap& map) const {
+  std::map<ring::VolcanoId, Backup> backups;
+  for (unsigned n = 0; n < ring::kSlotCount; ++n) {
+    const ring::SlotEntry& slot = map.slots[n];
+    if (slot.primary() != self_) continue;
+    for (const ring::Replica& replica : slot.replicas) {
+      if (replica.volcano == self_ || map.find(replica.volcano) == nullptr) continue;
+      Backup& backup = backups[replica.volcano];
+      backup.all.set(n);
+      if (replica.state == ring::ReplicaState::in_sync) backup.in_sync.set(n);
+    }
+  }
+  return backups;
+}
+
+// What a mirror has no longer to have; a stream with fewer slots begins anew.
+void Source::drop_slots(const std::map<ring::VolcanoId, Backup>& backups) {
+  for (const auto& mirror : mirrors_) {
+    auto found = backups.find(mirror->id);
+    const ring::SlotMask left =
+        found == backups.end() ? ring::SlotMask() : mirror->slots & found->second.all;
+    if (left == mirror->slots) continue;
+    log_info("mirror_dropped volcano={} stream={} slots={} left={}", mirror->id.value,
+             mirror->stream, mirror->slots.count(), left.count());
+    lose(*mirror, "dropped");
+    mirror->slots = left;
+  }
+  std::erase_if(mirrors_, [](const auto& mirror) { return mirror->slots.none(); });
+}
+
+Source::Mirror& Source::add_stream(ring::VolcanoId id) {
+  std::uint16_t stream = 0;
+  for (const auto& mirror : mirrors_)
+    if (mirror->id == id) stream = std::max<std::uint16_t>(stream, mirror->stream + 1u);
+  Mirror& added = *mirrors_.emplace_back(std::make_unique<Mirror>());
+  added.id = id;
+  added.stream = stream;
+  added.away_since = clock_.now();
+  return added;
+}
+
+// What a mirror has newly to have is a stream of its own; it joins another that has not begun.
+void Source::add_streams(const std::map<ring::VolcanoId, Backup>& backups) {
+  for (const auto& [id, backup] : backups) {
+    ring::SlotMask missing = backup.all;
+    Mirror* place = nullptr;
+    for (const auto& mirror : mirrors_) {
+      if (mirror->id != id) continue;
+      missing &= ~mirror->slots;
+      const bool has_begun = mirror->phase == Phase::greeting || mirror->phase == Phase::going;
+      if (!has_begun && !mirror->must_have()) place = mirror.get();
+    }
+    if (missing.none()) continue;
+    if (place == nullptr) place = &add_stream(id);
+    place->slots |= missing;
+  }
+}
+
 void Source::set_map(const ring::LavaMap& map) {
   if (map.version == 0 || (map_version_ && map.version <= *map_version_)) return;
   map_version_ = map.version;
-  const ring::SlotEntry& slot = map.at(ring::Slot(0));
-  epoch_ = slot.epoch;
-  const auto is_dropped = [&](const std::unique_ptr<Mirror>& mirror) {
-    return !slot.replicas.has(mirror->id);
-  };
-  for (const auto& mirror : mirrors_) {
-    if (!is_dropped(mirror)) continue;
-    log_info("mirror_dropped volcano={}", mirror->id.value);
-    lose(*mirror, "dropped");
-  }
-  std::erase_if(mirrors_, is_dropped);
-  for (const ring::Replica& replica : slot.replicas) {
-    const ring::Volcano* volcano = map.find(replica.volcano);
-    if (replica.volcano == self_ || volcano == nullptr) continue;
-    auto found = std::find_if(mirrors_.begin(), mirrors_.end(),
-                              [&](const auto& mirror) { return mirror->id == replica.volcano; });
-    if (found == mirrors_.end()) {
-      mirrors_.push_back(std::make_unique<Mirror>());
-      found = std::prev(mirrors_.end());
-      (*found)->id = replica.volcano;
-      (*found)->away_since = clock_.now();
-    }
-    Mirror& mirror = **found;
+  epochs_.resize(ring::kSlotCount);
+  for (unsigned n = 0; n < ring::kSlotCount; ++n) epochs_[n] = map.slots[n].epoch;
+  const auto backups = backups_of(map);
+  drop_slots(backups);
+  add_streams(backups);
+  for (const auto& stream : mirrors_) {
+    Mirror& mirror = *stream;
+    const Backup& backup = backups.at(mirror.id);
     const bool was_in_sync =
-        std::exchange(mirror.is_in_sync, replica.state == ring::ReplicaState::in_sync);
-    if (mirror.told_in_sync && *mirror.told_in_sync != epoch_) mirror.told_in_sync.reset();
+        std::exchange(mirror.is_in_sync, (backup.in_sync & mirror.slots).any());
+    mirror.epoch = epochs_[ring::first_of(mirror.slots).value];
+    mirror.about = {ring::runs_of(mirror.slots), ring::digest_of_epochs(map, mirror.slots)};
+    const auto is_void = [&](const ring::SlotAt& at) {
+      return at.epoch != epochs_[at.slot.value];
+    };
+    if (std::all_of(mirror.told_in_sync.begin(), mirror.told_in_sync.end(), is_void))
+      mirror.told_in_sync.clear();
     // The ring does not hear it. It may not hear us either: it is whole when it has answered anew.
     if (was_in_sync && !mirror.is_in_sync) lose(mirror, "behind");
-    if (mirror.address == volcano->profile.flare) continue;
-    mirror.address = volcano->profile.flare;
+    const std::string& address = map.find(mirror.id)->profile.flare;
+    if (mirror.address == address) continue;
+    mirror.address = address;
     if (mirror.phase == Phase::away) mirror.dial_at = {};
   }
   settle();
@@ -114,13 +164,14 @@ std::vector<wire::MirrorFact> Source::facts() {
   for (const auto& mirror : mirrors_) {
     wire::MirrorFact& fact = facts.emplace_back();
     fact.volcano = mirror->id;
-    fact.epoch = epoch_;
+    fact.epoch = mirror->epoch;
+    fact.about = mirror->about;
     if (mirror->is_whole && !has_promised_) {
       wants_to_promise_ = true;
       fact.state = wire::MirrorState::copying;
     } else if (mirror->is_whole) {
       fact.state = wire::MirrorState::in_sync;
-      if (!mirror->is_in_sync) mirror->told_in_sync = epoch_;
+      if (!mirror->is_in_sync) note_told(*mirror);
     } else if (mirror->must_be_released(now)) {
       fact.state = wire::MirrorState::released;
     } else {
@@ -136,6 +187,14 @@ std::vector<wire::MirrorFact> Source::facts() {
   }
   settle();
   return facts;
+}
+
+// From now on the map may say so of these slots, until their epochs are others.
+void Source::note_told(Mirror& mirror) {
+  mirror.told_in_sync.clear();
+  for (unsigned n = 0; n < ring::kSlotCount; ++n)
+    if (mirror.slots[n])
+      mirror.told_in_sync.push_back({ring::Slot(static_cast<std::uint16_t>(n)), epochs_[n]});
 }
 
 // Remembers that from now on others may count on a mirror: a start that does not know the map must
@@ -198,6 +257,8 @@ void Source::greet(Mirror& mirror) {
   hello.head = {mirror.run, 0};
   hello.primary = self_.value;
   hello.position = shard_.position();
+  hello.stream = mirror.stream;
+  hello.slots = ring::runs_of(mirror.slots);
   const rpc::RequestId request =
       endpoint_.call(mirror.connection, {encoded(wire::FlareOp::mirror_hello, hello), {}},
                      rpc::Priority::lock, Instant::never());
@@ -299,6 +360,10 @@ void Source::on_batch(Effects effects) {
   const std::size_t bytes = bytes_of(*shared);
   for (const auto& mirror : mirrors_) {
     if (mirror->phase != Phase::going) continue;
+    if (!concerns(*shared, mirror->slots)) {
+      confirm(*mirror);
+      continue;
+    }
     mirror->catch_up->changed(*shared);
     mirror->queue.push_back({.batch = shared->position.batch, .effects = shared, .bytes = bytes});
     mirror->live_bytes += bytes;
@@ -351,7 +416,7 @@ void Source::send_live(Mirror& mirror) {
     const bool is_done = mirror.has_marked && mirror.catch_up->is_done();
     if (!is_done) mirror.has_marked = false;  // something is to be sent before it is whole again
     const auto mark = is_done ? wire::MirrorMark::whole : wire::MirrorMark::keep;
-    auto pieces = pieces_of(*live.effects, mark, mirror.catch_up.get());
+    auto pieces = pieces_of(*live.effects, mirror.slots, mark, mirror.catch_up.get());
     for (Piece& piece : pieces)
       send(mirror, std::move(piece),
            {.batch = live.batch, .bytes = &piece == &pieces.back() ? live.bytes : 0});
@@ -387,11 +452,13 @@ void Source::mark_whole(Mirror& mirror) {
 
 Result<void> Source::begin_catch_up(Mirror& mirror) {
   const wire::MirrorHelloReply greeted = *std::exchange(mirror.greeted, std::nullopt);
-  TRY_VALUE(mirror.catch_up, CatchUp::begin(metadata_, content_, greeted));
+  TRY_VALUE(mirror.catch_up, CatchUp::begin(metadata_, content_, mirror.slots,
+                                             shard_.position(), greeted));
   mirror.catch_up->on_ready([this] { is_ready_ = true; });
   mirror.phase = Phase::going;
   ++(mirror.catch_up->is_copy() ? stats_.copies : stats_.catch_ups);
-  log_info("mirror_begins volcano={} how={} its_stream={} its_batch={} batch={}", mirror.id.value,
+  log_info("mirror_begins volcano={} stream={} slots={} how={} its_epoch={} its_batch={} batch={}",
+           mirror.id.value, mirror.stream, mirror.slots.count(),
            mirror.catch_up->is_copy() ? "copy" : "oplog", greeted.position.stream,
            greeted.position.batch, shard_.position().batch);
   return {};

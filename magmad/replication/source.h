@@ -1,6 +1,6 @@
-// The primary's side of replication: who mirrors this volcano, how far each has come, and until
-// which batch all have what they must have. Batches go to the mirrors as they are committed; one
-// that is new, or was away, catches up beside them (catch_up.h).
+// The primary's side of replication: who mirrors the slots of this volcano, how far each has come,
+// and until which batch all have what they must have. Batches go to the mirrors as they are
+// committed; one that is new, or was away, catches up beside them (catch_up.h).
 //
 // Whom to wait for. The lava map names the mirrors. One that it has in sync is waited for. One that
 // catches up is waited for from the moment that the coordinator was told it had everything
@@ -8,6 +8,9 @@
 // frees the primary. While a mirror that must be waited for is away nothing is acknowledged; after
 // kReleaseAfter the coordinator is asked to release it. One that the coordinator misses itself is
 // behind by the next map.
+//
+// Slots that the map gives to a mirror later than others are a stream of their own
+// (libmagma/wire/replica_messages.h), which catches up while the others go on.
 //
 // Used by the Volcano, on its thread. Sends over the volcano's own endpoint.
 #pragma once
@@ -20,6 +23,8 @@
 #include <string>
 #include <vector>
 
+#include "libmagma/ring/map_commands.h"
+#include "libmagma/ring/slot_mask.h"
 #include "libmagma/rpc/rpc.h"
 #include "libmagma/sys/clock.h"
 #include "libmagma/sys/random.h"
@@ -109,8 +114,10 @@ class Source {
     Instant next = Instant::never();
   };
   enum class Phase : std::uint8_t { away, dialing, greeting, going };
-  struct Mirror {
+  struct Mirror {  // a stream to it
     ring::VolcanoId id;
+    std::uint16_t stream = 0;
+    ring::SlotMask slots{};
     std::string address;
     Phase phase = Phase::away;
     rpc::ConnectionId connection{};
@@ -132,12 +139,22 @@ class Source {
     std::uint64_t confirmed = 0;         // the same while it is whole: it has everything then
     std::uint64_t synced = 0;            // has done this sync and all before, while it is whole
     // What the map and the coordinator make of it.
-    bool is_in_sync = false;            // as the map says
-    std::optional<Epoch> told_in_sync{};  // the coordinator was told so at this epoch
+    bool is_in_sync = false;  // as the map says, with one of the slots at least
+    Epoch epoch;              // of the first slot in the map
+    wire::SlotsFact about{};  // its slots, as the map has them
+    std::vector<ring::SlotAt> told_in_sync{};  // the coordinator was told so
     bool must_be_released(Instant now) const;
-    bool must_have() const { return is_in_sync || told_in_sync.has_value(); }
+    bool must_have() const { return is_in_sync || !told_in_sync.empty(); }
+  };
+  struct Backup {  // of a volcano, as the map has it
+    ring::SlotMask all{}, in_sync{};
   };
 
+  std::map<ring::VolcanoId, Backup> backups_of(const ring::LavaMap& map) const;
+  void drop_slots(const std::map<ring::VolcanoId, Backup>& backups);
+  void add_streams(const std::map<ring::VolcanoId, Backup>& backups);
+  Mirror& add_stream(ring::VolcanoId id);
+  void note_told(Mirror& mirror);
   void dial(Mirror& mirror);
   void greet(Mirror& mirror);
   void lose(Mirror& mirror, const char* why);
@@ -173,7 +190,7 @@ class Source {
   store::ContentStore& content_;
   const bool awaits_ring_;
   std::optional<std::uint64_t> map_version_{};
-  Epoch epoch_;  // of slot 0 in the map
+  std::vector<Epoch> epochs_;  // of the slots in the map
   std::vector<std::unique_ptr<Mirror>> mirrors_;
   std::uint64_t last_sync_ = 0;
   Comparisons comparisons_;

@@ -7,11 +7,23 @@
 
 namespace magma::replication {
 
+// One stream after the other.
 void Source::compare(wire::CompareRequest request, Comparisons::Done done) {
+  std::vector<const Mirror*> streams;
   for (const auto& mirror : mirrors_)
-    if (mirror->id.value == request.mirror)
-      return comparisons_.begin(std::move(request), std::move(done));
-  done(fail(Code::not_found));
+    if (mirror->id.value == request.mirror) streams.push_back(mirror.get());
+  if (streams.empty()) return done(fail(Code::not_found));
+  std::sort(streams.begin(), streams.end(),
+            [](const Mirror* a, const Mirror* b) { return a->stream < b->stream; });
+  auto found = std::find_if(streams.begin(), streams.end(), [&](const Mirror* mirror) {
+    return mirror->stream >= request.cursor.stream;
+  });
+  if (found == streams.end()) return done(fail(Code::not_found));
+  const Mirror& stream = **found++;
+  if (stream.stream != request.cursor.stream) request.cursor = {.stream = stream.stream};
+  std::optional<std::uint16_t> following;
+  if (found != streams.end()) following = (*found)->stream;
+  comparisons_.begin(std::move(request), stream.slots, following, std::move(done));
 }
 
 // What is sent now comes when it has all that was committed here. (After a batch that failed, rows
@@ -25,7 +37,7 @@ void Source::send_comparisons(Mirror& mirror) {
   if (held_back_ && held_at_ != shard_.position().batch)
     send_comparison(mirror, *std::exchange(held_back_, std::nullopt));
   while (!held_back_ && has_everything(mirror) && mirror.sent.size() < kRequestsMax) {
-    auto asked = comparisons_.next(mirror.id);
+    auto asked = comparisons_.next(mirror.id, mirror.stream);
     if (!asked) return;
     if (is_disordered_) {
       held_back_ = std::move(asked);

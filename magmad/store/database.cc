@@ -408,6 +408,15 @@ Result<void> Database::clear_oplog() {
   return {};
 }
 
+// The room of what is deleted in the middle counts until what is older is trimmed.
+Result<void> Database::forget_oplog(const ring::SlotMask& slots) {
+  for (const ring::SlotRun& run : ring::runs_of(slots))
+    TRY(this->run(("DELETE FROM oplog WHERE slot BETWEEN " + std::to_string(run.first.value) +
+                   " AND " + std::to_string(run.last.value))
+                      .c_str()));
+  return {};
+}
+
 Result<void> Database::scan_oplog(std::uint64_t from_id,
                                   UniqueFunction<bool(const MetadataStore::OplogRow&)>& visit) {
   TRY_VALUE(sqlite::Statement s, prepare(kSpecialSql[kScanOplog], false));

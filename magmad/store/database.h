@@ -57,6 +57,7 @@ class Database {
   Result<void> append_oplog(ring::Slot slot, const Version& version, ByteSpan image);
   Result<MetadataStore::OplogEnds> oplog_ends();
   Result<void> clear_oplog();
+  Result<void> forget_oplog(const ring::SlotMask& slots);
   Result<void> scan_oplog(std::uint64_t from_id,
                           UniqueFunction<bool(const MetadataStore::OplogRow&)>& visit);
 

@@ -119,17 +119,31 @@ Result<FsckReport> Fsck::run() {
 
 // False: rows are of different moments, so that nothing can be said of how they belong together.
 Result<bool> Fsck::read_mirror_state() {
-  TRY_VALUE(auto row, metadata_->get({Table::mirror, 0, 0, {}}));
-  if (!row) return true;
-  auto state = wire::decode<MirrorStateRow>(row->image);
-  if (!state) {
-    problem("the mirror row is malformed");
+  bool is_whole = true;
+  auto visit = [&](const MetadataStore::ScanRow& row) {
+    if (row.a != 0) return true;
+    std::optional<bool> is_known, is_mixed;
+    if (row.b == 0) {
+      if (auto state = wire::decode<MirrorStateRow>(row.image)) {
+        is_known = state->is_whole;
+        is_mixed = state->is_mixed;
+      }
+    } else if (auto state = wire::decode<MirrorStreamRow>(row.image)) {
+      is_known = !state->known.empty();
+      is_mixed = state->is_mixed;
+    }
+    if (!is_known) {
+      problem("the mirror row is malformed");
+    } else if (!*is_known || *is_mixed) {
+      is_whole = false;
+      note(*is_known
+               ? "this mirror was catching up when it ended: its primary goes on with it"
+               : "this mirror is not whole: its primary has yet to copy everything to it");
+    }
     return true;
-  }
-  if (state->is_whole && !state->is_mixed) return true;
-  note(state->is_whole ? "this mirror was catching up when it ended: its primary goes on with it"
-                       : "this mirror is not whole: its primary has yet to copy everything to it");
-  return false;
+  };
+  TRY(metadata_->scan_database(0, Table::mirror, visit));
+  return is_whole;
 }
 
 Result<bool> Fsck::check_databases() {

@@ -102,6 +102,13 @@ class Store final : public MetadataStore {
     }
     return {};
   }
+  Result<void> forget_oplog(const ring::SlotMask& slots) override {
+    for (Lane& lane : lanes_) {
+      TRY(begin(lane));
+      TRY(noted(lane.db->forget_oplog(slots)));
+    }
+    return {};
+  }
 
   void before_commit(UniqueFunction<void()> hook) override { before_commit_ = std::move(hook); }
 

@@ -73,6 +73,8 @@ class MetadataStore {
   virtual Result<OplogEnds> oplog_ends(unsigned database) = 0;
   // Forgets the oplog but goes on with its ids; in the open transaction.
   virtual Result<void> clear_oplog() = 0;
+  // The same of these slots' rows.
+  virtual Result<void> forget_oplog(const ring::SlotMask& slots) = 0;
 
   // Called at the beginning of each commit, also of those that are not the owner's (a content that
   // waits): to put what belongs to the transaction.

@@ -18,6 +18,7 @@
 #include "libmagma/base/time.h"
 #include "libmagma/ring/key.h"
 #include "libmagma/ring/slot.h"
+#include "libmagma/ring/slot_mask.h"
 
 namespace magma::store {
 
@@ -49,8 +50,9 @@ enum class Table : std::uint8_t {
       18,  // a = slot|chunk, b = ino                    raw: content file to be removed or cut;
            //   of this volcano alone, written by ContentStore, not replicated
   file_lock = 19,  // a = ino, b = session                       ops::HeldLocks
-  mirror = 20,  // a = 0                                      MirrorStateRow: of a mirror; a = 1: a
-                //   primary has had mirrors; of this volcano alone, not replicated
+  mirror = 20,  // a = 0, b = 0                               MirrorStateRow: of earlier versions;
+                //   b = a stream's number    MirrorStreamRow; a = 1: a primary has had mirrors;
+                //   of this volcano alone, not replicated
 };
 inline constexpr std::uint8_t kTableLast = 20;
 
@@ -277,7 +279,31 @@ struct SessionRow {
   }
 };
 
-// How far a mirror has come (wire::MirrorPosition).
+// How far a mirror has come with a stream (libmagma/wire/replica_messages.h). Its number:
+constexpr std::uint64_t stream_number(std::uint64_t primary, std::uint16_t stream) {
+  return primary << 16 | stream;
+}
+struct MirrorStreamRow {
+  ring::SlotRuns known{};      // of these slots it has all up to (epoch, batch)
+  std::uint64_t epoch = 0;     // of the primary's
+  std::uint64_t batch = 0;
+  bool is_mixed = false;       // catching up: rows are of different moments
+  // What is on stable storage in all databases: so far it has come if power is lost.
+  std::uint64_t durable_epoch = 0;
+  std::uint64_t durable_batch = 0;
+  friend bool operator==(const MirrorStreamRow&, const MirrorStreamRow&) = default;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("known", s.known);
+    v("epoch", s.epoch);
+    v("batch", s.batch);
+    v("is_mixed", s.is_mixed);
+    v("durable_epoch", s.durable_epoch);
+    v("durable_batch", s.durable_batch);
+  }
+};
+
+// The same of earlier versions, whose mirrors had one stream, of all slots.
 struct MirrorStateRow {
   std::uint64_t primary = 0;  // number of the volcano it has it from
   std::uint64_t stream = 0;

@@ -235,6 +235,7 @@ std::optional<std::string> fsck_problem(SimDisk& disk, bool after_clean_stop) {
   if (!report) return "it could not check: " + describe(report.error());
   sometimes("fsck: ran");
   if (report->clean()) return std::nullopt;
+  for (const auto& problem : report->problems) fmt::print(stderr, "PROBLEM {}\n", problem.what);
   return fmt::format("{} problems, the first: {}", report->problems_total,
                      report->problems.front().what);
 }

@@ -454,7 +454,7 @@ TEST_CASE("a batch of many large writes goes in several messages, in order") {
     effects.rows.push_back(row_of(name_row(1, 20, std::to_string(i)), std::string(1000, 'r')));
   for (std::uint64_t i = 0; i < 300; ++i)
     effects.log.push_back({ring::Slot(1), Epoch(3), Seq(i), Bytes(500, 'l')});
-  const auto pieces = replication::pieces_of(effects, MirrorMark::whole);
+  const auto pieces = replication::pieces_of(effects, ring::all_slots(), MirrorMark::whole);
   CHECK(pieces.size() > 5);
   wire::MirrorBatchRequest joined;
   Bytes bytes;
@@ -487,7 +487,7 @@ TEST_CASE("a batch of many large writes goes in several messages, in order") {
   REQUIRE(joined.log.size() == effects.log.size());
   for (std::size_t i = 0; i < joined.log.size(); ++i) CHECK(joined.log[i].seq == Seq(i));
   // An empty one is one message.
-  const auto empty = replication::pieces_of({}, MirrorMark::keep);
+  const auto empty = replication::pieces_of({}, ring::all_slots(), MirrorMark::keep);
   REQUIRE(empty.size() == 1);
   CHECK(std::get<wire::MirrorBatchRequest>(empty[0].message).is_last);
 }

@@ -36,13 +36,13 @@ struct CompareBench {
   void copy() { Course(primary, mirror).finish(); }
   void begin(const wire::CompareCursor& cursor, bool reads_content = true) {
     reply.reset();
-    comparisons->begin({kMirror.value, reads_content, cursor},
+    comparisons->begin({kMirror.value, reads_content, cursor}, ring::all_slots(), std::nullopt,
                        [this](Result<wire::CompareReply> told) { reply = std::move(told); });
   }
   // One piece, whole.
   wire::CompareReply piece(const wire::CompareCursor& cursor, bool reads_content = true) {
     begin(cursor, reads_content);
-    if (auto asked = comparisons->next(kMirror)) {
+    if (auto asked = comparisons->next(kMirror, 0)) {
       CHECK(mirror.pass(asked->piece) == Code{});
       comparisons->answered(asked->number, mirror.answers[mirror.sent].body);
     }
@@ -264,7 +264,7 @@ TEST_SUITE("comparisons") {
     // Nobody comes for it.
     bench.begin({});
     CHECK_FALSE(bench.reply.has_value());
-    CHECK_FALSE(bench.comparisons->next(ring::VolcanoId(3)).has_value());
+    CHECK_FALSE(bench.comparisons->next(ring::VolcanoId(3), 0).has_value());
     bench.clock.advance(Comparisons::kPatience);
     CHECK(bench.comparisons->deadline() <= bench.clock.now());
     bench.comparisons->on_timer();
@@ -274,7 +274,7 @@ TEST_SUITE("comparisons") {
     CHECK(bench.comparisons->deadline() == Instant::never());
     // The run is lost.
     bench.begin({});
-    auto asked = bench.comparisons->next(kMirror);
+    auto asked = bench.comparisons->next(kMirror, 0);
     REQUIRE(asked);
     bench.comparisons->lost(asked->number);
     REQUIRE(bench.reply.has_value());
@@ -282,18 +282,18 @@ TEST_SUITE("comparisons") {
     bench.comparisons->answered(asked->number, {});  // too late
     // It refuses, or says what makes no sense.
     bench.begin({});
-    asked = bench.comparisons->next(kMirror);
+    asked = bench.comparisons->next(kMirror, 0);
     bench.comparisons->refused(asked->number, Code::io);
     REQUIRE(bench.reply.has_value());
     CHECK(bench.reply->error().code == Code::io);
     bench.begin({});
-    asked = bench.comparisons->next(kMirror);
+    asked = bench.comparisons->next(kMirror, 0);
     wire::MirrorCompareReply odd;
     odd.rows = {{{2, 0, ""}, {}}, {{1, 0, ""}, {}}};
     bench.comparisons->answered(asked->number, wire::encode(odd));
     CHECK(bench.reply->error().code == Code::malformed);
     bench.begin({});
-    asked = bench.comparisons->next(kMirror);
+    asked = bench.comparisons->next(kMirror, 0);
     odd.rows.clear();
     odd.is_cut = true;
     bench.comparisons->answered(asked->number, wire::encode(odd));

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "magmad/replication/catch_up.h"
-#include "magmad/replication/mirror.h"
+#include "magmad/replication/mirrors.h"
 #include "tests/lib/content_rig.h"
 #include "tests/lib/sim_clock.h"
 
@@ -99,13 +99,15 @@ struct MirrorRig : ContentRig {
     CHECK(!answers.contains(answer.target.request));
     answers[answer.target.request] = std::move(answer);
   };
-  std::unique_ptr<replication::Mirror> mirror;
+  std::unique_ptr<replication::Mirrors> mirror;
   std::uint64_t run = 0, number = 0, sent = 0;
+  std::uint64_t number_of_stream = 0;
 
   explicit MirrorRig(store::MetadataOptions with = {}) : ContentRig(with) { start(true, false); }
   void start(bool clean, bool lost_power) {
-    mirror = std::make_unique<replication::Mirror>(clock, *metadata, *content, sink);
+    mirror = std::make_unique<replication::Mirrors>(clock, *metadata, *content, sink);
     auto begun = mirror->begin(clean, lost_power);
+    if (begun) begun = mirror->recover(clean);
     REQUIRE_MESSAGE(begun, (begun ? std::string() : describe(begun.error())));
   }
   void reopen(bool clean, bool lost_power) {
@@ -133,7 +135,17 @@ struct MirrorRig : ContentRig {
     request->kept = std::move(body);
     request->body = request->kept;
     mirror->handle(std::move(request));
+    mirror->pump();
     return sent;
+  }
+  // The stream of the last hello.
+  replication::Mirror& stream() { return *mirror->streams().at(number_of_stream); }
+  // Until nothing is left to do.
+  void run_all() {
+    do {
+      executor.run_all();
+      mirror->pump();
+    } while (mirror->has_work() || executor.pending() > 0);
   }
   // With that number; nothing is waited for.
   template <class Message>
@@ -157,17 +169,23 @@ struct MirrorRig : ContentRig {
   template <class Message>
   Code ask(const Message& message, ByteSpan bytes = {}) {
     const std::uint64_t request = send(message, bytes);
-    executor.run_all();
+    run_all();
     return code_of(request);
   }
-  wire::MirrorHelloReply hello(std::uint64_t primary = 1) {
+  wire::MirrorHelloReply hello(std::uint64_t primary = 1,
+                               const ring::SlotMask& slots = ring::all_slots()) {
     ++run;
     number = 0;
-    const std::uint64_t request = send_as(0, wire::MirrorHelloRequest{{}, primary, {}});
+    number_of_stream = store::stream_number(primary, 0);
+    const std::uint64_t request =
+        send_as(0, wire::MirrorHelloRequest{{}, primary, {}, 0, ring::runs_of(slots)});
     REQUIRE(code_of(request) == Code{});
     auto reply = wire::decode<wire::MirrorHelloReply>(answers[request].body);
     REQUIRE(reply);
     return *reply;
+  }
+  static bool is_whole(const wire::MirrorHelloReply& reply) {
+    return ring::set_of(reply.known).all();
   }
   // Parts of a batch are answered with its last.
   Code pass(Piece& piece) {
@@ -189,11 +207,11 @@ struct MirrorRig : ContentRig {
     message.position = position;
     return ask(message);
   }
-  store::MirrorStateRow state() {
-    auto row = metadata->get({Table::mirror, 0, 0, {}});
+  store::MirrorStreamRow state() {
+    auto row = metadata->get({Table::mirror, 0, number_of_stream, {}});
     REQUIRE(row);
     REQUIRE(row->has_value());
-    auto state = wire::decode<store::MirrorStateRow>((*row)->image);
+    auto state = wire::decode<store::MirrorStreamRow>((*row)->image);
     REQUIRE(state);
     return *state;
   }
@@ -294,10 +312,17 @@ struct Course {
   MirrorRig& mirror;
   std::unique_ptr<CatchUp> catch_up{};
   std::vector<Piece> pieces{};
+  ring::SlotMask slots;
+  std::uint64_t primary_number;
 
-  Course(PrimaryRig& from, MirrorRig& to) : primary(from), mirror(to) { begin(); }
+  Course(PrimaryRig& from, MirrorRig& to, const ring::SlotMask& of = ring::all_slots(),
+         std::uint64_t number = 1)
+      : primary(from), mirror(to), slots(of), primary_number(number) {
+    begin();
+  }
   void begin() {
-    auto begun = CatchUp::begin(*primary.metadata, *primary.content, mirror.hello());
+    auto begun = CatchUp::begin(*primary.metadata, *primary.content, slots, primary.position,
+                                mirror.hello(primary_number, slots));
     REQUIRE_MESSAGE(begun, (begun ? std::string() : describe(begun.error())));
     catch_up = std::move(*begun);
   }
@@ -315,7 +340,7 @@ struct Course {
   }
   void live(const replication::Effects& effects, MirrorMark how = MirrorMark::keep) {
     catch_up->changed(effects);
-    for (Piece& piece : replication::pieces_of(effects, how, catch_up.get()))
+    for (Piece& piece : replication::pieces_of(effects, slots, how, catch_up.get()))
       REQUIRE(mirror.pass(piece) == Code{});
   }
   void finish() {

@@ -38,8 +38,8 @@ Code send_write(MirrorRig& rig, const ContentId& id, std::uint64_t offset, const
                                {length_row(id, length)}),
                  bytes);
 }
-MirrorPosition durable(const store::MirrorStateRow& state) {
-  return {state.durable_stream, state.durable_batch};
+MirrorPosition durable(const store::MirrorStreamRow& state) {
+  return {state.durable_epoch, state.durable_batch};
 }
 
 }  // namespace
@@ -52,7 +52,7 @@ TEST_CASE("messages are done in the order of their numbers, those of other runs 
   rig.hello();
   const auto three = rig.send_as(3, rows_batch({row_of(first, "three")}));
   const auto two = rig.send_as(2, rows_batch({row_of(first, "two"), row_of(second, "two")}));
-  rig.executor.run_all();
+  rig.run_all();
   CHECK(rig.code_of(two) == MirrorRig::kNoAnswer);
   CHECK(rig.code_of(three) == MirrorRig::kNoAnswer);
   CHECK(rig.image(first) == "(none)");
@@ -87,7 +87,7 @@ TEST_CASE("a batch in several messages happens with the last of them") {
   auto more = changes_batch({change_of(MirrorChangeKind::write, id, 5000, 4000)});
   more.is_last = false;
   const auto two = rig.send(more, filled(4000, 'b'));
-  rig.executor.run_all();
+  rig.run_all();
   CHECK(rig.code_of(one) == MirrorRig::kNoAnswer);
   CHECK(rig.image(key) == "(none)");
   CHECK(rig.length_of(id) == 0);
@@ -100,7 +100,7 @@ TEST_CASE("a batch in several messages happens with the last of them") {
     Bytes want = filled(5000, 'a');
     want.resize(9000, 'b');
     CHECK((read_cold(rig, id) == want));
-    CHECK(rig.mirror->position() == MirrorPosition{1, 7});
+    CHECK(rig.stream().position() == MirrorPosition{1, 7});
     CHECK(rig.mirror->stats().batches == 1);
   }
   SUBCASE("which never comes") {
@@ -216,7 +216,7 @@ TEST_CASE("what comes while a batch waits for the disk waits too") {
   CHECK(rig.code_of(after) == MirrorRig::kNoAnswer);
   CHECK(rig.image(key) == "(none)");
   SUBCASE("and goes on") {
-    rig.executor.run_all();
+    rig.run_all();
     CHECK(rig.code_of(far) == Code{});
     CHECK(rig.code_of(after) == Code{});
     CHECK(rig.image(key) == "after");
@@ -227,7 +227,7 @@ TEST_CASE("what comes while a batch waits for the disk waits too") {
     CHECK(rig.code_of(after) == Code::old_sequence);
     const auto next = rig.send(rows_batch({row_of(key, "next")}));
     CHECK(rig.code_of(next) == Code{});
-    rig.executor.run_all();
+    rig.run_all();
     CHECK(rig.image(key) == "next");
     CHECK(rig.length_of(id) == 10);
     CHECK((read_cold(rig, id) == filled(10, 'a')));
@@ -251,7 +251,7 @@ TEST_CASE("a run that ends in the middle of a batch leaves no cut behind that no
   CHECK(rig.code_of(middle) == Code::old_sequence);
   const auto next = rig.send(changes_batch({change_of(MirrorChangeKind::write, id, 0, 2)}),
                              filled(2, 'c'));
-  rig.executor.run_all();
+  rig.run_all();
   CHECK(rig.code_of(next) == Code{});
 }
 
@@ -260,43 +260,43 @@ TEST_CASE("a run that ends in the middle of a batch leaves no cut behind that no
 TEST_CASE("a mirror knows how far it has come, also after the next start") {
   MirrorRig rig;
   auto reply = rig.hello(4);
-  CHECK_FALSE(reply.is_whole);
-  CHECK_FALSE(rig.mirror->is_whole());
+  CHECK_FALSE(MirrorRig::is_whole(reply));
+  CHECK_FALSE(rig.stream().is_whole());
   CHECK(rig.mark(MirrorMark::unknown, {}) == Code{});
   CHECK(rig.mark(MirrorMark::keep, {2, 8}) == Code{});
-  CHECK_FALSE(rig.mirror->is_whole());
-  CHECK(rig.mirror->position() == MirrorPosition{});
+  CHECK_FALSE(rig.stream().is_whole());
+  CHECK(rig.stream().position() == MirrorPosition{});
   CHECK(rig.mark(MirrorMark::whole, {2, 9}) == Code{});
-  CHECK(rig.mirror->is_whole());
-  CHECK(rig.mirror->position() == MirrorPosition{2, 9});
-  CHECK(rig.state().is_whole);
+  CHECK(rig.stream().is_whole());
+  CHECK(rig.stream().position() == MirrorPosition{2, 9});
+  CHECK(ring::set_of(rig.state().known).all());
   CHECK_FALSE(rig.state().is_mixed);
   for (unsigned database = 0; database < store::kDatabases; ++database)
     CHECK(oplog_rows(*rig.metadata, database) == 1);  // a place to go on from
   SUBCASE("clean") { rig.stop_cleanly(); }
   SUBCASE("killed") { rig.reopen(false, false); }
-  CHECK(rig.mirror->is_whole());
-  CHECK(rig.mirror->position() == MirrorPosition{2, 9});
-  CHECK_FALSE(rig.hello(5).is_whole);  // of another primary
-  CHECK_FALSE(rig.hello(5).is_whole);
+  CHECK(rig.stream().is_whole());
+  CHECK(rig.stream().position() == MirrorPosition{2, 9});
+  CHECK_FALSE(MirrorRig::is_whole(rig.hello(5)));  // of another primary
+  CHECK_FALSE(MirrorRig::is_whole(rig.hello(5)));
   CHECK(rig.mark(MirrorMark::whole, {3, 1}) == Code{});
-  CHECK(rig.hello(5).is_whole);
+  CHECK(MirrorRig::is_whole(rig.hello(5)));
   CHECK(rig.mark(MirrorMark::keep, {3, 2}) == Code{});  // catches up
-  CHECK_FALSE(rig.mirror->is_whole());
-  CHECK(rig.mirror->position() == MirrorPosition{3, 1});
+  CHECK_FALSE(rig.stream().is_whole());
+  CHECK(rig.stream().position() == MirrorPosition{3, 1});
   CHECK(rig.state().is_mixed);
   rig.reopen(false, false);
-  CHECK_FALSE(rig.mirror->is_whole());
+  CHECK_FALSE(rig.stream().is_whole());
   reply = rig.hello(5);
-  CHECK(reply.is_whole);
+  CHECK(MirrorRig::is_whole(reply));
   CHECK(reply.position == MirrorPosition{3, 1});
   CHECK(rig.mark(MirrorMark::whole, {3, 4}) == Code{});
-  CHECK(rig.mirror->is_whole());
+  CHECK(rig.stream().is_whole());
   CHECK(rig.mark(MirrorMark::unknown, {}) == Code{});
   for (unsigned database = 0; database < store::kDatabases; ++database)
     CHECK(oplog_rows(*rig.metadata, database) == 0);
   rig.reopen(false, false);
-  CHECK_FALSE(rig.hello(5).is_whole);
+  CHECK_FALSE(MirrorRig::is_whole(rig.hello(5)));
 }
 
 TEST_CASE("after a power cut a mirror has come as far as was synced") {
@@ -312,14 +312,14 @@ TEST_CASE("after a power cut a mirror has come as far as was synced") {
     CHECK(durable(rig.state()) == MirrorPosition{1, 1});
     CHECK(rig.mirror->deadline() < Instant::never());
     rig.mirror->on_timer();
-    rig.executor.run_all();
+    rig.run_all();
     CHECK(rig.mirror->deadline() == Instant::never());
     CHECK(rig.ask(whole_batch(3, {row_of(name_row(1, 20, "c"), "3")})) == Code{});
     rig.lose_power(seed);
     CHECK(rig.image(name_row(1, 20, "b")) == "2");
     rows_lost += rig.image(name_row(1, 20, "c")) == "(none)" ? 1 : 0;
     const auto reply = rig.hello();
-    CHECK(reply.is_whole);
+    CHECK(MirrorRig::is_whole(reply));
     CHECK(reply.position <= MirrorPosition{1, 2});
     CHECK(reply.position >= MirrorPosition{1, 1});
   }
@@ -334,7 +334,7 @@ TEST_CASE("after a kill the ranges that may be torn are told until it is whole a
   CHECK(rig.mark(MirrorMark::whole, {1, 1}) == Code{});
   rig.reopen(false, false);
   auto reply = rig.hello();
-  CHECK(reply.is_whole);
+  CHECK(MirrorRig::is_whole(reply));
   REQUIRE(reply.torn.size() == 1);
   CHECK(reply.torn[0] == replication::range_of(id, 0, store::kHotRangeBytes));
   CHECK(rig.hello().torn.size() == 1);
@@ -364,6 +364,7 @@ TEST_CASE("a file that a kill has left without rows is removed after the start")
 TEST_CASE("oplog rows that come twice or late are not put again") {
   MirrorRig rig;
   rig.hello();
+  CHECK(rig.mark(MirrorMark::whole, {1, 2}) == Code{});  // with a row of batch 2
   const auto log = [](std::uint64_t batch) {
     return wire::MirrorLog{ring::Slot(1), Epoch(1), Seq(batch),
                            wire::encode(store::OplogBody{batch, {}, {}})};
@@ -373,19 +374,19 @@ TEST_CASE("oplog rows that come twice or late are not put again") {
   CHECK(rig.ask(message) == Code{});
   message.log = {log(3), log(5)};
   CHECK(rig.ask(message) == Code{});
-  CHECK(oplog_rows(*rig.metadata, 1) == 3);
-  CHECK(oplog_rows(*rig.metadata, 0) == 0);
+  CHECK(oplog_rows(*rig.metadata, 1) == 4);
+  CHECK(oplog_rows(*rig.metadata, 0) == 1);
   std::vector<std::uint64_t> batches;
   REQUIRE(rig.metadata->scan_oplog(1, 0, [&](const auto& row) {
     batches.push_back(wire::decode<store::OplogBody>(row.image)->batch);
     return true;
   }));
-  CHECK(batches == std::vector<std::uint64_t>{3, 4, 5});
+  CHECK(batches == std::vector<std::uint64_t>{2, 3, 4, 5});
   rig.reopen(false, false);
   rig.hello();
   message.log = {log(4), log(6)};
   CHECK(rig.ask(message) == Code{});
-  CHECK(oplog_rows(*rig.metadata, 1) == 4);
+  CHECK(oplog_rows(*rig.metadata, 1) == 5);
 }
 
 // ---- copies
@@ -558,7 +559,7 @@ struct Refusing : MirrorRig {
     CHECK(got == want);
     CHECK(ask(rows_batch({})) == Code::old_sequence);
     const auto reply = hello();
-    CHECK(reply.is_whole);
+    CHECK(MirrorRig::is_whole(reply));
     CHECK(reply.position == MirrorPosition{1, 3});
     CHECK_FALSE(state().is_mixed);
     CHECK(image(key) == "kept");
@@ -758,13 +759,13 @@ TEST_CASE("an error of the disk at any call ends the run, and the next one is fi
     ++struck;
     if (rig.metadata->failed()) rig.reopen(false, false);
     refused += code == Code{} ? 0 : 1;
-    if (code != Code{}) CHECK(rig.mirror->position() == MirrorPosition{1, 3});
+    if (code != Code{}) CHECK(rig.stream().position() == MirrorPosition{1, 3});
     const auto reply = rig.hello();
-    CHECK(reply.is_whole);
+    CHECK(MirrorRig::is_whole(reply));
     CHECK(reply.position == MirrorPosition{1, code == Code{} ? 4u : 3u});
     // What the primary sends then.
     REQUIRE(rig.ask(next, filled(100, 'b')) == Code{});
-    CHECK(rig.mirror->position() == MirrorPosition{1, 4});
+    CHECK(rig.stream().position() == MirrorPosition{1, 4});
     CHECK(rig.image(key) == "4");
     CHECK(oplog_rows(*rig.metadata, 1) >= 1);
     Bytes want = filled(50, 'a');

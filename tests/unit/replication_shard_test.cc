@@ -182,8 +182,21 @@ TEST_CASE("an fsync waits until the mirrors have synced") {
 
 namespace {
 
+// Of the newest oplog row.
+MirrorPosition last_in_oplog(MetadataStore& metadata, unsigned database) {
+  MirrorPosition last;
+  REQUIRE(metadata.scan_oplog(database, 0, [&](const auto& row) {
+    auto body = wire::decode<store::OplogBody>(row.image);
+    REQUIRE(body);
+    last = {row.version.epoch.value, body->batch};
+    return true;
+  }));
+  return last;
+}
+
 void copy(ShardBench& bench, MirrorRig& mirror) {
-  auto catch_up = CatchUp::begin(bench.metadata(), bench.content(), mirror.hello());
+  auto catch_up = CatchUp::begin(bench.metadata(), bench.content(), ring::all_slots(),
+                                 bench.shard->position(), mirror.hello());
   REQUIRE(catch_up);
   while (!(*catch_up)->is_done()) {
     auto piece = (*catch_up)->next();
@@ -245,7 +258,7 @@ TEST_CASE("what batches are told to have done makes another store equal") {
       dirs.push_back(b.mkdir(b.root(), name, std::string("/") + name)->ino);
     MirrorRig mirror;
     copy(b, mirror);
-    const MirrorPosition copied = mirror.mirror->position();
+    const MirrorPosition copied = mirror.stream().position();
     b.told.clear();
     for (int i = 0; i < 150; ++i) {
       change_at_random(b, random, dirs);
@@ -256,19 +269,18 @@ TEST_CASE("what batches are told to have done makes another store equal") {
       ++batches;
       changes += effects.changes.size();
       CHECK(effects.doubtful.empty());
-      CHECK(effects.position > mirror.mirror->position());
-      for (Piece& piece : replication::pieces_of(effects, MirrorMark::whole))
+      CHECK(effects.position > mirror.stream().position());
+      for (Piece& piece : replication::pieces_of(effects, ring::all_slots(), MirrorMark::whole))
         REQUIRE(mirror.pass(piece) == Code{});
-      CHECK(mirror.mirror->position() == effects.position);
+      CHECK(mirror.stream().position() == effects.position);
     }
     CHECK((mirrored_rows(b.metadata()) == mirrored_rows(*mirror.metadata)));
     CHECK((sums_rows(b.metadata()) == sums_rows(*mirror.metadata)));
     for (const ContentId& id : contents_of(b.metadata())) (void)read_cold(mirror, id);
     // And all that the oplog says is there, too: from here a third could go on.
     for (unsigned database = 0; database < store::kDatabases; ++database) {
-      const auto last = replication::last_in_oplog(b.metadata(), database);
-      REQUIRE(last);
-      CHECK(*replication::last_in_oplog(*mirror.metadata, database) == std::max(*last, copied));
+      const MirrorPosition last = last_in_oplog(b.metadata(), database);
+      CHECK(last_in_oplog(*mirror.metadata, database) == std::max(last, copied));
     }
   }
   CHECK(changes > 50);

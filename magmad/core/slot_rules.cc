@@ -1,0 +1,119 @@
+#include "magmad/core/slot_rules.h"
+
+#include <algorithm>
+
+#include "libmagma/ring/placement.h"
+
+namespace magma::core {
+
+namespace {
+
+using ring::LavaMap;
+using ring::Replica;
+using ring::ReplicaState;
+using ring::SlotEntry;
+using ring::SlotMask;
+using ring::VolcanoId;
+using wire::MirrorFact;
+using wire::MirrorState;
+
+// The slots that a fact is about; none if it is void, or not true of what the map has.
+SlotMask slots_of(const LavaMap& map, const wire::SlotsFact& fact) {
+  if (!ring::is_sound(fact.slots)) return {};
+  const SlotMask slots = ring::set_of(fact.slots);
+  return ring::digest_of_epochs(map, slots) == fact.epochs ? slots : SlotMask();
+}
+
+// The command about those of the slots of which `wants` is so, as many as a command may have.
+template <class C, class Wants>
+std::optional<ring::Command> for_slots(const LavaMap& map, const SlotMask& slots,
+                                       VolcanoId volcano, const Wants& wants) {
+  C command;
+  command.volcano = volcano;
+  for (unsigned n = 0; n < ring::kSlotCount; ++n)
+    if (slots[n] && command.slots.size() < ring::kSlotsPerCommandMax && wants(map.slots[n]))
+      command.slots.push_back({ring::Slot(static_cast<std::uint16_t>(n)), map.slots[n].epoch});
+  if (command.slots.empty()) return std::nullopt;
+  return command;
+}
+
+std::optional<ring::Command> of_mirror(const LavaMap& map, VolcanoId primary,
+                                       const MirrorFact& fact) {
+  const auto has_it = [&](ReplicaState state) {
+    return [&fact, primary, state](const SlotEntry& slot) {
+      const Replica* replica = slot.replicas.find(fact.volcano);
+      return slot.primary() == primary && fact.volcano != primary && replica != nullptr &&
+             replica->state == state;
+    };
+  };
+  const SlotMask slots = slots_of(map, fact.about);
+  if (fact.state == MirrorState::in_sync && map.is_alive(fact.volcano))
+    return for_slots<ring::ReplicaInSync>(map, slots, fact.volcano,
+                                          has_it(ReplicaState::catching_up));
+  if (fact.state != MirrorState::released) return std::nullopt;
+  // The primary waits for it in vain. What it says of one that the map has not in sync means the
+  // same: it may have begun to wait, and only a higher epoch ends that.
+  if (auto behind = for_slots<ring::ReplicaBehind>(map, slots, fact.volcano,
+                                                   has_it(ReplicaState::in_sync)))
+    return behind;
+  return for_slots<ring::DropReplica>(map, slots, fact.volcano, has_it(ReplicaState::catching_up));
+}
+
+std::optional<ring::Command> of_what_is_told(const LavaMap& map, const FactsOf& told) {
+  for (const auto& [primary, facts] : told) {
+    if (!map.is_alive(primary)) continue;
+    for (const MirrorFact& fact : facts->mirrors)
+      if (auto command = of_mirror(map, primary, fact)) return command;
+    const auto is_new = [primary = primary](const SlotEntry& slot) {
+      return slot.primary() == primary && slot.last_serving != primary;
+    };
+    if (auto command = for_slots<ring::Serving>(map, slots_of(map, facts->serving), primary,
+                                                is_new))
+      return command;
+  }
+  return std::nullopt;
+}
+
+bool owns_any(const LavaMap& map, VolcanoId id) {
+  return std::any_of(map.slots.begin(), map.slots.end(),
+                     [&](const SlotEntry& slot) { return slot.owner == id; });
+}
+
+// Whether every slot of its share has it as its primary, and it serves.
+bool has_its_share(const LavaMap& map, VolcanoId id) {
+  return std::all_of(map.slots.begin(), map.slots.end(), [&](const SlotEntry& slot) {
+    return slot.owner != id || (slot.primary() == id && slot.last_serving == id);
+  });
+}
+
+// The share of a newcomer, beside whom it finds in its place of the order: one after the other, so
+// that each is planned for a ring that is settled.
+std::optional<ring::Command> of_newcomer(const LavaMap& map,
+                                         const std::function<bool(VolcanoId)>& is_there) {
+  for (const ring::Volcano& volcano : map.volcanoes) {
+    if (volcano.state != ring::VolcanoState::joining || !volcano.stores()) continue;
+    if (owns_any(map, volcano.id)) {
+      if (!has_its_share(map, volcano.id)) continue;
+      return ring::VolcanoJoined{.membership = map.membership, .volcano = volcano.id};
+    }
+    if (!is_there(volcano.id) || !ring::is_settled(map)) continue;
+    auto plan = ring::plan_join(map, volcano.id, map.slots.back().owner, ring::Weights());
+    if (plan) return ring::Assign{.membership = map.membership, .runs = plan->changes};
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<ring::Command> next_slot_step(const LavaMap& map, const FactsOf& told,
+                                            const std::function<bool(VolcanoId)>& is_there) {
+  if (map.version == 0) return std::nullopt;
+  if (auto command = of_what_is_told(map, told)) return command;
+  for (const ring::Command& command : ring::moving_steps(map, kCatchingUpMax)) {
+    const auto* added = std::get_if<ring::AddReplica>(&command);
+    if (added == nullptr || is_there(added->volcano)) return command;
+  }
+  return of_newcomer(map, is_there);
+}
+
+}  // namespace magma::core
