@@ -70,6 +70,17 @@ void list_counters(CounterList& list, const replication::Mirror::Stats& stats) {
                           });
 }
 
+void list_counters(CounterList& list, const Peers::Stats& stats) {
+  list.insert(list.end(), {
+                              {"peers.runs", stats.runs},
+                              {"peers.runs_lost", stats.runs_lost},
+                              {"peers.sent", stats.sent},
+                              {"peers.received", stats.received},
+                              {"peers.dropped", stats.dropped},
+                              {"peers.refused", stats.refused},
+                          });
+}
+
 void list_counters(CounterList& list, const rpc::Counters& counters) {
   list.insert(list.end(), {
                               {"rpc.packets_sent", counters.packets_sent},

@@ -5,6 +5,7 @@
 
 #include "libmagma/rpc/rpc.h"
 #include "libmagma/wire/operator_messages.h"
+#include "magmad/peers.h"
 #include "magmad/replication/mirror.h"
 #include "magmad/replication/source.h"
 #include "magmad/store/content_store.h"
@@ -20,6 +21,7 @@ void list_counters(CounterList& list, const store::MetadataStore::Stats& stats);
 void list_counters(CounterList& list, const store::ContentStore::Stats& stats);
 void list_counters(CounterList& list, const replication::Source::Stats& stats);
 void list_counters(CounterList& list, const replication::Mirror::Stats& stats);
+void list_counters(CounterList& list, const Peers::Stats& stats);
 void list_counters(CounterList& list, const rpc::Counters& counters);
 
 }  // namespace magma

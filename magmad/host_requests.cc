@@ -144,7 +144,7 @@ void HostRequests::status(RequestPtr request) {
   reply.filesystem = config_.filesystem;
   reply.started = started_wall_;
   reply.uptime_ns = static_cast<std::uint64_t>((clock_.now() - started_).ns);
-  reply.epoch = shard_.epoch_of(ring::Slot(0));
+  reply.epoch = shard_.start_epoch();
   if (auto space = shard_.space()) {
     const std::uint64_t reserve = Shard::reserve_bytes(space->total_bytes);
     reply.space_total = space->total_bytes;

@@ -13,8 +13,24 @@ constexpr std::size_t kHostBytesMax = 255;
 
 }  // namespace
 
-store::RowKey Shard::session_key(SessionId id) {
-  return {store::Table::session, 0, id.value, {}};
+// Beside the other rows of this volcano's first slot: another volcano has rows of its own.
+store::RowKey Shard::session_key(SessionId id) const {
+  return {store::Table::session, ring::with_counter(first_owned_, 0), id.value, {}};
+}
+
+// Of slots of other volcanoes it tells whose they are; their epochs they tell themselves.
+std::vector<wire::MapRun> Shard::map_of_slots() const {
+  std::vector<wire::MapRun> map;
+  for (unsigned index = 0; index < ring::kSlotCount; ++index) {
+    const ring::Slot slot(static_cast<std::uint16_t>(index));
+    const std::string& address = owns(slot) ? config_.address : owners_->owner(slot).address;
+    const Epoch epoch = owns(slot) ? epoch_of(slot) : Epoch(0);
+    if (!map.empty() && map.back().epoch == epoch && map.back().replicas.front() == address)
+      map.back().last = slot;
+    else
+      map.push_back({slot, slot, epoch, {address}});
+  }
+  return map;
 }
 
 void Shard::attach(RequestPtr request, const wire::AttachRequest& message) {
@@ -42,15 +58,8 @@ void Shard::attach(RequestPtr request, const wire::AttachRequest& message) {
   reply.nick = config_.nick;
   reply.small_file_bytes_max = config_.small_file_bytes_max;
   reply.root = root();
-  reply.map_version = slots_[0].epoch.value;
-  for (unsigned index = 0; index < ring::kSlotCount; ++index) {
-    ring::Slot slot(static_cast<std::uint16_t>(index));
-    if (!reply.map.empty() && reply.map.back().epoch == slots_[index].epoch) {
-      reply.map.back().last = slot;
-      continue;
-    }
-    reply.map.push_back({slot, slot, slots_[index].epoch, {config_.address}});
-  }
+  reply.map_version = start_epoch().value;
+  reply.map = map_of_slots();
   answer(std::move(request), reply);
 }
 
@@ -128,7 +137,7 @@ void Shard::clean_replies() {
   std::vector<store::RowKey> keys;
   for (unsigned database = 0; database < store::kDatabases; ++database) {
     auto visit = [&](const store::MetadataStore::ScanRow& row) {
-      if (row.b == id.value) keys.push_back({store::Table::reply, row.a, row.b, {}});
+      if (row.b == id.value && owns_row(row.a)) keys.push_back({store::Table::reply, row.a, row.b, {}});
       return keys.size() < kReplyRowsPerCleaning;
     };
     if (auto done = metadata_.scan_database(database, store::Table::reply, visit); !done)

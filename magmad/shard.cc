@@ -44,6 +44,13 @@ Ino Shard::root() {
   return ino;
 }
 
+void Shard::set_owners(SlotOwners owners, ring::VolcanoId self) {
+  owned_ = owners.slots_of(self);
+  MAGMA_CHECK(owned_.any());
+  while (!owns(first_owned_)) ++first_owned_.value;
+  owners_ = std::move(owners);
+}
+
 Result<void> Shard::format() {
   store::InodeRow row;
   row.mode = S_IFDIR | 0755;
@@ -52,12 +59,14 @@ Result<void> Shard::format() {
   row.atime = row.mtime = row.ctime = row.btime = time();
   row.key = crypto::key_of_path("/");
   row.parent = root();
-  for (unsigned slot = 0; slot < ring::kSlotCount; ++slot) {
+  for (unsigned index = 0; index < ring::kSlotCount; ++index) {
+    const ring::Slot slot(static_cast<std::uint16_t>(index));
+    if (!owns(slot)) continue;
     store::SlotRow initial{Epoch(0), kFirstCounter};
-    TRY(metadata_.put(slot_key(ring::Slot(static_cast<std::uint16_t>(slot))), {},
-                      wire::encode(initial)));
+    TRY(metadata_.put(slot_key(slot), {}, wire::encode(initial)));
   }
-  TRY(metadata_.put(inode_key(root()), {}, wire::encode(row)));
+  if (owns(ring::home_of(root())))
+    TRY(metadata_.put(inode_key(root()), {}, wire::encode(row)));
   return metadata_.commit();
 }
 
@@ -67,7 +76,7 @@ Result<void> Shard::begin(bool clean) {
   now_ = clock_.now();
   TRY(begin_epochs());
   if (!clean) {
-    TRY_VALUE(std::uint64_t ranges, content_.recover({slots_[0].epoch, Seq(0)}));
+    TRY_VALUE(std::uint64_t ranges, content_.recover({start_epoch(), Seq(0)}));
     stats_.ranges_recovered = ranges;
     log_info("recovered hot_ranges={}", ranges);
     TRY(doubt_hot_ranges());
@@ -85,8 +94,11 @@ Result<void> Shard::begin(bool clean) {
   reap_orphans();
   // An oplog row in each database, so that what is missing before it can be told from what never
   // was (magmad/replication/oplog_reader.h).
-  for (unsigned database = 0; database < store::kDatabases; ++database)
-    version_of(ring::Slot(static_cast<std::uint16_t>(database)));
+  std::array<bool, store::kDatabases> has_row{};
+  for (unsigned index = 0; index < ring::kSlotCount; ++index) {
+    const ring::Slot slot(static_cast<std::uint16_t>(index));
+    if (owns(slot) && !std::exchange(has_row[index % store::kDatabases], true)) version_of(slot);
+  }
   return {};
 }
 
@@ -102,6 +114,7 @@ Result<void> Shard::doubt_hot_ranges() {
 Result<void> Shard::begin_epochs() {
   for (unsigned index = 0; index < ring::kSlotCount; ++index) {
     ring::Slot slot(static_cast<std::uint16_t>(index));
+    if (!owns(slot)) continue;
     TRY_VALUE(auto row, metadata_.get(slot_key(slot)));
     if (!row) return fail(Code::io, "slot row " + std::to_string(index) + " is missing");
     TRY_VALUE(auto image, wire::decode<store::SlotRow>(row->image));
@@ -139,6 +152,7 @@ void Shard::load_opens() {
   opens_.clear();
   ended_sessions_.clear();
   auto visit_session = [&](const store::MetadataStore::ScanRow& row) {
+    if (row.a != session_key(SessionId(row.b)).a) return true;
     auto image = wire::decode<store::SessionRow>(row.image);
     if (image && image->fenced) ended_sessions_.push_back(SessionId(row.b));
     if (image && !image->fenced) {
@@ -154,12 +168,14 @@ void Shard::load_opens() {
     }
     return true;
   };
-  if (auto scanned = metadata_.scan_database(0, store::Table::session, visit_session); !scanned)
+  const unsigned of_sessions = first_owned_.value % store::kDatabases;
+  if (auto scanned = metadata_.scan_database(of_sessions, store::Table::session, visit_session);
+      !scanned)
     poison(scanned.error());
   for (unsigned database = 0; database < store::kDatabases; ++database) {
     auto visit_open = [&](const store::MetadataStore::ScanRow& row) {
       auto image = wire::decode<store::OpenRow>(row.image);
-      if (!image) return true;
+      if (!image || !owns_row(row.a)) return true;
       adopt_session(SessionId(row.b)).opens[row.a] = *image;
       opens_[row.a].readers += image->readers;
       opens_[row.a].writers += image->writers;
@@ -210,7 +226,7 @@ void Shard::reap_orphans() {
   std::vector<Ino> orphans;
   for (unsigned database = 0; database < store::kDatabases; ++database) {
     auto visit = [&](const store::MetadataStore::ScanRow& row) {
-      orphans.push_back(Ino(row.a));
+      if (owns_row(row.a)) orphans.push_back(Ino(row.a));
       return true;
     };
     if (auto scanned = metadata_.scan_database(database, store::Table::orphan, visit); !scanned)
@@ -332,7 +348,8 @@ void Shard::dispatch(RequestPtr request) {
   case wire::FlareOp::name: {                                                              \
     if constexpr (wire::OpKind::kind == wire::OpKind::host ||                              \
                   wire::OpKind::kind == wire::OpKind::client ||                            \
-                  wire::OpKind::kind == wire::OpKind::mirror) {                            \
+                  wire::OpKind::kind == wire::OpKind::mirror ||                            \
+                  wire::OpKind::kind == wire::OpKind::peer) {                              \
       return refuse(std::move(request), Code::unknown_op);                                 \
     } else {                                                                               \
       auto message = wire::decode_front<wire::RequestType>(request->body);                 \

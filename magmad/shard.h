@@ -117,7 +117,7 @@ class Shard {
   std::size_t answers_held() const { return held_.size(); }
   // ---- mirrors (magmad/replication). Batches that are committed have numbers, which rise within a
   // start; position() is the last one's.
-  wire::MirrorPosition position() const { return {epoch_of(ring::Slot(0)).value, batch_}; }
+  wire::MirrorPosition position() const { return {start_epoch().value, batch_}; }
   // From now on each batch's effects go there, right after its commit; nullptr: no longer.
   // Requires: no batch is open (after flush()).
   void mirror_to(UniqueFunction<void(replication::Effects)> hook);
@@ -135,12 +135,15 @@ class Shard {
   std::uint64_t sync_mirrors();
   void on_sync_mirrors(UniqueFunction<void(std::uint64_t)> hook) { sync_hook_ = std::move(hook); }
   // ---- slots of other volcanoes
-  // Which slots this volcano is primary of: only their rows may be used here. At first all.
-  void set_owned(const OwnedSlots& owned) { owned_ = owned; }
+  // Who is primary of which slot: only rows of `self`'s may be used here. Without it all are this
+  // volcano's. Requires: `self` has one; nothing was begun.
+  void set_owners(SlotOwners owners, ring::VolcanoId self);
   bool owns(ring::Slot slot) const { return owned_[slot.value]; }
+  // Of every slot of this volcano, for a start raises all.
+  Epoch start_epoch() const { return epoch_of(first_owned_); }
   // Whether what is told from the one to the other goes to another volcano.
   bool is_far(ring::Slot from, ring::Slot to) const {
-    return !owns(to) || part_of(from) != part_of(to);
+    return !owns(from) || !owns(to) || part_of(from) != part_of(to);
   }
   // Whether the step under way may use the slot's rows; else it asks, or leaves it to a part.
   bool is_near(ring::Slot slot) const {
@@ -398,7 +401,11 @@ class Shard {
   Session& remember_session(SessionId id);
   Session& adopt_session(SessionId id);
   void record_adopted_sessions();
-  static store::RowKey session_key(SessionId id);
+  bool owns_row(std::uint64_t a) const {
+    return owns(ring::Slot(static_cast<std::uint16_t>(a >> ring::kCounterBits)));
+  }
+  store::RowKey session_key(SessionId id) const;
+  std::vector<wire::MapRun> map_of_slots() const;
 
   ShardConfig config_;
   sys::Clock& clock_;
@@ -408,6 +415,8 @@ class Shard {
   std::unique_ptr<ops::Operations> operations_;
   std::array<SlotState, ring::kSlotCount> slots_{};
   OwnedSlots owned_ = OwnedSlots{}.set();
+  ring::Slot first_owned_{};
+  std::optional<SlotOwners> owners_{};  // none: all slots are this volcano's
 
   // The open batch.
   std::optional<Error> batch_error_;

@@ -12,6 +12,8 @@
 
 namespace magma {
 
+using OwnedSlots = std::bitset<ring::kSlotCount>;
+
 struct SlotOwners {
   struct Owner {
     ring::VolcanoId id;
@@ -20,8 +22,14 @@ struct SlotOwners {
   std::vector<Owner> owners{};                            // in no order
   std::array<std::uint16_t, ring::kSlotCount> owner_of{};  // index in `owners`
   std::uint64_t version = 0;                              // rises with each change
-};
 
-using OwnedSlots = std::bitset<ring::kSlotCount>;
+  const Owner& owner(ring::Slot slot) const { return owners[owner_of[slot.value]]; }
+  OwnedSlots slots_of(ring::VolcanoId id) const {
+    OwnedSlots slots;
+    for (unsigned slot = 0; slot < ring::kSlotCount; ++slot)
+      slots[slot] = owners[owner_of[slot]].id == id;
+    return slots;
+  }
+};
 
 }  // namespace magma

@@ -9,6 +9,8 @@ magmad_sources = \
 	magmad/host_requests.h \
 	magmad/options.cc \
 	magmad/options.h \
+	magmad/peers.cc \
+	magmad/peers.h \
 	magmad/replication/catch_up.cc \
 	magmad/replication/catch_up.h \
 	magmad/replication/compare_rows.cc \

@@ -8,6 +8,8 @@
 #include "libmagma/wire/flare_messages.h"
 #include "magmad/counters.h"
 #include "magmad/host_requests.h"
+#include "magmad/ops/operations.h"
+#include "magmad/peers.h"
 #include "magmad/replication/mirrors.h"
 #include "magmad/replication/source.h"
 #include "magmad/shard.h"
@@ -16,6 +18,31 @@
 #include "magmad/store/storage_dir.h"
 
 namespace magma {
+
+namespace {
+
+constexpr unsigned kPeerRounds = 16;  // of messages between volcanoes in one flush
+
+class ShardTalk final : public SlotTalk {
+ public:
+  explicit ShardTalk(Shard& shard) : shard_(shard) {}
+  std::vector<ops::SlotMessage> take_outgoing() override {
+    return shard_.operations().take_outgoing();
+  }
+  void receive(ops::SlotMessage message) override {
+    shard_.operations().receive(std::move(message));
+  }
+  void begin_anew_with(const OwnedSlots& theirs) override {
+    shard_.operations().begin_anew_with(theirs);
+  }
+  std::uint64_t generation() const override { return shard_.operations().generation(); }
+  Epoch epoch_of(ring::Slot slot) const override { return shard_.epoch_of(slot); }
+
+ private:
+  Shard& shard_;
+};
+
+}  // namespace
 
 struct Volcano::Parts {
   Parts(VolcanoConfig c, sys::Clock& cl, sys::Random& r, sys::Datagrams& d, sys::Disk& di)
@@ -34,13 +61,25 @@ struct Volcano::Parts {
   std::unique_ptr<HostRequests> host_requests;
   std::optional<replication::Source> source;  // of a volcano that serves
   std::unique_ptr<replication::Mirrors> mirrors;
+  std::optional<ShardTalk> talk;  // of one that serves some slots
+  std::optional<Peers> peers;
   UniqueFunction<void(Answer)> send;
   std::uint64_t ranges_recovered = 0;
   std::optional<Instant> quiet_by{};  // it is about to stop
   std::map<std::pair<std::uint64_t, std::uint64_t>, NoticeId> notices;  // by connection, request
 
   void send_notices();
+  void talk_to_peers();
 };
+
+// Messages and what the slots answer to them, until nothing more can be done without the network.
+void Volcano::Parts::talk_to_peers() {
+  for (unsigned round = 0; round < kPeerRounds; ++round) {
+    peers->pump();
+    if (!shard->has_work()) return;
+    shard->flush(send);
+  }
+}
 
 // Tells sessions that what they believe is so no longer.
 void Volcano::Parts::send_notices() {
@@ -97,6 +136,7 @@ Result<std::unique_ptr<Volcano>> Volcano::start(VolcanoConfig config, bool creat
                            parts->config.small_file_bytes_max, parts->config.pretended_parts};
   parts->shard = std::make_unique<Shard>(shard_config, clock, disk, *parts->metadata,
                                          *parts->content);
+  if (parts->config.owners) parts->shard->set_owners(*parts->config.owners, parts->config.self);
   parts->census.emplace(*parts->metadata);
   if (create && parts->config.serves) TRY(parts->shard->format());
   TRY_VALUE(bool clean, store::take_clean_mark(disk));
@@ -129,7 +169,7 @@ Result<std::unique_ptr<Volcano>> Volcano::start(VolcanoConfig config, bool creat
   std::unique_ptr<Volcano> volcano(new Volcano(std::move(parts)));
   Parts& p = *volcano->parts_;
   p.endpoint = std::make_unique<rpc::Endpoint>(endpoint_config, clock, random, datagrams, *volcano);
-  std::uint32_t map_version = p.shard->epoch_of(ring::Slot(0)).value;
+  std::uint32_t map_version = p.shard->start_epoch().value;
   p.send = [&endpoint = *p.endpoint, map_version](Answer answer) {
     send_answer(endpoint, map_version, std::move(answer));
   };
@@ -138,6 +178,13 @@ Result<std::unique_ptr<Volcano>> Volcano::start(VolcanoConfig config, bool creat
   if (p.config.serves)
     p.source.emplace(p.config.self, p.config.awaits_ring, clock, random, *p.endpoint, *p.shard,
                      *p.metadata, *p.content);
+  if (p.config.serves && p.config.owners) {
+    p.talk.emplace(*p.shard);
+    p.peers.emplace(*p.config.owners, p.config.self, clock, random, *p.endpoint, *p.talk, p.send);
+    p.peers->on_drop([&p](rpc::ConnectionId connection) {
+      p.host_requests->on_closed(connection.value);
+    });
+  }
   if (p.source)
     p.host_requests->complete_facts(
         [&p](wire::VolcanoFacts& facts) { facts.mirrors = p.source->facts(); });
@@ -151,6 +198,7 @@ Result<std::unique_ptr<Volcano>> Volcano::start(VolcanoConfig config, bool creat
     list_counters(list, p.endpoint->counters());
     if (p.source) list_counters(list, p.source->stats());
     if (!p.source) list_counters(list, p.mirrors->stats());
+    if (p.peers) list_counters(list, p.peers->stats());
   });
   p.shard->flush(p.send);
   if (p.shard->failed()) return fail(Code::io, "the storage failed while starting");
@@ -165,6 +213,7 @@ void Volcano::flush() {
   parts_->shard->flush(parts_->send);
   if (parts_->mirrors->has_work()) parts_->mirrors->pump();
   if (parts_->source) parts_->source->pump();
+  if (parts_->peers) parts_->talk_to_peers();
   if (parts_->shard->tokens().has_messages()) parts_->send_notices();
   parts_->endpoint->flush();
 }
@@ -175,6 +224,7 @@ Instant Volcano::deadline() const {
   return std::min({shard, parts_->endpoint->deadline(), parts_->host_requests->deadline(),
                    parts_->source ? parts_->source->deadline() : Instant::never(),
                    parts_->mirrors->deadline(),
+                   parts_->peers ? parts_->peers->deadline() : Instant::never(),
                    parts_->quiet_by && !is_quiet() ? *parts_->quiet_by : Instant::never()});
 }
 
@@ -211,6 +261,8 @@ const rpc::Counters& Volcano::rpc_counters() const { return parts_->endpoint->co
 VolcanoReport Volcano::report(std::size_t lines_max) { return parts_->shard->report(lines_max); }
 void Volcano::plant_impatience() { parts_->source->plant_impatience(); }
 void Volcano::plant_disorder() { parts_->source->plant_disorder(); }
+void Volcano::plant_forgetful_peers() { parts_->peers->plant_forgetfulness(); }
+void Volcano::plant_late_peers() { parts_->peers->plant_lateness(); }
 Census& Volcano::census() { return *parts_->census; }
 Result<sys::DiskSpace> Volcano::space() { return parts_->disk.space(); }
 bool Volcano::failed() const { return parts_->shard->failed(); }
@@ -259,12 +311,14 @@ void Volcano::on_connected(rpc::ConnectionId connection, const rpc::PeerInfo& pe
   log_debug('n', "connected connection={} address={} role={}", connection.value,
             peer.address.text(), peer.role == crypto::Role::ring ? "ring" : "client");
   if (parts_->source && parts_->source->on_connected(connection)) return;
+  if (parts_->peers && parts_->peers->on_connected(connection)) return;
   parts_->host_requests->on_connected(connection.value, peer);
 }
 
 void Volcano::on_closed(rpc::ConnectionId connection, const Error& reason) {
   log_debug('n', "closed connection={} reason={}", connection.value, describe(reason));
   if (parts_->source && parts_->source->on_closed(connection)) return;
+  if (parts_->peers) parts_->peers->on_closed(connection);
   parts_->shard->drop_connection(connection.value);
   parts_->host_requests->on_closed(connection.value);
 }
@@ -289,6 +343,10 @@ void Volcano::on_request(rpc::ConnectionId connection, rpc::RequestId id, ByteSp
   if (is_known && wire::kind_of(request->op()) == wire::OpKind::mirror && !parts_->config.serves &&
       parts_->host_requests->has_ring_key(connection.value))
     return parts_->mirrors->handle(std::move(request));
+  if (is_known && wire::kind_of(request->op()) == wire::OpKind::peer && parts_->peers &&
+      (parts_->host_requests->has_ring_key(connection.value) ||
+       parts_->peers->has_dialed(connection)))
+    return parts_->peers->handle(std::move(request));
   if (!parts_->config.serves || parts_->quiet_by) {
     Answer answer;
     answer.target = request->target;
@@ -307,6 +365,7 @@ void Volcano::on_cancel(rpc::ConnectionId, rpc::RequestId) {
 void Volcano::on_response(rpc::ConnectionId connection, rpc::RequestId request,
                           Result<ByteSpan> message) {
   if (parts_->source && parts_->source->on_response(connection, request, message)) return;
+  if (parts_->peers && parts_->peers->on_response(connection, request, message)) return;
   auto found = parts_->notices.find({connection.value, request.value});
   if (found == parts_->notices.end()) return;
   const NoticeId notice = found->second;

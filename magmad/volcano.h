@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,7 @@
 #include "magmad/census.h"
 #include "magmad/node/ring_view.h"
 #include "magmad/report.h"
+#include "magmad/slot_owners.h"
 
 namespace magma {
 
@@ -46,6 +48,9 @@ struct VolcanoConfig {
   // A volcano that serves: if it has ever had mirrors nobody is answered before it knows the lava
   // map (set_ring), because there may be some that must have what it acknowledges.
   bool awaits_ring = false;
+  // Which volcano is primary of which slot; none: this one of all. `self` has at least one slot, and
+  // nobody mirrors it (ADR 9).
+  std::optional<SlotOwners> owners{};
   unsigned pretended_parts = 0;  // for tests (ShardConfig)
 };
 
@@ -85,6 +90,9 @@ class Volcano final : public rpc::Handler {
   // As Source::plant_impatience(), plant_disorder().
   void plant_impatience();
   void plant_disorder();
+  // As Peers::plant_...().
+  void plant_forgetful_peers();
+  void plant_late_peers();
   // For operators: what is in memory now; of each list at most `lines_max` lines.
   VolcanoReport report(std::size_t lines_max);
   Census& census();                // counts its flares, when stepped

@@ -12,6 +12,7 @@
 #include "libmagma/client/requests.h"
 #include "libmagma/client/router.h"
 #include "libmagma/client/session.h"
+#include "libmagma/client/space.h"
 #include "libmagma/client/zeroing.h"
 
 namespace magma::client {
@@ -87,11 +88,12 @@ class ClientImpl final : public LinkEvents, public SessionEvents {
   }
   bool is_link_wanted(LinkIndex link) override {
     bool is_needed = !links_.is_any_up() && phase_ != Phase::stopped && phase_ != Phase::idle;
-    return is_needed || requests_.is_link_wanted(link);
+    return is_needed || requests_.is_link_wanted(link) || session_.is_link_wanted(link);
   }
   void on_session_usable(bool is_new, const wire::AttachReply& reply) override;
   void on_session_lost(SessionId old) override { requests_.on_session_lost(old); }
   void on_routes_changed() override { requests_.on_routes_changed(); }
+  void on_attached(LinkIndex link) override { requests_.on_link_up(link); }
   Instant believes_until() override { return requests_.believes_until(); }
   void on_attach_refused(const Error& error) override {
     if (phase_ == Phase::starting) fail_start(error);
@@ -108,6 +110,7 @@ class ClientImpl final : public LinkEvents, public SessionEvents {
     return {links_.address(route.link).text()};
   }
   ring::Slot root_slot() const { return ring::home_of(root_); }
+  const std::vector<Router::Owner>& owners() const { return router_.owners(); }
   Requests& requests() { return requests_; }
   ContentIo& content() { return content_; }
   FileTable& files() { return files_; }
@@ -151,6 +154,7 @@ class ClientImpl final : public LinkEvents, public SessionEvents {
   UniqueFunction<void()> stop_done_;
   Instant drain_until_ = Instant::never();
   Instant stop_until_ = Instant::never();
+  unsigned detaches_ = 0;  // not answered yet
   Ino root_;
   std::uint64_t calls_ = 0;
 };
@@ -227,7 +231,8 @@ void ClientImpl::after_events() {
     if (!is_drained && now < drain_until_) return;
     drain_until_ = Instant::never();
     phase_ = Phase::detaching;
-    if (!session_.send_detach()) return finish_stop();
+    detaches_ = session_.send_detach();
+    if (detaches_ == 0) return finish_stop();
   }
   if (phase_ == Phase::detaching && now >= stop_until_) finish_stop();
 }
@@ -243,8 +248,10 @@ void ClientImpl::on_link_down(LinkIndex link, const Error& reason) {
 
 void ClientImpl::on_answer(LinkIndex link, Token token, Result<ByteSpan> message) {
   if (token == kAttachToken) return session_.on_answer(link, std::move(message));
+  if (token == kOtherAttachToken) return session_.on_other_answer(link, std::move(message));
   if (token == kDetachToken) {
-    if (phase_ == Phase::detaching) stop_until_ = Instant{};  // ends in after_events
+    const bool is_last = phase_ == Phase::detaching && --detaches_ == 0;
+    if (is_last) stop_until_ = Instant{};  // ends in after_events
     return;
   }
   requests_.on_answer(link, token, std::move(message));
@@ -558,6 +565,8 @@ CallId Client::readdir(wire::ReaddirRequest request, Credentials who,
 
 CallId Client::statfs(Credentials who, Done<wire::StatfsReply> done) {
   if (impl_->refuse(done)) return 0;
+  if (const auto& owners = impl_->owners(); owners.size() > 1)
+    return sum_space(impl_->requests(), owners, who, std::move(done));
   return impl_->requests().begin(impl_->root_slot(), who, wire::StatfsRequest{}, std::move(done));
 }
 

@@ -142,14 +142,16 @@ void Requests::dispatch(Token id) {
       !releases_.empty())
     pump_releases(true);
   Request& request = *slab_.find(id);
-  if (!session_.is_usable(clock_.now())) {
+  const Instant now = clock_.now();
+  if (!session_.is_usable(now)) {
     enqueue(held_, id, Request::State::held);
     session_.refresh_map(kNoLink);
     return;
   }
   Route route = router_.route(request.slot);
   if (route.link == kNoLink) return rest(id, request, true);
-  if (!links_.has_room(route.link)) return wait_for_link(id, request, route.link);
+  if (!links_.has_room(route.link) || !session_.is_usable_at(route.link, now))
+    return wait_for_link(id, request, route.link);
   if (request.kind == wire::OpKind::change && request.lane == wire::kNoLane) {
     if (!lanes_.has_free()) return enqueue(laneless_, id, Request::State::laneless);
     request.lane = lanes_.take();
@@ -219,7 +221,7 @@ void Requests::on_answer(LinkIndex link, Token id, Result<ByteSpan> message) {
     answer.believe_until = request->made_at + milliseconds(head.believe_ms);
     beliefs_.may_come(answer.believe_until);
   }
-  if (head.map_version > router_.version()) session_.refresh_map(kNoLink);
+  if (head.map_version > router_.version(link)) session_.refresh_map_at(link);
   if (head.code == 0) {
     answer.body = body;
     if (is_whole(request->op, body) || request->is_given_up) {
@@ -321,7 +323,7 @@ void Requests::rest(Token id, Request& request, bool needs_map) {
   ++request.tries;
   wakes_.push_back({request.wake, id});
   std::push_heap(wakes_.begin(), wakes_.end());
-  if (needs_map) session_.refresh_map(kNoLink);
+  if (needs_map) session_.refresh_map_at(request.link);
 }
 
 void Requests::note_success(Request& request, ByteSpan body) {
@@ -406,7 +408,9 @@ void Requests::pump_lanes() {
 
 void Requests::pump_link(LinkIndex link) {
   // By index: dispatch may make queues_ longer.
-  while (link < queues_.size() && !queues_[link].empty() && links_.has_room(link)) {
+  const Instant now = clock_.now();
+  while (link < queues_.size() && !queues_[link].empty() && links_.has_room(link) &&
+         session_.is_usable_at(link, now)) {
     Token id = queues_[link].front();
     queues_[link].pop_front();
     Request* request = slab_.find(id);

@@ -1,9 +1,13 @@
-// Slot -> volcano and epoch, from the lava map of an AttachReply. Used by Requests for every
+// Slot -> volcano and epoch, from the lava maps of AttachReplies. Used by Requests for every
 // request it sends. One thread.
+//
+// A volcano that has only some of the slots (the map is *split*) tells the epochs of its own, and
+// of the others whose they are, with epoch 0: their owners are asked.
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <vector>
 
 #include "libmagma/base/strong.h"
 #include "libmagma/client/links.h"
@@ -21,15 +25,34 @@ struct Route {
 class Router {
  public:
   Route route(ring::Slot slot) const { return routes_[slot.value % ring::kSlotCount]; }
-  std::uint32_t version() const { return version_; }
+  // Of the map that the volcano there has told.
+  std::uint32_t version(LinkIndex link) const {
+    if (!is_split_) return version_;
+    return link < versions_.size() ? versions_[link] : 0;
+  }
 
-  // Takes the map over unless it is older (or `force`), links for its volcanoes are added to
-  // `links`. True if a route changed. Runs that make no sense are left out.
-  bool install(const wire::AttachReply& reply, bool force, Links& links);
+  // Takes the map over that came over `from`, unless it is older (or `force`); links for its
+  // volcanoes are added to `links`. True if a route changed. Runs that make no sense are left out.
+  bool install(const wire::AttachReply& reply, LinkIndex from, bool force, Links& links);
+
+  struct Owner {
+    LinkIndex link = kNoLink;
+    ring::Slot slot;  // one of its slots
+  };
+  // Whether the slots are several volcanoes'.
+  bool is_split() const { return is_split_; }
+  const std::vector<Owner>& owners() const { return owners_; }
+  // The link by which the map names the volcano that has told it; kNoLink: by none.
+  static LinkIndex link_of_teller(const wire::AttachReply& reply, Links& links);
 
  private:
+  void find_owners();
+
   std::array<Route, ring::kSlotCount> routes_{};
   std::uint32_t version_ = 0;
+  std::vector<std::uint32_t> versions_;  // by link, if it is split
+  std::vector<Owner> owners_;            // one a link, if it is split
+  bool is_split_ = false;
 };
 
 inline constexpr std::uint16_t kFlarePort = 12000;

@@ -1,25 +1,11 @@
 #include "libmagma/client/session.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "libmagma/base/log.h"
 #include "libmagma/wire/codec.h"
 
 namespace magma::client {
-
-namespace {
-template <class Message>
-Bytes encode_request(SessionId session, const Message& message) {
-  Bytes out;
-  wire::RequestHead head;
-  head.op = static_cast<std::uint16_t>(wire::OpOf<Message>::op);
-  head.session = session;
-  wire::encode_to(out, head);
-  wire::encode_to(out, message);
-  return out;
-}
-}  // namespace
 
 Session::Session(std::string host, Links& links, Router& router, sys::Clock& clock,
                  sys::Random& random, SessionEvents& events)
@@ -28,7 +14,8 @@ Session::Session(std::string host, Links& links, Router& router, sys::Clock& clo
       router_(router),
       clock_(clock),
       random_(random),
-      events_(events) {}
+      events_(events),
+      attachments_(links, router, clock) {}
 
 void Session::begin() {
   new_id();
@@ -46,6 +33,7 @@ void Session::new_id() {
   } while (id_.value == 0);
   state_ = State::attaching;
   due_ = clock_.now();
+  attachments_.begin(id_, host_);
 }
 
 void Session::refresh_map(LinkIndex avoid) {
@@ -59,10 +47,18 @@ void Session::refresh_map(LinkIndex avoid) {
   send_if_due();
 }
 
+void Session::refresh_map_at(LinkIndex link) {
+  if (!router_.is_split() || link == preferred_ || link == kNoLink) return refresh_map(kNoLink);
+  if (state_ != State::live) return;
+  attachments_.refresh(link);
+  attachments_.pump(events_.believes_until());
+}
+
 void Session::lost(SessionId which) {
   if (state_ != State::live || which != id_) return;
   log_warning("session_lost session={:016x}", id_.value);
   SessionId old = id_;
+  attachments_.detach(kForgetToken);
   new_id();
   events_.on_session_lost(old);
   send_if_due();
@@ -70,12 +66,18 @@ void Session::lost(SessionId which) {
 
 void Session::on_link_up(LinkIndex link) {
   if (state_ == State::idle || state_ == State::ended) return;
+  const bool has_main = preferred_ != kNoLink && preferred_ != link && links_.is_up(preferred_);
+  if (state_ == State::live && router_.is_split() && has_main) {
+    attachments_.on_link_up(link);
+    return attachments_.pump(events_.believes_until());
+  }
   preferred_ = link;
   due_ = clock_.now();
   send_if_due();
 }
 
 void Session::on_link_down(LinkIndex link) {
+  attachments_.on_link_down(link);
   if (attach_link_ == link) {  // its answer connection_closed came before; to be safe
     attach_link_ = kNoLink;
     retry_later();
@@ -112,24 +114,22 @@ void Session::send_if_due() {
 }
 
 void Session::send_attach(LinkIndex link) {
-  wire::AttachRequest request;
-  request.session = id_;
-  request.fresh = state_ == State::attaching;
-  request.host = host_;
-  const Duration left = std::max(events_.believes_until() - clock_.now(), Duration{});
-  request.believes_ms = static_cast<std::uint16_t>(
-      std::min<std::int64_t>(left.ns / 1'000'000 + 1, std::numeric_limits<std::uint16_t>::max()));
-  if (left == Duration{}) request.believes_ms = 0;
+  const bool is_fresh = state_ == State::attaching || attachments_.is_new_to(link);
   attach_link_ = link;
   attach_id_ = id_;
-  attach_fresh_ = request.fresh;
+  attach_fresh_ = is_fresh;
   attach_again_ = false;
   attach_sent_ = clock_.now();
   avoided_ = kNoLink;
   preferred_ = link;
   due_ = Instant::never();
-  links_.send(link, {.head = encode_request(id_, request), .tail = {}}, rpc::Priority::lock,
-              attach_sent_ + kAttachPatience, kAttachToken);
+  links_.send(link,
+              {.head = attach_bytes({.session = id_,
+                                     .is_fresh = is_fresh,
+                                     .host = host_,
+                                     .believes = events_.believes_until() - attach_sent_}),
+               .tail = {}},
+              rpc::Priority::lock, attach_sent_ + kAttachPatience, kAttachToken);
 }
 
 void Session::retry_later() {
@@ -152,10 +152,12 @@ void Session::on_answer(LinkIndex link, Result<ByteSpan> message) {
   if (head.code == 0) {
     auto reply = wire::decode<wire::AttachReply>(body);
     if (!reply) return retry_later();
-    return accept(*reply);
+    return accept(link, *reply);
   }
   auto code = static_cast<Code>(head.code);
   log_debug('n', "attach_refused session={:016x} code={}", id_.value, name_of(code));
+  const bool is_refused_fresh = code == Code::exists || code == Code::fenced;
+  if (is_refused_fresh && attach_fresh_ && state_ == State::live) return lost(id_);
   if (code == Code::exists && attach_fresh_) {
     // The ring has it already: an answer of ours was lost, or chance. A new one is always right.
     new_id();
@@ -167,15 +169,16 @@ void Session::on_answer(LinkIndex link, Result<ByteSpan> message) {
     events_.on_attach_refused(Error{code, links_.address(link).text()});
 }
 
-void Session::accept(const wire::AttachReply& reply) {
+void Session::accept(LinkIndex link, const wire::AttachReply& reply) {
   Instant now = clock_.now();
   bool is_new = state_ == State::attaching;
   bool was_usable = is_usable(now);
   lease_until_ = attach_sent_ + wire::kSessionLease;
   backoff_ = kBackoffFirst;
   due_ = attach_again_ ? now + kMapInterval : attach_sent_ + kRenewEvery;
-  bool changed = router_.install(reply, is_new || force_map_, links_);
+  bool changed = router_.install(reply, link, is_new || force_map_, links_);
   force_map_ = false;
+  attachments_.main_confirmed(link, reply, attach_sent_);
   if (is_new) {
     state_ = State::live;
     ++sessions_;
@@ -183,22 +186,45 @@ void Session::accept(const wire::AttachReply& reply) {
   }
   if (changed) events_.on_routes_changed();
   if (is_new || !was_usable) events_.on_session_usable(is_new, reply);
+  if (!router_.is_split()) return;
+  events_.on_attached(link);
+  if (LinkIndex itself = Router::link_of_teller(reply, links_); itself != link && itself != kNoLink)
+    events_.on_attached(itself);
+  attachments_.pump(events_.believes_until());
 }
 
-bool Session::send_detach() {
+void Session::on_other_answer(LinkIndex link, Result<ByteSpan> message) {
+  if (state_ != State::live) return;
+  switch (attachments_.on_answer(link, std::move(message))) {
+    case Attachments::Outcome::none: break;
+    case Attachments::Outcome::session_lost: return lost(id_);
+    case Attachments::Outcome::routes_changed:
+      events_.on_routes_changed();
+      events_.on_attached(link);
+      break;
+    case Attachments::Outcome::attached: events_.on_attached(link); break;
+  }
+  attachments_.pump(events_.believes_until());
+}
+
+unsigned Session::send_detach() {
+  if (state_ != State::live) return 0;
+  if (router_.is_split()) return attachments_.detach(kDetachToken);
   LinkIndex link = choose_link();
-  if (link == kNoLink || state_ != State::live) return false;
-  wire::DetachRequest request;
-  request.session = id_;
-  links_.send(link, {.head = encode_request(id_, request), .tail = {}}, rpc::Priority::lock,
+  if (link == kNoLink) return 0;
+  links_.send(link, {.head = detach_bytes(id_), .tail = {}}, rpc::Priority::lock,
               Instant::never(), kDetachToken);
-  return true;
+  return 1;
 }
 
-Instant Session::deadline() const { return attach_link_ == kNoLink ? due_ : Instant::never(); }
+Instant Session::deadline() const {
+  const Instant others = state_ == State::live ? attachments_.deadline() : Instant::never();
+  return std::min(others, attach_link_ == kNoLink ? due_ : Instant::never());
+}
 
 void Session::on_timer() {
   if (state_ == State::attaching || state_ == State::live) send_if_due();
+  if (state_ == State::live) attachments_.pump(events_.believes_until());
 }
 
 }  // namespace magma::client

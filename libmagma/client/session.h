@@ -13,6 +13,7 @@
 
 #include "libmagma/base/strong.h"
 #include "libmagma/base/time.h"
+#include "libmagma/client/attachments.h"
 #include "libmagma/client/links.h"
 #include "libmagma/client/router.h"
 #include "libmagma/wire/flare_messages.h"
@@ -33,6 +34,8 @@ class SessionEvents {
   // What was sent under `old` and not answered may have been done or not.
   virtual void on_session_lost(SessionId old) = 0;
   virtual void on_routes_changed() = 0;
+  // That volcano may be sent to (again); only where slots are several volcanoes'.
+  virtual void on_attached(LinkIndex link) = 0;
   // A volcano refused to attach in a way that trying again will not change.
   virtual void on_attach_refused(const Error& error) = 0;
   // Until when anything that was told is believed.
@@ -49,19 +52,29 @@ class Session {
   SessionId id() const { return id_; }
   bool is_live() const { return state_ == State::live; }
   bool is_usable(Instant now) const { return state_ == State::live && now < lease_until_; }
+  // Whether a request may go over that link. Requires: is_usable().
+  bool is_usable_at(LinkIndex link, Instant now) const {
+    return attachments_.is_usable(link, now);
+  }
+  // Whether the session needs that link connected whatever is to be sent.
+  bool is_link_wanted(LinkIndex link) const { return attachments_.is_wanted(link); }
   bool is_attaching() const { return attach_link_ != kNoLink; }
   std::uint64_t count() const { return sessions_; }
 
   // Asks for the lava map soon, of another volcano than `avoid` if there is one.
   void refresh_map(LinkIndex avoid);
+  // The same, because of what the volcano there has answered.
+  void refresh_map_at(LinkIndex link);
   // An answer said that the ring no longer has this session.
   void lost(SessionId which);
 
   void on_link_up(LinkIndex link);
   void on_link_down(LinkIndex link);
   void on_answer(LinkIndex link, Result<ByteSpan> message);
-  // Sends the detach request over some link; false if there is none. Answered to kDetachToken.
-  bool send_detach();
+  void on_other_answer(LinkIndex link, Result<ByteSpan> message);  // to kOtherAttachToken
+  // Sends detach requests, to each volcano that knows the session and can be reached: how many.
+  // Answered to kDetachToken.
+  unsigned send_detach();
 
   Instant deadline() const;
   void on_timer();
@@ -74,7 +87,7 @@ class Session {
   void send_attach(LinkIndex link);
   LinkIndex choose_link();
   void retry_later();
-  void accept(const wire::AttachReply& reply);
+  void accept(LinkIndex link, const wire::AttachReply& reply);
 
   std::string host_;
   Links& links_;
@@ -82,6 +95,7 @@ class Session {
   sys::Clock& clock_;
   sys::Random& random_;
   SessionEvents& events_;
+  Attachments attachments_;
 
   State state_ = State::idle;
   SessionId id_;

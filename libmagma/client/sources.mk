@@ -1,5 +1,6 @@
 libmagma_client_sources = \
 	libmagma/client/answers.cc \
+	libmagma/client/attachments.h libmagma/client/attachments.cc \
 	libmagma/client/beliefs.h \
 	libmagma/client/client.h libmagma/client/client.cc \
 	libmagma/client/completion.h libmagma/client/completion.cc \
@@ -20,4 +21,5 @@ libmagma_client_sources = \
 	libmagma/client/router.h libmagma/client/router.cc \
 	libmagma/client/session.h libmagma/client/session.cc \
 	libmagma/client/slab.h \
+	libmagma/client/space.h libmagma/client/space.cc \
 	libmagma/client/zeroing.h libmagma/client/zeroing.cc

@@ -18,6 +18,7 @@
 #include "libmagma/ring/slot.h"
 #include "libmagma/wire/lock_messages.h"
 #include "libmagma/wire/operator_messages.h"
+#include "libmagma/wire/peer_messages.h"
 #include "libmagma/wire/replica_messages.h"
 #include "libmagma/wire/session_messages.h"
 
@@ -780,7 +781,7 @@ enum class FlareOp : std::uint16_t {
 #undef MAGMA_FLARE_OP
 };
 
-enum class OpKind : std::uint8_t { read, change, session, host, client, mirror };
+enum class OpKind : std::uint8_t { read, change, session, host, client, mirror, peer };
 
 std::string_view name_of(FlareOp op);  // "?" for a number that is none
 bool is_known_op(std::uint16_t number);

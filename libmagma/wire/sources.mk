@@ -11,5 +11,6 @@ libmagma_wire_sources = \
 	libmagma/wire/node_messages.h \
 	libmagma/wire/node_ops.def \
 	libmagma/wire/operator_messages.h \
+	libmagma/wire/peer_messages.h \
 	libmagma/wire/replica_messages.h \
 	libmagma/wire/session_messages.h

@@ -157,6 +157,7 @@ Result<void> Shard::load_file_locks() {
   Result<void> good;
   std::vector<SessionId> holders;
   auto visit = [&](const store::MetadataStore::ScanRow& row) {
+    if (!owns_row(row.a)) return true;
     auto held = wire::decode<ops::HeldLocks>(row.image);
     good = held ? file_locks_.restore(Ino(row.a), SessionId(row.b), *held) : fail(held.error());
     holders.push_back(SessionId(row.b));

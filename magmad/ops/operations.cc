@@ -240,7 +240,9 @@ void Operations::on_settled(const SlotMessage& message) {
   auto found = committed_.find(message.op.value);
   if (found == committed_.end()) return;
   Committed& operation = found->second;
-  if (operation.state != Stage::settling || operation.answered[message.index]) return;
+  if (operation.state != Stage::settling || message.index >= operation.parts.size() ||
+      operation.answered[message.index])
+    return;
   operation.answered[message.index] = true;
   if (++operation.answers < operation.parts.size()) return;
   shard_.erase(intent_key(message.op));
@@ -521,7 +523,8 @@ void Operations::committed() {
 void Operations::ask(ring::Slot from, ring::Slot to, Question question, Bytes body,
                      RequestPtr request, Answered done) {
   if (request) request->keep();
-  const std::uint64_t id = ring::with_counter(from, ++last_question_);
+  // Never used again: an answer to an earlier start's question must not be taken for this one's.
+  const std::uint64_t id = shard_.next_counter(from);
   const SessionId session = request ? request->head.session : shard_.asker();
   auto [asked, is_new] = asked_.try_emplace(
       id, Asked{from, to, question, session, std::move(body), std::move(request), std::move(done)});

@@ -187,6 +187,8 @@ class Operations {
   // What was sent to these slots, or came from them, may be lost from now on: what is unanswered is
   // sent again. Between batches.
   void begin_anew_with(const OwnedSlots& theirs);
+  // Another number whenever reload() has dropped what was in memory.
+  std::uint64_t generation() const { return generation_; }
 
   // ---- shard
   bool has_messages() const { return !inbox_.empty() || !outbox_.empty(); }
@@ -284,7 +286,6 @@ class Operations {
   std::size_t outbox_finished_ = 0;  // of steps that have ended
   std::deque<Outgoing> outgoing_;  // to other volcanoes
   std::map<std::uint64_t, Asked> asked_;
-  std::uint64_t last_question_ = 0;
   std::set<std::pair<std::uint64_t, std::uint64_t>> preparing_;  // PartRow keys (a, b): under way
   // Sent once the named database is durable past the batch that asked.
   std::vector<std::pair<unsigned, Outgoing>> after_sync_;

@@ -35,7 +35,9 @@ SimCluster::SimCluster(Options options)
   add_volcano(0);
   for (unsigned i = 0; i < options_.clients; ++i)
     clients_.push_back(std::make_unique<SimClient>(*this, address(100 + i), random_.next()));
-  for (unsigned i = 1; i <= options_.mirrors; ++i) add_volcano(i);
+  MAGMA_CHECK(options_.split == 0 || options_.mirrors == 0);
+  for (unsigned i = 1; i <= options_.mirrors || i < options_.split; ++i) add_volcano(i);
+  if (options_.split > 0) split_slots();
   if (options_.mirrors > 0) coordinator_ = std::make_unique<SimCoordinator>(*this, random_.next());
 }
 
@@ -43,6 +45,18 @@ SimCluster::~SimCluster() {
   for (auto& client : clients_) client->vanish();
   for (auto& volcano : volcanoes_)
     if (volcano->runs()) volcano->crash(Crash::kill);
+}
+
+void SimCluster::split_slots() {
+  SlotOwners& owners = owners_.emplace();
+  for (unsigned i = 0; i < options_.split; ++i)
+    owners.owners.push_back({ring::VolcanoId(static_cast<std::uint16_t>(ring::kFounder.value + i)),
+                             volcano_address(i).text()});
+  for (unsigned slot = 0; slot < ring::kSlotCount; ++slot) {
+    constexpr std::uint32_t kSpread = 2654435761;
+    const unsigned at = options_.spread == Spread::hashed ? (slot + 1) * kSpread >> 20 : slot;
+    owners.owner_of[slot] = static_cast<std::uint16_t>(at * options_.split / ring::kSlotCount);
+  }
 }
 
 // ---- volcanoes
@@ -62,9 +76,10 @@ bool SimCluster::start_volcano(unsigned index) {
   config.keys = keys_;
   config.small_file_bytes_max = options_.small_file_bytes_max;
   config.pretended_parts = options_.pretended_parts;
-  config.serves = index == 0;
+  config.serves = index == 0 || index < options_.split;
+  config.owners = owners_;
   config.awaits_ring = index == 0 && coordinator_ != nullptr;
-  ++(index == 0 ? counters_.starts : counters_.mirror_starts);
+  ++(config.serves ? counters_.starts : counters_.mirror_starts);
   mix(counters_.starts + (counters_.mirror_starts << 32));
   if (auto started = node.start(std::move(config)); !started) {
     last_error_ =
@@ -102,6 +117,11 @@ void SimCluster::crash_now(SimVolcano& volcano) {
 }
 
 bool SimCluster::volcano_runs(unsigned index) const { return volcanoes_[index]->runs(); }
+bool SimCluster::primaries_run() const {
+  for (unsigned i = 1; i < options_.split; ++i)
+    if (!volcano_runs(i)) return false;
+  return volcano_runs(0);
+}
 Volcano& SimCluster::volcano(unsigned index) { return *volcanoes_[index]->volcano_; }
 SimDisk& SimCluster::disk(unsigned index) { return volcanoes_[index]->storage_->disk; }
 FaultyDisk& SimCluster::faulty_disk(unsigned index) { return volcanoes_[index]->storage_->faulty; }
@@ -134,6 +154,7 @@ bool SimCluster::start_client(unsigned index, const crypto::Keyring* other_keys)
   SimClient& node = *clients_[index];
   client::ClientConfig config;
   config.hosts = {volcano_address(0)};
+  for (unsigned i = 1; i < options_.split; ++i) config.hosts.push_back(volcano_address(i));
   config.keys =
       crypto::keyring_from_client_secret(other_keys != nullptr ? other_keys->client : keys_.client);
   config.host_name = "client" + std::to_string(index);

@@ -7,7 +7,8 @@
 // (what was not synced is gone, in part), at any moment or after its k-th change of the disk. A
 // client can leave or vanish. Datagrams are lost, doubled, delayed, reordered, corrupted, cut off.
 //
-// Volcano 0 is the primary. With `mirrors`, volcanoes 1, 2 ... mirror it, and a SimCoordinator
+// With `split`, so many volcanoes are primaries of some slots each (ADR 9). Else volcano 0 is the
+// primary. With `mirrors`, volcanoes 1, 2 ... mirror it, and a SimCoordinator
 // tells them all of the lava map; without, nobody does, and volcano 0 serves alone. One thread.
 #pragma once
 
@@ -42,6 +43,12 @@ struct NetworkFaults {
   Duration reorder_delay_max = milliseconds(8);
 };
 
+// How slots are dealt out to several primaries.
+enum class Spread : std::uint8_t {
+  runs,    // to each a run of neighbours
+  hashed,  // neighbours are mostly of different ones
+};
+
 enum class Crash : std::uint8_t {
   kill,       // kill -9: nothing written is lost
   power_cut,  // machine crash: what was not synced may be lost
@@ -62,6 +69,8 @@ class SimCluster {
     std::uint64_t small_file_bytes_max = 65536;
     unsigned mirrors = 0;
     unsigned pretended_parts = 0;  // ShardConfig: slots as if of several volcanoes
+    unsigned split = 0;            // primaries, beginning with volcano 0; 0: it is the only one
+    Spread spread = Spread::runs;
   };
   explicit SimCluster(Options options);
   ~SimCluster();
@@ -74,9 +83,12 @@ class SimCluster {
   // Crashes it after `changes` more changes of its disk; the disk's state is exactly that.
   void crash_volcano_after(std::uint64_t changes, Crash how, unsigned index = 0);
   bool volcano_runs(unsigned index = 0) const;
+  bool primaries_run() const;  // all of them
   Volcano& volcano(unsigned index = 0);
   SimDisk& disk(unsigned index = 0);
   FaultyDisk& faulty_disk(unsigned index = 0);
+  // Who is primary of which slot. Requires: the slots are split.
+  const SlotOwners& owners() const { return *owners_; }
   unsigned volcanoes() const { return static_cast<unsigned>(volcanoes_.size()); }
   // Its disk does nothing more, without an error, until it is let go on or the volcano is started.
   void hang_disk(unsigned index, bool hangs);
@@ -145,6 +157,7 @@ class SimCluster {
   void run_timers();
   void flush_nodes();
   void crash_now(SimVolcano& volcano);
+  void split_slots();
   void crash_who_is_due();
   SimNode* node_at(const sys::Address& address);
   void mix(std::uint64_t value) { trace_ = (trace_ ^ value) * 0x100000001b3ULL + (trace_ >> 47); }
@@ -159,6 +172,7 @@ class SimCluster {
   std::vector<std::unique_ptr<SimVolcano>> volcanoes_;
   std::vector<std::unique_ptr<SimClient>> clients_;
   std::unique_ptr<SimCoordinator> coordinator_;
+  std::optional<SlotOwners> owners_{};
   std::set<sys::Address> cut_;
   std::set<std::pair<sys::Address, sys::Address>> cut_ways_;
   bool drop_replies_ = false;

@@ -154,7 +154,7 @@ void RandomWorkload::gone_after_lag(NodeId node) {
   const std::uint64_t starts = cluster_.counters().starts;
   cluster_.loop().after(options_.lag, [this, node, starts, generation = generation_] {
     if (generation != generation_) return;
-    if (!cluster_.volcano_runs() || cluster_.counters().starts != starts)
+    if (!cluster_.primaries_run() || cluster_.counters().starts != starts)
       return gone_after_lag(node);
     gone_.push_back(node);
   });

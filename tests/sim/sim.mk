@@ -28,6 +28,9 @@ sim_test_sources = \
 	tests/sim/scenario_test.cc \
 	tests/sim/sim_run.cc \
 	tests/sim/sim_run.h \
+	tests/sim/split_run.cc \
+	tests/sim/split_run.h \
+	tests/sim/split_test.cc \
 	tests/sim/tree_walk.cc \
 	tests/sim/tree_walk.h \
 	tests/sim/workload_checks.cc \

@@ -1,0 +1,270 @@
+#include "tests/sim/split_run.h"
+
+#include <fmt/format.h>
+
+#include "magmad/store/fsck.h"
+#include "magmad/store/metadata_store.h"
+#include "tests/lib/sometimes.h"
+
+namespace magma::test {
+
+namespace {
+
+constexpr Duration kRoundLimit = seconds(900);
+constexpr Duration kRest = seconds(15);  // what is under way between volcanoes comes to its end
+
+class Run {
+ public:
+  explicit Run(const SplitProfile& profile)
+      : profile_(profile),
+        random_(profile.seed ^ 0x5b117),
+        cluster_({.seed = profile.seed,
+                  .clients = profile.clients,
+                  .loopback = profile.loopback,
+                  .split = profile.volcanoes,
+                  .spread = profile.spread}),
+        workload_(cluster_, {.shared_tree = profile.shared_tree, .lag = seconds(30)}) {}
+
+  RunResult run() {
+    cluster_.faults = profile_.faults;
+    if (begin())
+      for (unsigned i = 0; i < profile_.rounds && !failed(); ++i) round();
+    if (!failed()) end();
+    RunResult result;
+    result.trace = cluster_.trace();
+    result.operations = workload_.operations();
+    if (failed())
+      result.failure =
+          fmt::format("seed {}: {}\n{}\n{}last log lines:\n{}", profile_.seed, describe(profile_),
+                      problem_, workload_.report(), last_log_lines());
+    return result;
+  }
+
+ private:
+  bool failed() const { return !problem_.empty() || workload_.failed(); }
+  void fail_with(std::string what) {
+    if (problem_.empty()) problem_ = std::move(what);
+  }
+
+  bool start(unsigned index) {
+    if (!cluster_.start_volcano(index)) {
+      fail_with("start of a volcano: " + cluster_.last_error());
+      return false;
+    }
+    if (index == 0 && profile_.is_forgetful) cluster_.volcano(0).plant_forgetful_peers();
+    if (index == 0 && profile_.is_late) cluster_.volcano(0).plant_late_peers();
+    return true;
+  }
+
+  bool begin() {
+    for (unsigned i = 0; i < profile_.volcanoes; ++i)
+      if (!start(i)) return false;
+    for (unsigned i = 0; i < profile_.clients; ++i)
+      if (!cluster_.start_client(i)) fail_with("client: " + cluster_.last_error());
+    return !failed() && workload_.begin();
+  }
+
+  unsigned any() { return static_cast<unsigned>(random_.below(profile_.volcanoes)); }
+  void run_some(std::uint64_t milliseconds_max) {
+    cluster_.run_for(milliseconds(static_cast<std::int64_t>(random_.below(milliseconds_max))));
+  }
+
+  void round() {
+    SplitFault kind = profile_.kind;
+    if (kind == SplitFault::mixed)
+      kind = static_cast<SplitFault>(random_.below(static_cast<std::uint64_t>(SplitFault::mixed)));
+    workload_.start_operations(profile_.operations);
+    switch (kind) {
+      case SplitFault::restart: restart(); break;
+      case SplitFault::kill: kill(any()); break;
+      case SplitFault::kills: kills(); break;
+      case SplitFault::cut: cut(); break;
+      default: break;
+    }
+    if (!failed()) wait_for_workload();
+    if (!failed()) workload_.verify();
+  }
+
+  void restart() {
+    const unsigned index = any();
+    run_some(40);
+    if (!cluster_.stop_volcano(index)) return fail_with(cluster_.last_error());
+    check_storage(index, true);
+    run_some(3000);
+    start(index);
+    sometimes("split: restarted");
+  }
+
+  // Down, perhaps at a change of its disk, after which nothing more leaves it.
+  void take_down(unsigned index) {
+    const bool at_change = !random_.chance(4);
+    if (at_change) cluster_.crash_volcano_after(random_.below(120), Crash::kill, index);
+    cluster_.run_until(
+        [&] { return !cluster_.volcano_runs(index) || workload_.is_idle(); },
+        at_change ? seconds(20) : milliseconds(static_cast<std::int64_t>(random_.below(40))));
+    if (!cluster_.volcano_runs(index))
+      sometimes("split: killed at a change of the disk");
+    else
+      cluster_.crash_volcano(Crash::kill, index);
+    check_storage(index, false);
+  }
+
+  void kill(unsigned index) {
+    take_down(index);
+    if (!workload_.is_idle()) sometimes("split: killed in the middle of operations");
+    run_some(2000);
+    if (!failed()) start(index);
+  }
+
+  void kills() {
+    const unsigned first = any(), second = (first + 1) % profile_.volcanoes;
+    take_down(first);
+    if (random_.chance(2)) {
+      run_some(1500);
+      if (!failed() && start(first)) kill(second);
+      return;
+    }
+    sometimes("split: two down");
+    if (!failed()) take_down(second);
+    run_some(1500);
+    if (!failed()) start(second);
+    run_some(1500);
+    if (!failed()) start(first);
+  }
+
+  void cut() {
+    const unsigned one = any(), other = (one + 1) % profile_.volcanoes;
+    const bool both = random_.chance(2);
+    run_some(30);
+    cluster_.cut_volcanoes(one, other, true);
+    if (both) cluster_.cut_volcanoes(other, one, true);
+    sometimes(both ? "split: cut" : "split: cut one way");
+    run_some(15000);
+    cluster_.cut_volcanoes(one, other, false);
+    cluster_.cut_volcanoes(other, one, false);
+  }
+
+  void wait_for_workload() {
+    if (!cluster_.run_until([&] { return workload_.is_idle() || workload_.failed(); }, kRoundLimit))
+      fail_with("operations are not done after 900 s");
+  }
+
+  void check_storage(unsigned index, bool after_clean_stop) {
+    if (auto problem = split_fsck_problem(cluster_.disk(index), after_clean_stop))
+      fail_with(fmt::format("fsck of {}: {}", cluster_.nick_of(index), *problem));
+  }
+
+  void end() {
+    workload_.release_all();
+    workload_.verify();
+    for (unsigned i = 0; i < profile_.clients; ++i) cluster_.stop_client(i);
+    cluster_.run_for(kRest);
+    for (unsigned i = 0; i < profile_.volcanoes; ++i)
+      if (!cluster_.stop_volcano(i)) fail_with(cluster_.last_error());
+    for (unsigned i = 0; i < profile_.volcanoes; ++i) check_storage(i, true);
+    if (failed()) return;
+    if (auto problem = whole_problem(cluster_)) fail_with("together: " + *problem);
+  }
+
+  SplitProfile profile_;
+  SeedRandom random_;
+  SimCluster cluster_;
+  RandomWorkload workload_;
+  std::string problem_;
+};
+
+// Adds all rows of a volcano to `whole`. What is wrong with them.
+std::optional<std::string> add_rows(SimDisk& disk, store::MetadataStore& whole) {
+  SimExecutor executor;
+  auto store = store::MetadataStore::open(disk, executor, false);
+  if (!store) return "it cannot be opened: " + describe(store.error());
+  std::optional<std::string> problem;
+  for (unsigned database = 0; database < store::kDatabases; ++database)
+    for (unsigned number = 1; number <= store::kTableLast; ++number) {
+      const auto table = static_cast<store::Table>(number);
+      auto visit = [&](const store::MetadataStore::ScanRow& row) {
+        if (table == store::Table::intent || table == store::Table::part)
+          problem = fmt::format("operation {:#x} was not ended", table == store::Table::part ? row.b
+                                                                                             : row.a);
+        if (table == store::Table::page_sums) return true;  // compared by each one's deep fsck
+        const store::RowKey key{table, row.a, row.b, std::string(row.c)};
+        auto there = whole.get(key);
+        if (!there || *there) problem = "a row is of two volcanoes";
+        if (!whole.put(key, {}, row.image)) problem = "a row cannot be put";
+        return true;
+      };
+      if (!(*store)->scan_database(database, table, visit)) problem = "it cannot be read";
+    }
+  return problem;
+}
+
+}  // namespace
+
+std::optional<std::string> split_fsck_problem(SimDisk& disk, bool after_clean_stop) {
+  SimExecutor executor;
+  store::FsckOptions options;
+  options.deep = true;
+  options.all_slots = false;
+  options.unclean = !after_clean_stop;
+  auto report = store::fsck(disk, executor, std::move(options));
+  if (!report) return "it could not check: " + describe(report.error());
+  if (report->clean()) return std::nullopt;
+  return fmt::format("{} problems, the first: {}", report->problems_total,
+                     report->problems.front().what);
+}
+
+std::optional<std::string> whole_problem(SimCluster& cluster) {
+  SimDisk disk;
+  SimExecutor executor;
+  {
+    auto whole = store::MetadataStore::open(disk, executor, true);
+    if (!whole) return "no storage: " + describe(whole.error());
+    for (unsigned i = 0; i < cluster.volcanoes(); ++i)
+      if (auto problem = add_rows(cluster.disk(i), **whole))
+        return cluster.nick_of(i) + ": " + *problem;
+    if (!(*whole)->commit() || !(*whole)->close_clean()) return "no storage";
+  }
+  auto report = store::fsck(disk, executor, {});
+  if (!report) return "it could not check: " + describe(report.error());
+  if (report->clean()) return std::nullopt;
+  return fmt::format("{} problems, the first: {}", report->problems_total,
+                     report->problems.front().what);
+}
+
+SplitProfile split_profile_of_seed(std::uint64_t seed) {
+  SeedRandom random(seed * 7919 + 5);
+  SplitProfile profile;
+  profile.seed = seed;
+  profile.kind = static_cast<SplitFault>(seed % 6);
+  profile.volcanoes = static_cast<unsigned>(2 + random.below(3));
+  profile.spread = random.chance(2) ? Spread::hashed : Spread::runs;
+  profile.clients = static_cast<unsigned>(1 + random.below(3));
+  profile.shared_tree = random.chance(2);
+  profile.loopback = !random.chance(4);
+  if (random.chance(3)) {
+    profile.faults.loss = static_cast<unsigned>(random.below(150));
+    profile.faults.duplicate = static_cast<unsigned>(random.below(200));
+    profile.faults.reorder = static_cast<unsigned>(random.below(300));
+    profile.faults.corrupt = static_cast<unsigned>(random.below(20));
+  }
+  return profile;
+}
+
+std::string describe(const SplitProfile& profile) {
+  static constexpr const char* kKinds[] = {"calm", "restart", "kill", "kills", "cut", "mixed"};
+  return fmt::format(
+      "kind={} volcanoes={} spread={} clients={} shared={} loopback={} loss={} duplicate={} "
+      "reorder={} corrupt={}",
+      kKinds[static_cast<std::size_t>(profile.kind)], profile.volcanoes,
+      profile.spread == Spread::runs ? "runs" : "hashed", profile.clients, profile.shared_tree,
+      profile.loopback, profile.faults.loss, profile.faults.duplicate, profile.faults.reorder,
+      profile.faults.corrupt);
+}
+
+RunResult run_split(const SplitProfile& profile) {
+  forget_log_lines();
+  Run run(profile);
+  return run.run();
+}
+
+}  // namespace magma::test
