@@ -1,5 +1,7 @@
 // Sessions: a client's lease with the volcano, and what ends with it (opens, reply records).
 // DESIGN.md section 6: one session with the ring, 10 s lease, renewed by any request.
+#include <algorithm>
+
 #include "libmagma/base/log.h"
 #include "magmad/ops/ops.h"
 #include "magmad/shard.h"
@@ -77,7 +79,7 @@ std::vector<Shard::SessionInfo> Shard::sessions(std::size_t count_max) const {
     told.push_back({.id = id,
                     .host = session.host,
                     .since = session.since,
-                    .last_seen = session.last_seen,
+                    .last_seen = std::min(session.last_seen, clock_.now()),
                     .connection = session.connection,
                     .opens = session.opens.size()});
   }
@@ -137,7 +139,8 @@ void Shard::clean_replies() {
   std::vector<store::RowKey> keys;
   for (unsigned database = 0; database < store::kDatabases; ++database) {
     auto visit = [&](const store::MetadataStore::ScanRow& row) {
-      if (row.b == id.value && owns_row(row.a)) keys.push_back({store::Table::reply, row.a, row.b, {}});
+      if (row.b == id.value && owns_row(row.a))
+        keys.push_back({store::Table::reply, row.a, row.b, {}});
       return keys.size() < kReplyRowsPerCleaning;
     };
     if (auto done = metadata_.scan_database(database, store::Table::reply, visit); !done)

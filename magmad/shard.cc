@@ -14,6 +14,9 @@ namespace magma {
 namespace {
 
 constexpr Duration kSessionCheckEvery = seconds(1);
+// A client that has nothing to ask of one of several volcanoes notices its restart only when a
+// connection has been silent for rpc::Limits::dead_after and keepalive, longer than its lease.
+constexpr Duration kUnnoticed = seconds(6);
 constexpr Duration kSyncEvery = seconds(1);       // DESIGN 4.1: metadata synced each second
 constexpr Duration kSpaceCheckEvery = milliseconds(50);
 constexpr std::size_t kStraysPerCommit = 256;
@@ -83,7 +86,10 @@ Result<void> Shard::begin(bool clean) {
   }
   TRY(reload());
   std::vector<SessionId> sessions;
-  for (const auto& [id, session] : sessions_) sessions.push_back(id);
+  for (auto& [id, session] : sessions_) {
+    sessions.push_back(id);
+    if (owners_) session.last_seen = now_ + kUnnoticed;
+  }
   tokens_.begin_grace(sessions, now_ + wire::kTokenTerm + Tokens::kSlack);
   if (!clean) {
     TRY(drop_stray_chunks());

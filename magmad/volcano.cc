@@ -155,7 +155,9 @@ Result<std::unique_ptr<Volcano>> Volcano::start(VolcanoConfig config, bool creat
     }
     if (!same_boot) TRY(store::note_machine_boot(disk, boot));
     TRY(parts->shard->begin(clean || create));
-    TRY(parts->mirrors->set_owned(ring::all_slots()));
+    TRY(parts->mirrors->set_owned(parts->config.owners
+                                      ? parts->config.owners->slots_of(parts->config.self)
+                                      : ring::all_slots()));
   } else {
     TRY(parts->mirrors->recover(clean || create));
     if (!same_boot) TRY(store::note_machine_boot(disk, boot));

@@ -48,7 +48,7 @@ struct VolcanoConfig {
   // A volcano that serves: if it has ever had mirrors nobody is answered before it knows the lava
   // map (set_ring), because there may be some that must have what it acknowledges.
   bool awaits_ring = false;
-  // Which volcano is primary of which slot; none: this one of all. `self` has at least one slot, and
+  // Which volcano is primary of which slot; none: this one of all. `self` has at least one, and
   // nobody mirrors it (ADR 9).
   std::optional<SlotOwners> owners{};
   unsigned pretended_parts = 0;  // for tests (ShardConfig)

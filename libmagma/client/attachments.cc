@@ -90,7 +90,9 @@ bool Attachments::is_new_to(LinkIndex link) const {
 
 void Attachments::refresh(LinkIndex link) {
   if (link >= list_.size() || !list_[link].is_owner || list_[link].is_under_way) return;
-  list_[link].due = std::min(list_[link].due, std::max(clock_.now(), list_[link].sent + kMapInterval));
+  Attachment& attachment = list_[link];
+  const Instant soon = std::max(clock_.now(), attachment.sent + kMapInterval);
+  attachment.due = std::min(attachment.due, soon);
 }
 
 unsigned Attachments::detach(Token token) {

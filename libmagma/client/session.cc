@@ -38,7 +38,9 @@ void Session::new_id() {
 
 void Session::refresh_map(LinkIndex avoid) {
   if (state_ != State::live) return;
-  avoided_ = avoid;
+  // Where slots are several volcanoes' each tells of its own alone.
+  if (router_.is_split() && avoid != kNoLink && avoid != preferred_) return refresh_map_at(avoid);
+  if (!router_.is_split()) avoided_ = avoid;
   if (attach_link_ != kNoLink) {
     attach_again_ = attach_link_ == avoid || attach_again_;
     return;

@@ -2,11 +2,11 @@
 // other's (magmad/ops/operations.h), over the flare port, with the ring key. Part of the flare
 // protocol (flare_messages.h), operations of kind `peer`.
 //
-// A *run* is one course of messages between two volcanoes, both ways, over one connection. Who has
-// the lower number dials and begins it; each side draws a number for itself, which the other puts
-// into each request, so nothing of another run is taken for one of this. The requests of each side
-// are numbered 1, 2, 3 ...; their messages are taken in that order, each once. A request is answered
-// when its messages were taken, not when anything has been done.
+// A *run* is one course of messages between two volcanoes, both ways, over one connection. Either
+// begins it; each side draws a number for itself, which the other puts into each of its requests,
+// so nothing of another run is taken for one of this. The requests of each side are numbered 1, 2,
+// 3 ...; their messages are taken in that order, each once. A request is answered when its messages
+// were taken, not when anything has been done.
 //
 // A run ends when its connection does, and when either side has lost what it knew. What of it has
 // not been taken then is never taken. Both ask anew for what they have no answer to before the next

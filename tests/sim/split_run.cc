@@ -183,9 +183,9 @@ std::optional<std::string> add_rows(SimDisk& disk, store::MetadataStore& whole) 
     for (unsigned number = 1; number <= store::kTableLast; ++number) {
       const auto table = static_cast<store::Table>(number);
       auto visit = [&](const store::MetadataStore::ScanRow& row) {
-        if (table == store::Table::intent || table == store::Table::part)
-          problem = fmt::format("operation {:#x} was not ended", table == store::Table::part ? row.b
-                                                                                             : row.a);
+        const bool is_part = table == store::Table::part;
+        if (is_part || table == store::Table::intent)
+          problem = fmt::format("operation {:#x} was not ended", is_part ? row.b : row.a);
         if (table == store::Table::page_sums) return true;  // compared by each one's deep fsck
         const store::RowKey key{table, row.a, row.b, std::string(row.c)};
         auto there = whole.get(key);

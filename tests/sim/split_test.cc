@@ -37,3 +37,52 @@ TEST_CASE("split random runs: the same seed gives the same run, another seed ano
     CHECK(run_split(profile).trace != first.trace);
   }
 }
+
+namespace {
+
+constexpr std::uint64_t kSeedsToFind = 60;
+
+// The first seed whose run finds the fault; 0: none does.
+std::uint64_t first_to_find(bool SplitProfile::*fault) {
+  for (std::uint64_t seed = 1; seed <= kSeedsToFind; ++seed) {
+    SplitProfile profile = split_profile_of_seed(seed);
+    profile.kind = seed % 2 == 0 ? SplitFault::kill : SplitFault::cut;
+    profile.spread = Spread::hashed;
+    profile.faults = {};
+    profile.*fault = true;
+    if (run_split(profile).failure) return seed;
+  }
+  return 0;
+}
+
+}  // namespace
+
+// Tests of the tests.
+TEST_CASE("planted: a volcano that does not ask anew when a run begins is found") {
+  if (sim_options().replay) return;
+  const std::uint64_t seed = first_to_find(&SplitProfile::is_forgetful);
+  MESSAGE("found by seed ", seed);
+  CHECK(seed != 0);
+}
+
+TEST_CASE("planted: messages of a run that has ended, taken in the next, are found") {
+  if (sim_options().replay) return;
+  const std::uint64_t seed = first_to_find(&SplitProfile::is_late);
+  MESSAGE("found by seed ", seed);
+  CHECK(seed != 0);
+}
+
+// Last in its file on purpose: doctest runs the cases of a file in order.
+TEST_CASE("split random runs: rare things happened") {
+  if (sim_options().seeds < 100) return;  // too few to ask for everything
+  for (const char* name : {"split: restarted",
+                           "split: killed at a change of the disk",
+                           "split: killed in the middle of operations",
+                           "split: two down",
+                           "split: cut",
+                           "split: cut one way"}) {
+    const std::string what = name;
+    CAPTURE(what);
+    CHECK(sometimes_counters()[name] > 0);
+  }
+}
