@@ -139,6 +139,7 @@ class Shard {
   // volcano's. Requires: `self` has one; nothing was begun.
   void set_owners(SlotOwners owners, ring::VolcanoId self);
   bool owns(ring::Slot slot) const { return owned_[slot.value]; }
+  const ring::SlotMask& owned() const { return owned_; }
   // Of every slot of this volcano, for a start raises all.
   Epoch start_epoch() const { return epoch_of(first_owned_); }
   // Whether what is told from the one to the other goes to another volcano.

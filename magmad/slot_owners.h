@@ -2,17 +2,17 @@
 #pragma once
 
 #include <array>
-#include <bitset>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "libmagma/ring/lava_map.h"
 #include "libmagma/ring/slot.h"
+#include "libmagma/ring/slot_mask.h"
 
 namespace magma {
 
-using OwnedSlots = std::bitset<ring::kSlotCount>;
+using OwnedSlots = ring::SlotMask;
 
 struct SlotOwners {
   struct Owner {

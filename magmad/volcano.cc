@@ -61,7 +61,7 @@ struct Volcano::Parts {
   std::unique_ptr<HostRequests> host_requests;
   std::optional<replication::Source> source;  // of a volcano that serves
   std::unique_ptr<replication::Mirrors> mirrors;
-  std::optional<ShardTalk> talk;  // of one that serves some slots
+  std::optional<ShardTalk> talk;              // of one that serves some slots
   std::optional<Peers> peers;
   UniqueFunction<void(Answer)> send;
   std::uint64_t ranges_recovered = 0;
@@ -70,7 +70,18 @@ struct Volcano::Parts {
 
   void send_notices();
   void talk_to_peers();
+  wire::SlotsFact serving() const;
 };
+
+// Of the slots that the map gives to this volcano those that it serves.
+wire::SlotsFact Volcano::Parts::serving() const {
+  const node::RingViewPtr& view = host_requests->ring();
+  if (!view || !view->map) return {};
+  ring::SlotMask slots = shard->owned();
+  for (unsigned n = 0; n < ring::kSlotCount; ++n)
+    if (view->map->slots[n].primary() != config.self) slots.reset(n);
+  return {ring::runs_of(slots), ring::digest_of_epochs(*view->map, slots)};
+}
 
 // Messages and what the slots answer to them, until nothing more can be done without the network.
 void Volcano::Parts::talk_to_peers() {
@@ -155,9 +166,7 @@ Result<std::unique_ptr<Volcano>> Volcano::start(VolcanoConfig config, bool creat
     }
     if (!same_boot) TRY(store::note_machine_boot(disk, boot));
     TRY(parts->shard->begin(clean || create));
-    TRY(parts->mirrors->set_owned(parts->config.owners
-                                      ? parts->config.owners->slots_of(parts->config.self)
-                                      : ring::all_slots()));
+    TRY(parts->mirrors->set_owned(parts->shard->owned()));
   } else {
     TRY(parts->mirrors->recover(clean || create));
     if (!same_boot) TRY(store::note_machine_boot(disk, boot));
@@ -189,7 +198,10 @@ Result<std::unique_ptr<Volcano>> Volcano::start(VolcanoConfig config, bool creat
   }
   if (p.source)
     p.host_requests->complete_facts(
-        [&p](wire::VolcanoFacts& facts) { facts.mirrors = p.source->facts(); });
+        [&p](wire::VolcanoFacts& facts) {
+          facts.mirrors = p.source->facts();
+          facts.serving = p.serving();
+        });
   p.host_requests->on_compare([raw = volcano.get()](wire::CompareRequest request, auto done) {
     raw->compare(std::move(request), std::move(done));
   });
@@ -342,7 +354,7 @@ void Volcano::on_request(rpc::ConnectionId connection, rpc::RequestId id, ByteSp
   const bool is_known = wire::is_known_op(request->head.op);
   if (is_known && wire::kind_of(request->op()) == wire::OpKind::host)
     return parts_->host_requests->handle(std::move(request));
-  if (is_known && wire::kind_of(request->op()) == wire::OpKind::mirror && !parts_->config.serves &&
+  if (is_known && wire::kind_of(request->op()) == wire::OpKind::mirror &&
       parts_->host_requests->has_ring_key(connection.value))
     return parts_->mirrors->handle(std::move(request));
   if (is_known && wire::kind_of(request->op()) == wire::OpKind::peer && parts_->peers &&

@@ -373,7 +373,11 @@ void Operations::send_applied(const SlotMessage& message) {
 void Operations::on_settle(const SlotMessage& message) {
   if (!must_remember(message.kind)) {
     auto key = part_key(message);
-    if (shard_.get<store::PartRow>(key)) shard_.erase(key);
+    if (auto row = shard_.get<store::PartRow>(key)) {
+      // A start since it was applied has taken its locks again.
+      release_part(shard_, {message.op, message.to}, message.kind, row->body);
+      shard_.erase(key);
+    }
   }
   SlotMessage settled = message;
   settled.verb = Verb::settled;

@@ -548,22 +548,35 @@ void apply_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record, b
   }
 }
 
-void restore_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record) {
-  auto take = [&](Ino ino, std::string_view name) {
-    if (!shard.is_locked(ino, name)) shard.lock(ino, name, place.op);
-  };
+namespace {
+
+// What a prepared part holds: a directory, an entry of one, or the rename lock.
+std::optional<LockKey> lock_of(Shard& shard, PartKind kind, ByteSpan record) {
   switch (kind) {
     case PartKind::remove_directory:
-      if (auto body = record_as<RemoveDirectory>(shard, record)) take(body->ino, {});
-      return;
+      if (auto body = record_as<RemoveDirectory>(shard, record)) return LockKey{body->ino, {}};
+      return std::nullopt;
     case PartKind::rename_source:
-      if (auto body = record_as<RenameSource>(shard, record)) take(body->dir, body->name);
-      return;
+      if (auto body = record_as<RenameSource>(shard, record))
+        return LockKey{body->dir, body->name};
+      return std::nullopt;
     case PartKind::rename_lock:
-      return take(Ino(0), kRenameLockName);
+      return LockKey{Ino(0), std::string(kRenameLockName)};
     default:
-      return;  // holds no lock
+      return std::nullopt;
   }
+}
+
+}  // namespace
+
+void restore_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record) {
+  const auto key = lock_of(shard, kind, record);
+  if (key && !shard.is_locked(key->ino, key->name)) shard.lock(key->ino, key->name, place.op);
+}
+
+void release_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record) {
+  if (const auto key = lock_of(shard, kind, record))
+    shard.unlock(key->ino, key->name, place.op);
 }
 
 bool is_answer_record(PartKind kind) {

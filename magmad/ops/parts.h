@@ -275,6 +275,8 @@ void abort_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record);
 void apply_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record, bool is_redo);
 // After a restart: takes the locks a prepared part holds.
 void restore_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record);
+// Frees the locks that it has, if any.
+void release_part(Shard& shard, PartPlace place, PartKind kind, ByteSpan record);
 // Whether applying twice would do harm, so that a PartRow must remember that it was done.
 bool must_remember(PartKind kind);
 // Whether the coordinator commits only when what was prepared is on stable storage.

@@ -45,7 +45,7 @@ Result<std::uint64_t> CatchUp::first_after(unsigned database, const wire::Mirror
   std::optional<Error> broken;
   while (low < high) {
     const std::uint64_t middle = low + (high - low) / 2;
-    bool is_beyond = false;
+    bool is_beyond = true;  // so is the end, where no row of the slots follows
     auto visit = [&](const store::MetadataStore::OplogRow& row) {
       auto found = position_of(row);
       if (!found)

@@ -60,11 +60,13 @@ std::string where_images_differ(ByteSpan ours, ByteSpan theirs) {
 
 // One volcano's storage, opened for reading.
 struct Storage {
-  explicit Storage(SimDisk& d) : disk(d), opened(store::MetadataStore::open(d, executor, false)) {}
+  Storage(SimDisk& d, const ring::SlotMask& of)
+      : disk(d), slots(of), opened(store::MetadataStore::open(d, executor, false)) {}
 
   std::vector<StoredRow> rows(unsigned database, store::Table table) {
     std::vector<StoredRow> found;
     auto visit = [&](const store::MetadataStore::ScanRow& row) {
+      if (!slots[row.a >> ring::kCounterBits]) return true;
       found.push_back({{table, row.a, row.b, std::string(row.c)},
                        row.version,
                        Bytes(row.image.begin(), row.image.end())});
@@ -76,6 +78,7 @@ struct Storage {
   }
 
   SimDisk& disk;
+  const ring::SlotMask slots;
   SimExecutor executor;
   Result<std::unique_ptr<store::MetadataStore>> opened;
   std::optional<std::string> problem{};
@@ -160,8 +163,9 @@ std::optional<std::string> content_differs(SimDisk& ours, SimDisk& theirs, const
 
 }  // namespace
 
-std::optional<std::string> storages_differ(SimDisk& ours, SimDisk& theirs) {
-  Storage primary(ours), mirror(theirs);
+std::optional<std::string> storages_differ(SimDisk& ours, SimDisk& theirs,
+                                           const ring::SlotMask& slots) {
+  Storage primary(ours, slots), mirror(theirs, slots);
   if (!primary.opened) return "the primary's: " + describe(primary.opened.error());
   if (!mirror.opened) return "the mirror's: " + describe(mirror.opened.error());
   Differences differences;

@@ -38,7 +38,8 @@ SimCluster::SimCluster(Options options)
   MAGMA_CHECK(options_.split == 0 || options_.mirrors == 0);
   for (unsigned i = 1; i <= options_.mirrors || i < options_.split; ++i) add_volcano(i);
   if (options_.split > 0) split_slots();
-  if (options_.mirrors > 0) coordinator_ = std::make_unique<SimCoordinator>(*this, random_.next());
+  if (options_.mirrors > 0 || options_.copies > 1)
+    coordinator_ = std::make_unique<SimCoordinator>(*this, random_.next());
 }
 
 SimCluster::~SimCluster() {
@@ -78,7 +79,7 @@ bool SimCluster::start_volcano(unsigned index) {
   config.pretended_parts = options_.pretended_parts;
   config.serves = index == 0 || index < options_.split;
   config.owners = owners_;
-  config.awaits_ring = index == 0 && coordinator_ != nullptr;
+  config.awaits_ring = config.serves && coordinator_ != nullptr;
   ++(config.serves ? counters_.starts : counters_.mirror_starts);
   mix(counters_.starts + (counters_.mirror_starts << 32));
   if (auto started = node.start(std::move(config)); !started) {

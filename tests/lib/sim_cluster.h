@@ -7,9 +7,9 @@
 // (what was not synced is gone, in part), at any moment or after its k-th change of the disk. A
 // client can leave or vanish. Datagrams are lost, doubled, delayed, reordered, corrupted, cut off.
 //
-// With `split`, so many volcanoes are primaries of some slots each (ADR 9). Else volcano 0 is the
-// primary. With `mirrors`, volcanoes 1, 2 ... mirror it, and a SimCoordinator
-// tells them all of the lava map; without, nobody does, and volcano 0 serves alone. One thread.
+// With `split`, so many volcanoes are primaries of some slots each (ADR 9), and with `copies` they
+// mirror each other's. Else volcano 0 is the primary; with `mirrors`, volcanoes 1, 2 ... mirror it.
+// Where there are mirrors a SimCoordinator tells all of the lava map; else nobody does. One thread.
 #pragma once
 
 #include <cstdint>
@@ -70,6 +70,7 @@ class SimCluster {
     unsigned mirrors = 0;
     unsigned pretended_parts = 0;  // ShardConfig: slots as if of several volcanoes
     unsigned split = 0;            // primaries, beginning with volcano 0; 0: it is the only one
+    unsigned copies = 1;           // of each slot, with `split`: on the next owners
     Spread spread = Spread::runs;
   };
   explicit SimCluster(Options options);
@@ -87,6 +88,8 @@ class SimCluster {
   Volcano& volcano(unsigned index = 0);
   SimDisk& disk(unsigned index = 0);
   FaultyDisk& faulty_disk(unsigned index = 0);
+  bool is_split() const { return options_.split > 0; }
+  unsigned copies() const { return is_split() ? options_.copies : volcanoes(); }
   // Who is primary of which slot. Requires: the slots are split.
   const SlotOwners& owners() const { return *owners_; }
   unsigned volcanoes() const { return static_cast<unsigned>(volcanoes_.size()); }

@@ -6,7 +6,9 @@
 #include <fmt/format.h>
 
 #include "libmagma/base/check.h"
+#include "libmagma/ring/placement.h"
 #include "magmad/core/mirror_rules.h"
+#include "magmad/core/slot_rules.h"
 #include "tests/lib/sim_cluster.h"
 
 namespace magma::test {
@@ -60,13 +62,80 @@ SimCoordinator::SimCoordinator(SimCluster& cluster, std::uint64_t seed)
     : cluster_(cluster), random_(seed), seats_(cluster.volcanoes()) {
   auto map = std::make_shared<ring::LavaMap>();
   const ring::Found found{.filesystem = {1},
-                          .copies = static_cast<std::uint8_t>(cluster.volcanoes()),
+                          .copies = static_cast<std::uint8_t>(cluster.copies()),
                           .profile = profile_of(0)};
   auto applied = ring::apply_command(*map, found);
   MAGMA_CHECK(applied.has_value());
   map_ = std::move(map);
   seats_[0].id = applied->volcano;
+  if (cluster_.is_split()) split();
   tick();
+}
+
+// ---- a cluster that is split
+
+void SimCoordinator::must(const ring::Command& command) {
+  auto next = std::make_shared<ring::LavaMap>(*map_);
+  auto applied = ring::apply_command(*next, command);
+  MAGMA_CHECK(applied.has_value());
+  if (applied->volcano != ring::kNoVolcano && std::holds_alternative<ring::AddVolcano>(command))
+    seats_[applied->volcano.value - ring::kFounder.value].id = applied->volcano;
+  map_ = std::move(next);
+}
+
+// Everybody has its slots alone, and says so; copies come by themselves.
+void SimCoordinator::split() {
+  const std::uint8_t copies = map_->copies;
+  must(ring::SetCopies{.membership = map_->membership, .copies = 1});
+  for (unsigned i = 1; i < seats_.size(); ++i)
+    must(ring::AddVolcano{.membership = map_->membership, .profile = profile_of(i)});
+  ring::Assign assign{.membership = map_->membership, .runs = {}};
+  for (std::uint16_t n = 0; n < ring::kSlotCount; ++n) {
+    const ring::VolcanoId owner = cluster_.owners().owner(ring::Slot(n)).id;
+    if (assign.runs.empty() || assign.runs.back().owner != owner)
+      assign.runs.push_back({ring::Slot(n), ring::Slot(n), owner});
+    assign.runs.back().last = ring::Slot(n);
+  }
+  must(assign);
+  settle_owners();
+  for (unsigned i = 1; i < seats_.size(); ++i)
+    must(ring::VolcanoJoined{.membership = map_->membership, .volcano = seats_[i].id});
+  must(ring::SetCopies{.membership = map_->membership, .copies = copies});
+}
+
+void SimCoordinator::settle_owners() {
+  while (!ring::is_settled(*map_)) {
+    for (const ring::Command& command : ring::moving_steps(*map_, ring::kSlotCount)) must(command);
+    for (const Seat& seat : seats_) {
+      ring::ReplicaInSync in_sync{{{}, seat.id}};
+      ring::Serving serving{{{}, seat.id}};
+      for (std::uint16_t n = 0; n < ring::kSlotCount; ++n) {
+        const ring::SlotEntry& entry = map_->slots[n];
+        const ring::Replica* replica = entry.replicas.find(seat.id);
+        if (replica != nullptr && replica->state == ring::ReplicaState::catching_up)
+          in_sync.slots.push_back({ring::Slot(n), entry.epoch});
+        if (entry.primary() == seat.id && entry.last_serving != seat.id)
+          serving.slots.push_back({ring::Slot(n), entry.epoch});
+      }
+      if (!in_sync.slots.empty()) must(in_sync);
+      if (!serving.slots.empty()) must(serving);
+    }
+  }
+}
+
+bool SimCoordinator::has_last_map(unsigned index) const {
+  return cluster_.volcano_runs(index) && seats_[index].version_has == map_->version &&
+         seats_[index].start_sent == cluster_.starts_of(index);
+}
+
+bool SimCoordinator::is_split_at_peace() const {
+  if (!ring::is_settled(*map_)) return false;
+  for (unsigned i = 0; i < seats_.size(); ++i) {
+    if (!has_last_map(i)) return false;
+    for (const wire::MirrorFact& fact : cluster_.volcano(i).facts().mirrors)
+      if (fact.state != wire::MirrorState::in_sync) return false;
+  }
+  return true;
 }
 
 std::optional<ring::ReplicaState> SimCoordinator::state_of(unsigned index) const {
@@ -102,6 +171,11 @@ std::string SimCoordinator::report() const {
     text += fmt::format("volcano {}: {}{}, has map {}\n", i + 1,
                         cluster_.volcano_runs(i) ? "runs" : "is away",
                         seats_[i].is_reachable ? "" : ", out of reach", seats_[i].version_has);
+  if (cluster_.is_split())
+    for (unsigned i = 0; i < seats_.size(); ++i)
+      if (cluster_.volcano_runs(i))
+        text += fmt::format("volcano {} says:{}\n", i + 1,
+                            text_of(cluster_.volcano(i).facts().mirrors));
   text += "last commands:\n";
   for (const auto& line : history_) text += "  " + line + "\n";
   return text;
@@ -135,7 +209,12 @@ bool SimCoordinator::is_there(ring::VolcanoId id) const {
 void SimCoordinator::hear() {
   for (unsigned i = 0; i < seats_.size(); ++i)
     if (is_heard(i)) seats_[i].heard_at = cluster_.now();
-  if (is_heard(0) && random_.chance(3)) told_ = cluster_.volcano(0).facts().mirrors;
+  if (!cluster_.is_split()) {
+    if (is_heard(0) && random_.chance(3)) told_ = cluster_.volcano(0).facts().mirrors;
+    return;
+  }
+  for (unsigned i = 0; i < seats_.size(); ++i)
+    if (is_heard(i) && random_.chance(3)) told_by_[seats_[i].id] = cluster_.volcano(i).facts();
 }
 
 // ---- what it decides
@@ -144,6 +223,12 @@ std::optional<ring::Command> SimCoordinator::decide() {
   if (auto command = who_came_or_went()) return command;
   if (is_hasty_)
     if (auto command = call_in_sync()) return command;
+  if (cluster_.is_split()) {
+    core::FactsOf told;
+    for (const auto& [id, facts] : told_by_) told[id] = &facts;
+    return core::next_slot_step(*map_, told,
+                                [this](ring::VolcanoId id) { return is_there(id); });
+  }
   return core::next_mirror_step(*map_, told_, [this](ring::VolcanoId id) { return is_there(id); });
 }
 
@@ -159,7 +244,7 @@ std::optional<ring::Command> SimCoordinator::who_came_or_went() {
     Seat& seat = seats_[i];
     if (!is_heard(i)) {
       const ring::Volcano* volcano = map_->find(seat.id);
-      if (i == 0 || volcano == nullptr || !volcano->is_alive() ||
+      if (i == 0 || cluster_.is_split() || volcano == nullptr || !volcano->is_alive() ||
           cluster_.now() - seat.heard_at < kSilentMax)
         continue;
       ++counters_.downs;

@@ -9,11 +9,16 @@
 //   tells      each volcano of a new map, after up to 300 ms, sometimes seconds; never an older one
 //              after a newer one
 //
-// The founder is in the map from the beginning, a mirror from its first start on. One thread.
+// The founder is in the map from the beginning, a mirror from its first start on.
+//
+// Of a cluster that is split all are in the map from the beginning, each primary of its slots; then
+// the rules for slots (core/slot_rules.h) say what is next, by what all primaries say, and no
+// primary is ever called down. One thread.
 #pragma once
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -39,6 +44,9 @@ class SimCoordinator {
   // Every volcano but the primary is a mirror in sync, for the map and for the primary, and all
   // who run have that map.
   bool is_at_peace() const;
+
+  // The same of a cluster that is split: every slot is on as many volcanoes as it should be.
+  bool is_split_at_peace() const;
 
   // Whether the volcano and the coordinator reach each other.
   void set_reachable(unsigned index, bool is_reachable) {
@@ -74,6 +82,10 @@ class SimCoordinator {
     std::uint64_t version_has = 0;
   };
 
+  void split();
+  void settle_owners();
+  void must(const ring::Command& command);
+  bool has_last_map(unsigned index) const;
   void tick();
   void hear();
   std::optional<ring::Command> decide();
@@ -91,6 +103,7 @@ class SimCoordinator {
   std::shared_ptr<const ring::LavaMap> map_;
   std::vector<Seat> seats_;
   std::vector<wire::MirrorFact> told_;
+  std::map<ring::VolcanoId, wire::VolcanoFacts> told_by_;  // of a cluster that is split
   std::deque<std::string> history_;
   std::optional<std::string> problem_;
   Counters counters_;

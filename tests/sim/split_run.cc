@@ -4,6 +4,8 @@
 
 #include "magmad/store/fsck.h"
 #include "magmad/store/metadata_store.h"
+#include "tests/lib/replicas.h"
+#include "tests/lib/sim_coordinator.h"
 #include "tests/lib/sometimes.h"
 
 namespace magma::test {
@@ -22,6 +24,7 @@ class Run {
                   .clients = profile.clients,
                   .loopback = profile.loopback,
                   .split = profile.volcanoes,
+                  .copies = profile.copies,
                   .spread = profile.spread}),
         workload_(cluster_, {.shared_tree = profile.shared_tree, .lag = seconds(30)}) {}
 
@@ -35,8 +38,10 @@ class Run {
     result.operations = workload_.operations();
     if (failed())
       result.failure =
-          fmt::format("seed {}: {}\n{}\n{}last log lines:\n{}", profile_.seed, describe(profile_),
-                      problem_, workload_.report(), last_log_lines());
+          fmt::format("seed {}: {}\n{}\n{}{}last log lines:\n{}", profile_.seed,
+                      describe(profile_), problem_, workload_.report(),
+                      profile_.copies > 1 ? cluster_.coordinator().report() : "",
+                      last_log_lines());
     return result;
   }
 
@@ -150,7 +155,7 @@ class Run {
   }
 
   void check_storage(unsigned index, bool after_clean_stop) {
-    if (auto problem = split_fsck_problem(cluster_.disk(index), after_clean_stop))
+    if (auto problem = split_fsck_problem(cluster_, index, after_clean_stop))
       fail_with(fmt::format("fsck of {}: {}", cluster_.nick_of(index), *problem));
   }
 
@@ -159,11 +164,21 @@ class Run {
     workload_.verify();
     for (unsigned i = 0; i < profile_.clients; ++i) cluster_.stop_client(i);
     cluster_.run_for(kRest);
+    if (profile_.copies > 1) wait_for_copies();
     for (unsigned i = 0; i < profile_.volcanoes; ++i)
       if (!cluster_.stop_volcano(i)) fail_with(cluster_.last_error());
     for (unsigned i = 0; i < profile_.volcanoes; ++i) check_storage(i, true);
     if (failed()) return;
     if (auto problem = whole_problem(cluster_)) fail_with("together: " + *problem);
+    if (auto problem = copies_problem(cluster_)) fail_with(*problem);
+  }
+
+  void wait_for_copies() {
+    const SimCoordinator& coordinator = cluster_.coordinator();
+    const bool is_done =
+        cluster_.run_until([&] { return coordinator.is_split_at_peace(); }, seconds(120));
+    if (!is_done) fail_with("not all slots are copied\n" + coordinator.report());
+    if (coordinator.problem()) fail_with(*coordinator.problem());
   }
 
   SplitProfile profile_;
@@ -174,7 +189,8 @@ class Run {
 };
 
 // Adds all rows of a volcano to `whole`. What is wrong with them.
-std::optional<std::string> add_rows(SimDisk& disk, store::MetadataStore& whole) {
+std::optional<std::string> add_rows(SimDisk& disk, const ring::SlotMask& slots,
+                                    store::MetadataStore& whole) {
   SimExecutor executor;
   auto store = store::MetadataStore::open(disk, executor, false);
   if (!store) return "it cannot be opened: " + describe(store.error());
@@ -183,6 +199,7 @@ std::optional<std::string> add_rows(SimDisk& disk, store::MetadataStore& whole) 
     for (unsigned number = 1; number <= store::kTableLast; ++number) {
       const auto table = static_cast<store::Table>(number);
       auto visit = [&](const store::MetadataStore::ScanRow& row) {
+        if (!slots[row.a >> ring::kCounterBits] || table == store::Table::mirror) return true;
         const bool is_part = table == store::Table::part;
         if (is_part || table == store::Table::intent)
           problem = fmt::format("operation {:#x} was not ended", is_part ? row.b : row.a);
@@ -200,7 +217,49 @@ std::optional<std::string> add_rows(SimDisk& disk, store::MetadataStore& whole) 
 
 }  // namespace
 
-std::optional<std::string> split_fsck_problem(SimDisk& disk, bool after_clean_stop) {
+namespace {
+
+ring::SlotMask slots_of(const SimCluster& cluster, unsigned index) {
+  return cluster.owners().slots_of(cluster.owners().owners[index].id);
+}
+
+// What the volcano mirrors is of another moment than its own: taken away here.
+Result<void> drop_copies(SimDisk& disk, const ring::SlotMask& own) {
+  SimExecutor executor;
+  TRY_VALUE(auto metadata, store::MetadataStore::open(disk, executor, false));
+  for (unsigned database = 0; database < store::kDatabases; ++database)
+    for (unsigned number = 1; number <= store::kTableLast; ++number) {
+      const auto table = static_cast<store::Table>(number);
+      std::vector<store::RowKey> keys;
+      auto visit = [&](const store::MetadataStore::ScanRow& row) {
+        if (!own[row.a >> ring::kCounterBits] || table == store::Table::mirror)
+          keys.push_back({table, row.a, row.b, std::string(row.c)});
+        return true;
+      };
+      TRY(metadata->scan_database(database, table, visit));
+      for (const store::RowKey& key : keys) TRY(metadata->erase(key));
+    }
+  TRY(metadata->commit());
+  TRY(metadata->close_clean());
+  for (const std::string& path : disk.files()) {
+    const auto dot = path.rfind('.');
+    if (!path.starts_with("flares/") || dot == std::string::npos) continue;
+    if (!own[std::stoul(path.substr(dot + 1), nullptr, 16)]) TRY(disk.remove(path));
+  }
+  return {};
+}
+
+}  // namespace
+
+std::optional<std::string> split_fsck_problem(SimCluster& cluster, unsigned index,
+                                              bool after_clean_stop) {
+  std::unique_ptr<SimDisk> copy;
+  if (cluster.copies() > 1) {
+    copy = cluster.disk(index).copy();
+    if (auto done = drop_copies(*copy, slots_of(cluster, index)); !done)
+      return "its copies cannot be told apart: " + describe(done.error());
+  }
+  SimDisk& disk = copy ? *copy : cluster.disk(index);
   SimExecutor executor;
   store::FsckOptions options;
   options.deep = true;
@@ -213,6 +272,25 @@ std::optional<std::string> split_fsck_problem(SimDisk& disk, bool after_clean_st
                      report->problems.front().what);
 }
 
+// Each slot of the map's replicas against its primary.
+std::optional<std::string> copies_problem(SimCluster& cluster) {
+  if (cluster.copies() < 2) return std::nullopt;
+  for (unsigned mine = 0; mine < cluster.volcanoes(); ++mine)
+    for (unsigned theirs = 0; theirs < cluster.volcanoes(); ++theirs) {
+      ring::SlotMask slots;
+      const ring::VolcanoId primary = cluster.owners().owners[mine].id;
+      const ring::VolcanoId mirror = cluster.owners().owners[theirs].id;
+      for (unsigned n = 0; n < ring::kSlotCount; ++n) {
+        const ring::SlotEntry& entry = cluster.coordinator().map().slots[n];
+        slots[n] = entry.primary() == primary && mine != theirs && entry.replicas.has(mirror);
+      }
+      if (auto difference = storages_differ(cluster.disk(mine), cluster.disk(theirs), slots))
+        return fmt::format("{} of {}: {}", cluster.nick_of(theirs), cluster.nick_of(mine),
+                           *difference);
+    }
+  return std::nullopt;
+}
+
 std::optional<std::string> whole_problem(SimCluster& cluster) {
   SimDisk disk;
   SimExecutor executor;
@@ -220,7 +298,7 @@ std::optional<std::string> whole_problem(SimCluster& cluster) {
     auto whole = store::MetadataStore::open(disk, executor, true);
     if (!whole) return "no storage: " + describe(whole.error());
     for (unsigned i = 0; i < cluster.volcanoes(); ++i)
-      if (auto problem = add_rows(cluster.disk(i), **whole))
+      if (auto problem = add_rows(cluster.disk(i), slots_of(cluster, i), **whole))
         return cluster.nick_of(i) + ": " + *problem;
     if (!(*whole)->commit() || !(*whole)->close_clean()) return "no storage";
   }
@@ -253,10 +331,12 @@ SplitProfile split_profile_of_seed(std::uint64_t seed) {
 std::string describe(const SplitProfile& profile) {
   static constexpr const char* kKinds[] = {"calm", "restart", "kill", "kills", "cut", "mixed"};
   return fmt::format(
-      "kind={} volcanoes={} spread={} clients={} shared={} loopback={} loss={} duplicate={} "
+      "kind={} volcanoes={} spread={} copies={} clients={} shared={} loopback={} loss={} "
+      "duplicate={} "
       "reorder={} corrupt={}",
       kKinds[static_cast<std::size_t>(profile.kind)], profile.volcanoes,
-      profile.spread == Spread::runs ? "runs" : "hashed", profile.clients, profile.shared_tree,
+      profile.spread == Spread::runs ? "runs" : "hashed", profile.copies, profile.clients,
+      profile.shared_tree,
       profile.loopback, profile.faults.loss, profile.faults.duplicate, profile.faults.reorder,
       profile.faults.corrupt);
 }

@@ -28,6 +28,7 @@ struct SplitProfile {
   unsigned volcanoes = 2;
   Spread spread = Spread::runs;
   unsigned clients = 1;
+  unsigned copies = 1;        // of each slot
   bool shared_tree = true;
   bool loopback = true;
   NetworkFaults faults{};
@@ -42,7 +43,11 @@ std::string describe(const SplitProfile& profile);
 RunResult run_split(const SplitProfile& profile);
 
 // What fsck finds in one volcano's storage, which has its slots only; nothing if it is clean.
-std::optional<std::string> split_fsck_problem(SimDisk& disk, bool after_clean_stop);
+std::optional<std::string> split_fsck_problem(SimCluster& cluster, unsigned index,
+                                              bool after_clean_stop);
+// Where a copy of a slot is other than its primary; nothing if there are no copies. Requires: none
+// runs.
+std::optional<std::string> copies_problem(SimCluster& cluster);
 // What is wrong with all slots together, or left of operations. Requires: none runs.
 std::optional<std::string> whole_problem(SimCluster& cluster);
 

@@ -27,6 +27,21 @@ TEST_CASE("split random runs: every answer is the oracle's, through kills and cu
   CHECK(operations > 0);
 }
 
+TEST_CASE("split random runs: with copies of all slots, and all are equal at the end") {
+  const SimOptions& options = sim_options();
+  std::uint64_t failures = 0;
+  for (std::uint64_t i = 0; i < options.seeds && failures < 3; ++i) {
+    SplitProfile profile = split_profile_of_seed(options.first_seed + i);
+    profile.copies = 2 + profile.seed % 2;
+    const RunResult result = run_split(profile);
+    if (!result.failure) continue;
+    ++failures;
+    std::printf("%s\nreplay: sim_tests --seed=%llu -tc='split random runs: with*'\n",
+                result.failure->c_str(), static_cast<unsigned long long>(profile.seed));
+  }
+  CHECK(failures == 0);
+}
+
 TEST_CASE("split random runs: the same seed gives the same run, another seed another") {
   if (sim_options().replay) return;
   for (std::uint64_t seed : {2u, 5u}) {
