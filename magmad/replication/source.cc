@@ -588,14 +588,31 @@ bool Source::is_stuck(const Mirror& mirror) const {
   });
 }
 
+// While one is slow: whether a mirror that has nothing to answer, or only waits for its disk, is cut
+// off would show late. It has everything, and is told so, which it can answer at once.
+void Source::ask_if_there(Mirror& mirror) {
+  const bool waits_for_disk =
+      std::all_of(mirror.sent.begin(), mirror.sent.end(),
+                  [](const auto& sent) { return sent.second.waits_for_disk(); });
+  if (!waits_for_disk || !has_everything(mirror)) return;
+  wire::MirrorBatchRequest message;
+  message.position = shard_.position();
+  message.mark = wire::MirrorMark::whole;
+  send(mirror, Piece{std::move(message)}, {});
+}
+
 // pump() follows with the flush.
 void Source::on_timer() {
   comparisons_.on_timer();
+  bool is_any_slow = false;
   for (const auto& mirror : mirrors_) {
     if (mirror->sent.empty() || clock_.now() < mirror->watch.next) continue;
     watch(*mirror);
+    is_any_slow = true;
     if (is_stuck(*mirror)) lose(*mirror, "silent");
   }
+  if (!is_any_slow) return;
+  for (const auto& mirror : mirrors_) ask_if_there(*mirror);
 }
 
 }  // namespace magma::replication

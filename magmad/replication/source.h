@@ -179,6 +179,7 @@ class Source {
   std::size_t left_up_to(const Mirror& mirror, std::uint64_t request) const;
   void watch(Mirror& mirror);
   bool is_stuck(const Mirror& mirror) const;
+  void ask_if_there(Mirror& mirror);
   Mirror* find(rpc::ConnectionId connection);
 
   const ring::VolcanoId self_;
