@@ -10,6 +10,7 @@ void Coherence::on_changed(std::vector<wire::Change> changes, UniqueFunction<voi
   ++filesystem_.changes;  // buffers of readdir are older
   auto pending = std::make_shared<Pending>();
   pending->done = std::move(done);
+  pending->since = filesystem_.clock.now();
   for (const wire::Change& change : changes) {
     filesystem_.seen.doubt(change.ino);
     if (change.name.empty()) filesystem_.opened_contents.erase(change.ino);
@@ -67,6 +68,24 @@ void Coherence::forget_names(Ino dir) {
 void Coherence::settle(const PendingPtr& pending) {
   if (!pending->left.empty() || std::erase(pending_, pending) == 0) return;
   pending->done();
+}
+
+Instant Coherence::deadline() const {
+  if (pending_.empty()) return Instant::never();
+  return std::max(look_at_, pending_.front()->since + kBlockedMax);
+}
+
+void Coherence::on_timer() {
+  const Instant now = filesystem_.clock.now();
+  if (now < deadline()) return;
+  look_at_ = now + kBlockedMax;
+  if (under_way_.empty()) return;  // then it is not us that the kernel waits for
+  const std::vector<PendingPtr> all = pending_;
+  for (const PendingPtr& pending : all) {
+    if (now - pending->since < kBlockedMax) continue;
+    pending->left.clear();
+    settle(pending);
+  }
 }
 
 void Coherence::begin(Ino ino) {

@@ -8,6 +8,11 @@
 // may wait behind the other's change, and the other's would wait for each other. The kernel then
 // lets go as soon as our request is answered.
 //
+// A rename holds the locks of both its directories while it looks up the first name, and only that
+// request tells of it: what it says is about one directory. So if the kernel does not let go for
+// kBlockedMax while any request is under way, the volcano is answered, too: else two renames of two
+// mounts could wait for each other until what was believed has ended by itself.
+//
 // The loop's thread only.
 #pragma once
 
@@ -34,7 +39,11 @@ class Coherence final : public client::ChangeListener {
  public:
   explicit Coherence(Filesystem& filesystem) : filesystem_(filesystem) {}
 
+  static constexpr Duration kBlockedMax = milliseconds(100);
+
   void on_changed(std::vector<wire::Change> changes, UniqueFunction<void()> done) override;
+  Instant deadline() const;
+  void on_timer();
   void on_read(Ino ino) override;
 
   // A request about these flares (no inode: none) waits for the ring, until it is answered.
@@ -47,6 +56,7 @@ class Coherence final : public client::ChangeListener {
   struct Pending {
     std::unordered_map<Ino, unsigned> left;
     UniqueFunction<void()> done;
+    Instant since{};
   };
   using PendingPtr = std::shared_ptr<Pending>;
 
@@ -65,7 +75,8 @@ class Coherence final : public client::ChangeListener {
   void end(Ino ino);
 
   Filesystem& filesystem_;
-  std::vector<PendingPtr> pending_;
+  std::vector<PendingPtr> pending_;  // the oldest first
+  Instant look_at_{};                // not before
   std::unordered_map<Ino, Names> names_;  // by directory
   std::unordered_map<fuse_req_t, Involved> under_way_;
   std::unordered_map<Ino, unsigned> busy_;

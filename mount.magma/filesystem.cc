@@ -72,6 +72,7 @@ void Filesystem::on_interrupt(fuse_req_t request, client::CallId call) {
 
 void Filesystem::on_timer() {
   ring.on_timer();
+  coherence.on_timer();
   for (client::CallId call : interrupts.due(clock.now())) {
     ++counters.interrupts_obeyed;
     client.cancel(call);

@@ -178,7 +178,8 @@ struct Filesystem {
   void let_interrupt(fuse_req_t request, client::CallId call);
   void on_interrupt(fuse_req_t request, client::CallId call);
   Instant deadline() const {
-    const Instant due = std::min(interrupts.deadline(), ring.deadline());
+    const Instant due =
+        std::min({interrupts.deadline(), ring.deadline(), coherence.deadline()});
     return root_waits.empty() ? due : std::min(due, root_waits.front().due);
   }
   void on_timer();
