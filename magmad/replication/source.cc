@@ -588,8 +588,8 @@ bool Source::is_stuck(const Mirror& mirror) const {
   });
 }
 
-// While one is slow: whether a mirror that has nothing to answer, or only waits for its disk, is cut
-// off would show late. It has everything, and is told so, which it can answer at once.
+// While one is slow: whether a mirror that has nothing to answer, or only waits for its disk, is
+// cut off would show late. It has everything, and is told so, which it can answer at once.
 void Source::ask_if_there(Mirror& mirror) {
   const bool waits_for_disk =
       std::all_of(mirror.sent.begin(), mirror.sent.end(),
