@@ -38,6 +38,7 @@ magmad_sources = \
 	magmad/shard.h \
 	magmad/shard_answers.cc \
 	magmad/shard_batch.cc \
+	magmad/slot_owners.h \
 	magmad/tokens.cc \
 	magmad/tokens.h \
 	magmad/volcano.cc \
