@@ -63,6 +63,7 @@ bool is_of_coordinator(ops::Verb verb) {
     case ops::Verb::settle:
     case ops::Verb::forget:
     case ops::Verb::unknown:
+    case ops::Verb::known:
     case ops::Verb::question: return true;
     default: return false;
   }
@@ -319,7 +320,7 @@ void Peers::on_messages(const Request& request) {
 
 bool Peers::is_sound(const Peer& peer, const wire::PeerMessage& message) const {
   if (message.verb < static_cast<std::uint8_t>(ops::Verb::prepare) ||
-      message.verb > static_cast<std::uint8_t>(ops::Verb::reply))
+      message.verb > static_cast<std::uint8_t>(ops::Verb::known))
     return false;
   if (message.from.value >= ring::kSlotCount || message.to.value >= ring::kSlotCount) return false;
   if (!own_[message.to.value] || !peer.slots[message.from.value]) return false;

@@ -146,6 +146,11 @@ class Shard {
   bool is_far(ring::Slot from, ring::Slot to) const {
     return !owns(from) || !owns(to) || part_of(from) != part_of(to);
   }
+  // Of two slots of other volcanoes.
+  bool is_same_volcano(ring::Slot a, ring::Slot b) const {
+    if (!owners_) return part_of(a) == part_of(b);
+    return owners_->owner_of[a.value] == owners_->owner_of[b.value];
+  }
   // Whether the step under way may use the slot's rows; else it asks, or leaves it to a part.
   bool is_near(ring::Slot slot) const {
     return owns(slot) && (!step_.slot || part_of(*step_.slot) == part_of(slot));

@@ -265,9 +265,12 @@ void Operations::on_settled(const SlotMessage& message) {
 }
 
 void Operations::on_ask(const SlotMessage& message) {
-  if (active_.contains(message.op.value)) return;
-  auto found = committed_.find(message.op.value);
-  if (found != committed_.end()) return;  // its apply comes, or came
+  if (active_.contains(message.op.value) || committed_.contains(message.op.value)) {
+    // Its apply comes, or came.
+    if (shard_.is_far(message.to, message.from))
+      send(Verb::known, message.op, message.index, message.to, message.from, message.kind, {});
+    return;
+  }
   send(Verb::unknown, message.op, message.index, message.to, message.from, message.kind, {});
 }
 
@@ -280,6 +283,10 @@ store::RowKey Operations::part_key(const SlotMessage& message) const {
 void Operations::on_prepare(SlotMessage message) {
   auto key = part_key(message);
   const bool is_far = shard_.is_far(message.to, message.from);
+  if (is_far && is_in_doubt_with(message.from)) {
+    deferred_.push_back(std::move(message));
+    return;
+  }
   if (is_far) {
     // Asked again, because what was said before may be lost.
     if (auto row = shard_.get<store::PartRow>(key))
@@ -478,8 +485,32 @@ void Operations::deliver() {
   }
 }
 
+bool Operations::is_in_doubt_with(ring::Slot coordinator) const {
+  return std::any_of(in_doubt_.begin(), in_doubt_.end(), [&](const auto& part) {
+    return shard_.is_same_volcano(ring::coordinator_of(OpId(part.second)), coordinator);
+  });
+}
+
+// Its coordinator has spoken of the part.
+void Operations::resolve(const SlotMessage& message) {
+  if (in_doubt_.empty()) return;
+  const store::RowKey key = part_key(message);
+  if (in_doubt_.erase({key.a, key.b}) == 0) return;
+  for (SlotMessage& waiting : std::exchange(deferred_, {}))
+    (is_in_doubt_with(waiting.from) ? deferred_ : inbox_).push_back(std::move(waiting));
+}
+
 void Operations::handle(SlotMessage message) {
   switch (message.verb) {
+    case Verb::abort:
+    case Verb::apply:
+    case Verb::settle:
+    case Verb::unknown:
+    case Verb::known: resolve(message); break;
+    default: break;
+  }
+  switch (message.verb) {
+    case Verb::known: return;
     case Verb::prepare: return on_prepare(std::move(message));
     case Verb::prepared: return on_prepared(std::move(message));
     case Verb::abort: return on_abort(message);
@@ -571,6 +602,10 @@ void Operations::begin_anew_with(const OwnedSlots& theirs) {
   auto is_theirs = [&](ring::Slot slot) { return theirs[slot.value]; };
   std::erase_if(outgoing_, [&](const Outgoing& o) { return is_theirs(o.message.to); });
   std::erase_if(inbox_, [&](const SlotMessage& m) { return is_theirs(m.from); });
+  std::erase_if(deferred_, [&](const SlotMessage& m) { return is_theirs(m.from); });
+  std::erase_if(in_doubt_, [&](const auto& part) {
+    return is_theirs(ring::coordinator_of(OpId(part.second)));
+  });
   for (const auto& [id, operation] : active_)
     for (std::size_t i = 0; i < operation.parts.size(); ++i)
       if (!operation.parts[i].answered && is_theirs(operation.parts[i].slot))
@@ -601,13 +636,19 @@ void Operations::send_asks(const OwnedSlots& theirs) {
       const ring::Slot slot(static_cast<std::uint16_t>(row.a >> ring::kCounterBits));
       auto image = wire::decode<store::PartRow>(row.image);
       if (image && shard_.owns(slot) && theirs[ring::coordinator_of(op).value])
-        send(Verb::ask, op, static_cast<std::uint16_t>(row.a & ring::kCounterMask), slot,
-             ring::coordinator_of(op), static_cast<PartKind>(image->kind), {});
+        send_ask(op, {store::Table::part, row.a, row.b, {}}, static_cast<PartKind>(image->kind));
       return true;
     };
     auto done = shard_.metadata().scan_database(database, store::Table::part, visit);
     if (!done) shard_.poison(done.error());
   }
+}
+
+void Operations::send_ask(OpId op, const store::RowKey& part, PartKind kind) {
+  const ring::Slot coordinator = ring::coordinator_of(op);
+  if (shard_.is_far(part.slot(), coordinator)) in_doubt_.insert({part.a, part.b});
+  send(Verb::ask, op, static_cast<std::uint16_t>(part.a & ring::kCounterMask), part.slot(),
+       coordinator, kind, {});
 }
 
 bool Operations::is_unapplied(OpId op) const {
@@ -674,6 +715,8 @@ Result<void> Operations::reload() {
   outgoing_.clear();
   asked_.clear();
   preparing_.clear();
+  in_doubt_.clear();
+  deferred_.clear();
   after_sync_.clear();
   apply_after_sync_.clear();
   apply_lazily_.clear();
@@ -703,11 +746,10 @@ Result<void> Operations::reload() {
       OpId op(row.b);
       ring::Slot slot(static_cast<std::uint16_t>(row.a >> ring::kCounterBits));
       if (!shard_.owns(slot)) return true;
-      auto index = static_cast<std::uint16_t>(row.a & ring::kCounterMask);
       auto kind = static_cast<PartKind>(image->kind);
       if (image->state == static_cast<std::uint8_t>(PartState::prepared))
         restore_part(shard_, {op, slot}, kind, image->body);
-      send(Verb::ask, op, index, slot, ring::coordinator_of(op), kind, {});
+      send_ask(op, {store::Table::part, row.a, row.b, {}}, kind);
       return true;
     };
     TRY(shard_.metadata().scan_database(database, store::Table::part, visit_part));

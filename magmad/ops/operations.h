@@ -114,6 +114,7 @@ enum class ApplyWhen : std::uint8_t {
 enum class Verb : std::uint8_t {
   prepare = 1, prepared, abort, apply, applied, settle, settled, forget, ask, unknown,
   question, reply,
+  known,  // to an ask of another volcano: the operation lives, its word comes
 };
 
 struct SlotMessage {
@@ -254,6 +255,9 @@ class Operations {
   void send_question(std::uint64_t id, const Asked& asked);
   void send_part(OpId op, const Active& operation, std::size_t index);
   void send_asks(const OwnedSlots& theirs);
+  void send_ask(OpId op, const store::RowKey& part, PartKind kind);
+  void resolve(const SlotMessage& message);
+  bool is_in_doubt_with(ring::Slot coordinator) const;
   void handle(SlotMessage message);
   void on_question(SlotMessage message);
   void on_reply(SlotMessage message);
@@ -286,6 +290,11 @@ class Operations {
   std::size_t outbox_finished_ = 0;  // of steps that have ended
   std::deque<Outgoing> outgoing_;  // to other volcanoes
   std::map<std::uint64_t, Asked> asked_;
+  // Parts (PartRow keys a, b) whose coordinators, of other volcanoes, were asked about them: until
+  // they have said what became of them nothing new is prepared for that volcano, for what is undone
+  // later could be of the new.
+  std::set<std::pair<std::uint64_t, std::uint64_t>> in_doubt_;
+  std::deque<SlotMessage> deferred_;
   std::set<std::pair<std::uint64_t, std::uint64_t>> preparing_;  // PartRow keys (a, b): under way
   // Sent once the named database is durable past the batch that asked.
   std::vector<std::pair<unsigned, Outgoing>> after_sync_;
