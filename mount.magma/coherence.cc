@@ -42,6 +42,7 @@ void Coherence::let_go(const PendingPtr& pending, const wire::Change& change) {
     settle(pending);
   };
   if (change.name.empty()) return filesystem_.invalidate(change.ino, std::move(gone));
+  ++name_changes_;
   Names& names = names_[change.ino];
   names.names.push_back(change.name);
   names.done.push_back(std::move(gone));

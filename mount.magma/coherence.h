@@ -46,6 +46,11 @@ class Coherence final : public client::ChangeListener {
   void on_timer();
   void on_read(Ino ino) override;
 
+  // How many names others have changed, as far as this mount was told.
+  std::uint64_t name_changes() const { return name_changes_; }
+  // The kernel has names that it is still to forget.
+  bool has_stale_names() const { return !names_.empty(); }
+
   // A request about these flares (no inode: none) waits for the ring, until it is answered.
   using Involved = std::array<Ino, 4>;
   void request_begins(fuse_req_t request, const Involved& flares);
@@ -78,6 +83,7 @@ class Coherence final : public client::ChangeListener {
   std::vector<PendingPtr> pending_;  // the oldest first
   Instant look_at_{};                // not before
   std::unordered_map<Ino, Names> names_;  // by directory
+  std::uint64_t name_changes_ = 0;
   std::unordered_map<fuse_req_t, Involved> under_way_;
   std::unordered_map<Ino, unsigned> busy_;
 };

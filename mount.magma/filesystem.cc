@@ -148,6 +148,14 @@ fuse_entry_param Filesystem::entry_of(const wire::Attr& attr, Duration name_time
   return entry;
 }
 
+bool Filesystem::is_in_doubt(Ino parent, std::string_view name, const wire::Attr& attr,
+                             Asked asked) const {
+  const bool is_disturbed = coherence.name_changes() != asked.name_changes ||
+                            coherence.has_stale_names() ||
+                            clock.now() - asked.at >= LookupDoubts::kSlow;
+  return is_disturbed && inodes.knows(attr.ino) && inodes.child_of(parent, name) != attr.ino;
+}
+
 fuse_entry_param Filesystem::remember(Ino parent, std::string_view name, const wire::Attr& attr,
                                       Instant until) {
   const bool is_directory = S_ISDIR(attr.mode);
@@ -161,7 +169,7 @@ fuse_entry_param Filesystem::remember(Ino parent, std::string_view name, const w
     forget_names(before->parent, {before->name}, [] {});
   }
   learn_attr(attr);
-  return entry_of(attr, left(until), left(attr.believed_until));
+  return entry_of(attr, name_left(until), left(attr.believed_until));
 }
 
 void Filesystem::forget(Ino ino, std::uint64_t count) {
@@ -275,36 +283,74 @@ void Filesystem::forget_names(Ino dir, std::vector<std::string> names,
   }, std::move(done));
 }
 
-void answer_entry(Reply reply, Ino parent, std::string name, Result<wire::EntryReply> entry) {
+namespace {
+
+// Gives `then` the entry's attributes, asking for them if it came without; an error is answered.
+void with_attributes(Reply reply, Result<wire::EntryReply> entry,
+                     UniqueFunction<void(Reply, const wire::Attr&, Instant)> then) {
   if (!entry) {
     reply.fail(entry.error());
     return;
   }
-  Filesystem& fs = reply.filesystem();
   if (entry->attr) {
     wire::Attr& attr = *entry->attr;
     if (S_ISDIR(attr.mode) && !attr.placement.key) attr.placement.key = entry->key;
-    const Ino ino = attr.ino;
-    if (!reply.entry(fs.remember(parent, name, attr, entry->believed_until))) fs.forget(ino, 1);
+    then(std::move(reply), attr, entry->believed_until);
     return;
   }
+  Filesystem& fs = reply.filesystem();
   const fuse_req_t request = reply.request();
   fs.call(request, [&] {
     const auto who = reply.who();
     return fs.client.getattr(
         entry->ino, who,
-        [reply = std::move(reply), parent, name = std::move(name),
-         key = entry->key, until = entry->believed_until](Result<wire::Attr> attr) mutable {
+        [reply = std::move(reply), then = std::move(then), key = entry->key,
+         until = entry->believed_until](Result<wire::Attr> attr) mutable {
           if (!attr) {
             reply.fail(attr.error());
             return;
           }
           if (S_ISDIR(attr->mode) && !attr->placement.key) attr->placement.key = key;
-          Filesystem& filesystem = reply.filesystem();
-          if (!reply.entry(filesystem.remember(parent, name, *attr, until)))
-            filesystem.forget(attr->ino, 1);
+          then(std::move(reply), *attr, until);
         });
   });
+}
+
+void tell_entry(Reply reply, Ino parent, std::string_view name, const wire::Attr& attr,
+                Instant until) {
+  Filesystem& fs = reply.filesystem();
+  if (!reply.entry(fs.remember(parent, name, attr, until))) fs.forget(attr.ino, 1);
+}
+
+}  // namespace
+
+void answer_entry(Reply reply, Ino parent, std::string name, Result<wire::EntryReply> entry) {
+  with_attributes(std::move(reply), std::move(entry),
+                  [parent, name = std::move(name)](Reply owed, const wire::Attr& attr,
+                                                   Instant until) {
+                    tell_entry(std::move(owed), parent, name, attr, until);
+                  });
+}
+
+void answer_lookup(Reply reply, Ino parent, std::string name, Asked asked,
+                   Result<wire::EntryReply> entry) {
+  const pid_t thread = fuse_req_ctx(reply.request())->pid;
+  if (!entry) reply.filesystem().lookup_doubts.absent(thread);
+  with_attributes(
+      std::move(reply), std::move(entry),
+      [parent, name = std::move(name), asked, thread](Reply owed, const wire::Attr& attr,
+                                                      Instant until) {
+        Filesystem& fs = owed.filesystem();
+        using Answer = LookupDoubts::Answer;
+        const Answer answer = fs.lookup_doubts.judge(
+            thread, parent, name, fs.is_in_doubt(parent, name, attr, asked), fs.clock.now());
+        if (answer == Answer::ask_again) {
+          owed.fail(Code::stale);
+          return;
+        }
+        if (answer == Answer::tell_apart && !S_ISDIR(attr.mode)) fs.inodes.renew(attr.ino);
+        tell_entry(std::move(owed), parent, name, attr, until);
+      });
 }
 
 void answer_empty(Reply reply, const Result<wire::EmptyReply>& result) {

@@ -42,6 +42,7 @@
 #include "libmagma/wire/flare_messages.h"
 #include "mount.magma/coherence.h"
 #include "mount.magma/inode_table.h"
+#include "mount.magma/lookup_doubts.h"
 #include "mount.magma/interrupts.h"
 #include "mount.magma/ring_facts.h"
 #include "mount.magma/seen_attrs.h"
@@ -86,6 +87,12 @@ struct OpenedContent {
   Instant until;
 };
 
+// When a look-up was asked.
+struct Asked {
+  Instant at;
+  std::uint64_t name_changes = 0;  // Coherence::name_changes
+};
+
 struct Counters {  // documented in doc/metrics.md
   std::uint64_t requests = 0;
   std::uint64_t interrupts = 0;
@@ -109,6 +116,7 @@ struct Filesystem {
   RawRequest raw{};
   Interrupts interrupts{};
   Coherence coherence{*this};
+  LookupDoubts lookup_doubts{};
   std::unordered_map<std::uint64_t, OpenDirectory> directories{};
   std::uint64_t next_directory = 1;
   client::Profiles profiles{};
@@ -189,11 +197,16 @@ struct Filesystem {
   static struct statvfs statvfs_of(const wire::StatfsReply& space);
   fuse_entry_param entry_of(const wire::Attr& attr, Duration name_timeout,
                             Duration attr_timeout) const;
+  // May the kernel know a flare, which a look-up found under this name, by a name that is stale?
+  bool is_in_doubt(Ino parent, std::string_view name, const wire::Attr& attr, Asked asked) const;
   // `until`: that the name leads there is believed.
   fuse_entry_param remember(Ino parent, std::string_view name, const wire::Attr& attr,
                             Instant until);
   Duration left(Instant believed_until) const {
     return std::max(believed_until - clock.now(), Duration{});
+  }
+  Duration name_left(Instant believed_until) const {  // see LookupDoubts::kSlow
+    return std::max(left(believed_until) - LookupDoubts::kSlow, Duration{});
   }
   void forget(Ino ino, std::uint64_t count);
   // The kernel drops pages and attributes of the inode, then `done` is called.
@@ -232,6 +245,9 @@ inline Duration may_believe(const wire::Attr& attr, Duration timeout) {
 }
 // Answers a request that names a flare, asking for its attributes if the entry came without.
 void answer_entry(Reply reply, Ino parent, std::string name, Result<wire::EntryReply> entry);
+// Answers a look-up: as answer_entry, and see LookupDoubts.
+void answer_lookup(Reply reply, Ino parent, std::string name, Asked asked,
+                   Result<wire::EntryReply> entry);
 // Answers getattr, or the statx it came as.
 void answer_known(Reply reply, const wire::Attr& attr, Duration timeout);
 // Answers a request whose result has nothing to tell.

@@ -95,7 +95,7 @@ bool add_entry(Filesystem& fs, EntryBuffer& buffer, const OpenDirectory& directo
   // Without attributes (they are another volcano's): the kernel looks it up when it needs to.
   if (!listing.plus || !e.attr)
     return buffer.add_plain(e.name.c_str(), e.ino, type, e.cookie, listing.plus);
-  const auto entry = fs.entry_of(*e.attr, fs.left(directory.believed_until),
+  const auto entry = fs.entry_of(*e.attr, fs.name_left(directory.believed_until),
                                  fs.left(e.attr->believed_until));
   if (!buffer.add(e.name.c_str(), entry, e.cookie, true)) return false;
   fs.remember(directory.ino, e.name, *e.attr, directory.believed_until);

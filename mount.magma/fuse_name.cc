@@ -43,16 +43,18 @@ void op_lookup(fuse_req_t request, fuse_ino_t node, const char* name) {
     return;
   }
   if (fs.client.knows_absent(dir, text)) {
+    fs.lookup_doubts.absent(fuse_req_ctx(request)->pid);
     reply.fail(Code::not_found);
     return;
   }
+  const Asked asked{fs.clock.now(), fs.coherence.name_changes()};
   fs.call(request, [&] {
     const auto who = reply.who();
     return fs.client.lookup(dir, text, who,
-                            [reply = std::move(reply), dir, text = std::string(text)](
+                            [reply = std::move(reply), dir, asked, text = std::string(text)](
                                 Result<wire::EntryReply> entry) mutable {
-                              answer_entry(std::move(reply), dir, std::move(text),
-                                           std::move(entry));
+                              answer_lookup(std::move(reply), dir, std::move(text), asked,
+                                            std::move(entry));
                             });
   });
 }

@@ -12,6 +12,7 @@ mount_magma_sources = \
 	mount.magma/fuse_xattr.cc \
 	mount.magma/inode_table.h mount.magma/inode_table.cc \
 	mount.magma/interrupts.h mount.magma/interrupts.cc \
+	mount.magma/lookup_doubts.h mount.magma/lookup_doubts.cc \
 	mount.magma/options.h mount.magma/options.cc \
 	mount.magma/reply.h \
 	mount.magma/ring_facts.h mount.magma/ring_facts.cc \

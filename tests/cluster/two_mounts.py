@@ -2,8 +2,10 @@
 
 two_mounts.py fight SECONDS DIR DIR2      every call on them at random; prints calls and the longest
 two_mounts.py agree SECONDS DIR DIR2      what one changes the other sees as soon as the call returns
+two_mounts.py race SECONDS DIR DIR2       all rename the same at once; one succeeds, the others see
+                                          that it is gone
 
-Both fail (exit code 1) with a line that says what was seen.
+All fail (exit code 1) with a line that says what was seen.
 """
 import errno
 import multiprocessing
@@ -149,9 +151,71 @@ def run_agree(seconds, roots):
     return bad
 
 
+KINDS = ("file", "file of two names", "symlink", "directory", "file that replaces another")
+
+
+def make(kind, source, target):
+    """What is to be renamed."""
+    if kind == "directory":
+        os.mkdir(source)
+        return
+    if kind == "symlink":
+        os.symlink("nowhere", source)
+        return
+    write(source, os.O_CREAT, b"x")
+    if kind == "file of two names":
+        os.link(source, source + ".other")
+    if kind == "file that replaces another":
+        os.link(source, source + ".other")
+        write(target, os.O_CREAT, b"y")
+
+
+def racer(root, jobs, told, start):
+    """Renames what it is told to when all others do; tells whether it was the one."""
+    for job in iter(jobs.get, None):
+        source, target = (os.path.join(root, name) for name in job)
+        os.lstat(source)
+        os.path.lexists(target)
+        start.wait()
+        time.sleep(random.random() * 0.001)
+        try:
+            os.rename(source, target)
+            told.put("renamed")
+        except OSError as error:
+            told.put(errno.errorcode[error.errno])
+
+
+def run_race(seconds, roots):
+    for name in "ab":
+        os.mkdir(f"{roots[0]}/{name}")
+    start = multiprocessing.Barrier(len(roots) * PROCESSES)
+    told, jobs, workers, bad = multiprocessing.Queue(), [], [], []
+    for root in roots * PROCESSES:
+        jobs.append(multiprocessing.Queue())
+        workers.append(multiprocessing.Process(target=racer,
+                                               args=(root, jobs[-1], told, start)))
+        workers[-1].start()
+    rounds, end = 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        kind = KINDS[rounds % len(KINDS)]
+        source, target = f"a/{rounds}", f"{'ab'[rounds // len(KINDS) % 2]}/{rounds}.to"
+        make(kind, *(os.path.join(roots[rounds % 2], name) for name in (source, target)))
+        for queue in jobs:
+            queue.put((source, target))
+        got = sorted(told.get() for _ in workers)
+        if got != ["ENOENT"] * (len(workers) - 1) + ["renamed"]:
+            bad.append(f"{kind} {source} to {target}: {got}")
+        rounds += 1
+    for queue, worker in zip(jobs, workers):
+        queue.put(None)
+        worker.join()
+    print(f"{rounds} rounds, {len(bad)} bad")
+    return bad
+
+
 def main():
     what, seconds, roots = sys.argv[1], float(sys.argv[2]), sys.argv[3:5]
-    bad = {"fight": run_fight, "agree": run_agree}[what](seconds, roots)
+    bad = {"fight": run_fight, "agree": run_agree, "race": run_race}[what](seconds, roots)
     for line in bad[:10]:
         print(line)
     return 1 if bad else 0

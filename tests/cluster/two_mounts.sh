@@ -11,11 +11,13 @@ seconds=6
 start_volcano
 mount_magma
 mount_magma "$work/mnt2"
-mkdir "$mnt/agree" "$mnt/fight"
+mkdir "$mnt/agree" "$mnt/fight" "$mnt/race"
 expect "what one mount changes the other sees at once" \
   python3 "$lib_dir/two_mounts.py" agree "$seconds" "$mnt/agree" "$work/mnt2/agree"
 expect "calls on both in the same directories get on, and both see the same" \
   python3 "$lib_dir/two_mounts.py" fight "$seconds" "$mnt/fight" "$work/mnt2/fight"
+expect "of several that rename the same at once one succeeds" \
+  python3 "$lib_dir/two_mounts.py" race "$seconds" "$mnt/race" "$work/mnt2/race"
 
 touch "$mnt/file"
 stat "$work/mnt2/file" >/dev/null
