@@ -279,7 +279,7 @@ void abort_put_bytes(Shard& shard, PartPlace place, const PutBytes& body) {
 // ---- rename_lock
 
 void prepare_rename_lock(Shard& shard, PartPlace place, Done done) {
-  // Taken before any other lock, so waiting for it cannot close a circle.
+  // Taken before any other lock (ops/rename.cc), so waiting for it cannot close a circle.
   if (Shard::Lock* held = shard.find_lock(Ino(0), kRenameLockName)) {
     auto shared = std::make_shared<Done>(std::move(done));
     held->waiters.push_back(

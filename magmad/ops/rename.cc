@@ -148,18 +148,37 @@ struct Rename : std::enable_shared_from_this<Rename> {
   void start() {
     bool moves_directory = source.type == DT_DIR || (exchange && target->type == DT_DIR);
     if (!within && moves_directory) return take_rename_lock();
+    hold_names();
     prepare_source();
   }
 
+  // Requires: they are not locked.
+  void hold_names() {
+    shard.operations().hold(op, message.to_dir, message.to_name);
+    if (within) shard.operations().hold(op, message.from_dir, message.from_name);
+  }
+
+  // Whoever has the rename lock may wait for any other; so nothing else is held meanwhile.
   void take_rename_lock() {
     has_rename_lock = true;
     shard.operations().prepare(
         op, ring::home_of(Shard::root()), PartKind::rename_lock, wire::encode(RenameLock{}),
         [self = shared_from_this()](Result<Bytes> answer) {
           if (!answer) return self->stop(answer.error());
+          if (!self->is_as_before()) return self->stop(Error{Code::locked, {}});  // from the start
+          self->hold_names();
           is_above(self->shard, self->source.ino, self->message.to_dir,
                    [self](bool is) { self->checked(is, !self->exchange); });
         });
+  }
+
+  // Whether the name at the destination is free to be held, and leads to what an exchange has seen.
+  bool is_as_before() {
+    if (shard.is_locked(message.to_dir) || shard.is_locked(message.to_dir, message.to_name))
+      return false;
+    if (!exchange) return true;
+    auto now = shard.get<store::EntryRow>(Shard::entry_key(message.to_dir, message.to_name));
+    return now && now->ino == target->ino && now->type == target->type;
   }
 
   // Neither may a directory move below itself.
@@ -194,7 +213,7 @@ struct Rename : std::enable_shared_from_this<Rename> {
   }
 
   void check_target() {
-    if (exchange) return sync_source(false);  // the target is held since the start
+    if (exchange) return sync_source(false);  // the target is held since before
     target = shard.get<store::EntryRow>(Shard::entry_key(message.to_dir, message.to_name));
     if (target && (message.flags & wire::kRenameNoReplace) != 0)
       return stop(Error{Code::exists, {}});
@@ -368,9 +387,6 @@ void rename(Shard& shard, RequestPtr request, wire::RenameRequest message) {
   rename->source = *source;
   if (exchange) rename->target = target;
   rename->op = shard.operations().begin(home, OperationKind::rename, std::move(request));
-  const wire::RenameRequest& names = rename->message;
-  shard.operations().hold(rename->op, names.to_dir, names.to_name);
-  if (within) shard.operations().hold(rename->op, names.from_dir, names.from_name);
   rename->start();
 }
 

@@ -26,6 +26,7 @@ sim_test_sources = \
 	tests/sim/scenario.cc \
 	tests/sim/scenario.h \
 	tests/sim/scenario_test.cc \
+	tests/sim/rename_race_test.cc \
 	tests/sim/sim_run.cc \
 	tests/sim/sim_run.h \
 	tests/sim/split_run.cc \
