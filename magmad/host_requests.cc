@@ -99,6 +99,11 @@ void HostRequests::handle(RequestPtr request) {
       if (!message) return refuse(*request, Code::malformed);
       return compare(std::move(request), std::move(*message));
     }
+    case wire::FlareOp::released: {
+      auto message = wire::decode<wire::ReleasedRequest>(body);
+      if (!message || !ring::is_sound(message->slots)) return refuse(*request, Code::malformed);
+      return released(std::move(request), peer->second, *message);
+    }
     case wire::FlareOp::shutdown: {
       auto message = wire::decode<wire::ShutdownRequest>(body);
       if (!message || message->who.size() > wire::kReasonBytesMax)
@@ -175,6 +180,26 @@ void HostRequests::ring(RequestPtr request) {
   view.own = facts();
   view.own.version = PACKAGE_VERSION;
   answer(*request, node::ring_reply(view, clock_.now()));
+}
+
+void HostRequests::released(RequestPtr request, const rpc::PeerInfo& peer,
+                            const wire::ReleasedRequest& message) {
+  if (peer.role != crypto::Role::ring) return refuse(*request, Code::permission);
+  wire::ReleasedReply reply;
+  if (ring_ && ring_->is_start_known && ring_->map->version >= message.version) {
+    ring::SlotMask slots = ring::set_of(message.slots);
+    if (config_.serves) slots &= ~shard_.owned();
+    for (unsigned n = 0; n < ring::kSlotCount; ++n)
+      if (ring_->map->slots[n].primary() == config_.self) slots.reset(n);
+    reply.slots = ring::runs_of(slots);
+  }
+  reply.sessions = shard_.believers();
+  reply.may_others = config_.may_others_believe;
+  if (reply.sessions.size() > wire::kReleasedSessionsMax) {
+    reply.sessions.clear();
+    reply.may_others = true;
+  }
+  answer(*request, reply);
 }
 
 wire::VolcanoFacts HostRequests::facts() {

@@ -90,6 +90,8 @@ class HostRequests {
   void ring(RequestPtr request);
   void sync(RequestPtr request);
   void compare(RequestPtr request, wire::CompareRequest message);
+  void released(RequestPtr request, const rpc::PeerInfo& peer,
+                const wire::ReleasedRequest& message);
   void shutdown(RequestPtr request, const rpc::PeerInfo& peer,
                 const wire::ShutdownRequest& message);
   void console(RequestPtr request, const rpc::PeerInfo& peer, const wire::ConsoleRequest& message);

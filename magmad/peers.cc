@@ -79,7 +79,7 @@ Peers::Peers(const SlotOwners& owners, ring::VolcanoId self, sys::Clock& clock,
              sys::Random& random, rpc::Endpoint& endpoint, SlotTalk& slots,
              UniqueFunction<void(Answer)>& send)
     : self_(self),
-      own_(owners.slots_of(self)),
+      own_(owners.served_by(self)),
       clock_(clock),
       random_(random),
       endpoint_(endpoint),
@@ -233,14 +233,15 @@ std::vector<wire::PeerSlots> Peers::own_slots() const {
   return runs;
 }
 
-// Whether these are all slots that the peer has by what this volcano was told, and no other.
+// Whether the peer has these slots by what this volcano was told. It may not serve all of its own
+// yet.
 bool Peers::are_slots_of(const Peer& peer, const std::vector<wire::PeerSlots>& told) const {
   OwnedSlots slots;
   for (const wire::PeerSlots& run : told) {
     if (run.first > run.last || run.last.value >= ring::kSlotCount) return false;
     for (unsigned slot = run.first.value; slot <= run.last.value; ++slot) slots.set(slot);
   }
-  return slots == peer.slots;
+  return (slots & ~peer.slots).none();
 }
 
 void Peers::handle(RequestPtr request) {
@@ -282,16 +283,19 @@ void Peers::on_begun(Peer& peer, ByteSpan body) {
 
 void Peers::begin(Peer& peer) {
   const Begin told = *std::exchange(peer.begin, std::nullopt);
+  peer.served.reset();
   for (const wire::PeerSlots& run : told.slots)
-    for (unsigned slot = run.first.value; slot <= run.last.value; ++slot)
+    for (unsigned slot = run.first.value; slot <= run.last.value; ++slot) {
       peer.epochs[slot] = run.epoch;
+      peer.served.set(slot);
+    }
   peer.its_run = told.run;
   if (told.request != 0) peer.my_run = random_.next() | 1;
   peer.phase = Phase::going;
   peer.backoff = kBackoffFirst;
   ++stats_.runs;
   log_info("peer_run_begins volcano={} is_dialed={}", peer.id.value, peer.is_dialed);
-  if (!is_forgetful_) slots_.begin_anew_with(peer.slots);
+  if (!is_forgetful_) slots_.begin_anew_with(peer.served);
   for (wire::PeerMessage& message : std::exchange(peer.late, {}))
     slots_.receive(from_wire(std::move(message)));
   if (told.request != 0)
@@ -323,7 +327,7 @@ bool Peers::is_sound(const Peer& peer, const wire::PeerMessage& message) const {
       message.verb > static_cast<std::uint8_t>(ops::Verb::known))
     return false;
   if (message.from.value >= ring::kSlotCount || message.to.value >= ring::kSlotCount) return false;
-  if (!own_[message.to.value] || !peer.slots[message.from.value]) return false;
+  if (!own_[message.to.value] || !peer.served[message.from.value]) return false;
   const bool is_coordinator = is_of_coordinator(static_cast<ops::Verb>(message.verb));
   if (ring::coordinator_of(message.op) != (is_coordinator ? message.from : message.to))
     return false;
@@ -357,7 +361,7 @@ void Peers::take_arrived(Peer& peer) {
 void Peers::queue_outgoing() {
   for (ops::SlotMessage& message : slots_.take_outgoing()) {
     Peer* peer = peer_of_[message.to.value];
-    if (peer == nullptr || peer->phase != Phase::going) {
+    if (peer == nullptr || peer->phase != Phase::going || !peer->served[message.to.value]) {
       ++stats_.dropped;
       continue;
     }

@@ -115,6 +115,7 @@ class Peers {
     ring::VolcanoId id;
     std::string address;
     OwnedSlots slots;
+    OwnedSlots served{};          // of these, in this run
     Phase phase = Phase::away;
     rpc::ConnectionId connection{};
     bool is_dialed = false;       // the connection is one that this side made

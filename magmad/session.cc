@@ -48,6 +48,7 @@ void Shard::attach(RequestPtr request, const wire::AttachRequest& message) {
     session.since = time();
     session.connection = request->target.connection;
     put(session_key(message.session), store::SessionRow{false, session.since, session.host});
+    tokens_.shorten_grace(message.session, now_ + milliseconds(message.believes_ms));
     log_info("session_begin session={:#x} host={}", message.session.value,
              session.host);
   } else {
@@ -62,6 +63,7 @@ void Shard::attach(RequestPtr request, const wire::AttachRequest& message) {
   reply.root = root();
   reply.map_version = start_epoch().value;
   reply.map = map_of_slots();
+  if (owners_) reply.owners_version = owners_->version;
   answer(std::move(request), reply);
 }
 
@@ -70,6 +72,14 @@ void Shard::detach(RequestPtr request, const wire::DetachRequest& message) {
     return refuse(std::move(request), Code::malformed);
   end_session(message.session);
   answer(std::move(request), wire::EmptyReply{});
+}
+
+std::vector<SessionId> Shard::believers() const {
+  std::vector<SessionId> all = config_.believers;
+  for (const auto& [id, session] : sessions_) all.push_back(id);
+  std::sort(all.begin(), all.end());
+  all.erase(std::unique(all.begin(), all.end()), all.end());
+  return all;
 }
 
 std::vector<Shard::SessionInfo> Shard::sessions(std::size_t count_max) const {

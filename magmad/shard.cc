@@ -20,6 +20,7 @@ constexpr Duration kUnnoticed = seconds(6);
 constexpr Duration kSyncEvery = seconds(1);       // DESIGN 4.1: metadata synced each second
 constexpr Duration kSpaceCheckEvery = milliseconds(50);
 constexpr std::size_t kStraysPerCommit = 256;
+constexpr SessionId kUnknownSession{};  // no client has it
 
 store::RowKey slot_key(ring::Slot slot) {
   return {store::Table::slot, ring::with_counter(slot, 0), 0, {}};
@@ -48,7 +49,7 @@ Ino Shard::root() {
 }
 
 void Shard::set_owners(SlotOwners owners, ring::VolcanoId self) {
-  owned_ = owners.slots_of(self);
+  owned_ = owners.served_by(self);
   MAGMA_CHECK(owned_.any());
   while (!owns(first_owned_)) ++first_owned_.value;
   owners_ = std::move(owners);
@@ -90,6 +91,9 @@ Result<void> Shard::begin(bool clean) {
     sessions.push_back(id);
     if (owners_) session.last_seen = now_ + kUnnoticed;
   }
+  for (SessionId session : config_.believers)
+    if (!sessions_.contains(session)) sessions.push_back(session);
+  if (config_.may_others_believe) sessions.push_back(kUnknownSession);
   tokens_.begin_grace(sessions, now_ + wire::kTokenTerm + Tokens::kSlack);
   if (!clean) {
     TRY(drop_stray_chunks());
@@ -115,20 +119,26 @@ Result<void> Shard::doubt_hot_ranges() {
   return {};
 }
 
-// Every start is a new epoch of every slot; counters jump past whatever the last one may have
-// given out.
+// Every start is a new epoch, the same of every slot, so that positions of this start are above all
+// that whoever had a slot before has given out; counters jump past whatever he may have given out.
 Result<void> Shard::begin_epochs() {
+  Epoch last;
   for (unsigned index = 0; index < ring::kSlotCount; ++index) {
     ring::Slot slot(static_cast<std::uint16_t>(index));
     if (!owns(slot)) continue;
     TRY_VALUE(auto row, metadata_.get(slot_key(slot)));
     if (!row) return fail(Code::io, "slot row " + std::to_string(index) + " is missing");
     TRY_VALUE(auto image, wire::decode<store::SlotRow>(row->image));
+    last = std::max(last, image.epoch);
+    slots_[index].counter = image.counter_limit;
+  }
+  for (unsigned index = 0; index < ring::kSlotCount; ++index) {
+    ring::Slot slot(static_cast<std::uint16_t>(index));
+    if (!owns(slot)) continue;
     SlotState& state = slots_[index];
-    state.epoch = Epoch(image.epoch.value + 1);
+    state.epoch = Epoch(last.value + 1);
     state.seq = 0;
-    state.counter = image.counter_limit;
-    state.counter_limit = image.counter_limit + kCountersPerEpoch;
+    state.counter_limit = state.counter + kCountersPerEpoch;
     store::SlotRow next{state.epoch, state.counter_limit};
     TRY(metadata_.put(slot_key(slot), {state.epoch, Seq(0)}, wire::encode(next)));
   }
@@ -157,12 +167,16 @@ void Shard::load_opens() {
   sessions_.clear();
   opens_.clear();
   ended_sessions_.clear();
+  std::unordered_map<SessionId, store::SessionRow> elsewhere;
   auto visit_session = [&](const store::MetadataStore::ScanRow& row) {
-    if (row.a != session_key(SessionId(row.b)).a) return true;
+    const SessionId id(row.b);
     auto image = wire::decode<store::SessionRow>(row.image);
-    if (image && image->fenced) ended_sessions_.push_back(SessionId(row.b));
-    if (image && !image->fenced) {
-      SessionId id(row.b);
+    if (!image) return true;
+    if (row.a != session_key(id).a) {
+      if (!image->fenced) elsewhere.emplace(id, std::move(*image));
+    } else if (image->fenced) {
+      ended_sessions_.push_back(id);
+    } else {
       Session& session = remember_session(id);
       session.host = std::move(image->host);
       session.since = image->since;
@@ -174,10 +188,11 @@ void Shard::load_opens() {
     }
     return true;
   };
-  const unsigned of_sessions = first_owned_.value % store::kDatabases;
-  if (auto scanned = metadata_.scan_database(of_sessions, store::Table::session, visit_session);
-      !scanned)
-    poison(scanned.error());
+  for (unsigned database = 0; database < store::kDatabases; ++database)
+    if (auto scanned = metadata_.scan_database(database, store::Table::session, visit_session);
+        !scanned)
+      poison(scanned.error());
+  if (owners_) adopt_sessions(std::move(elsewhere));
   for (unsigned database = 0; database < store::kDatabases; ++database) {
     auto visit_open = [&](const store::MetadataStore::ScanRow& row) {
       auto image = wire::decode<store::OpenRow>(row.image);
@@ -189,6 +204,19 @@ void Shard::load_opens() {
     };
     if (auto scanned = metadata_.scan_database(database, store::Table::open, visit_open); !scanned)
       poison(scanned.error());
+  }
+}
+
+// The rows of sessions lie beside a volcano's first slot, and that has changed; or they are another
+// volcano's, whose clients are this one's, too. What they hold is theirs also here.
+void Shard::adopt_sessions(std::unordered_map<SessionId, store::SessionRow> rows) {
+  for (auto& [id, row] : rows) {
+    const bool has_ended = std::find(ended_sessions_.begin(), ended_sessions_.end(), id) !=
+                           ended_sessions_.end();
+    if (sessions_.contains(id) || has_ended) continue;
+    Session& session = adopt_session(id);
+    session.host = std::move(row.host);
+    session.since = row.since;
   }
 }
 
@@ -209,9 +237,12 @@ Shard::Session& Shard::adopt_session(SessionId id) {
 
 // Gives adopted sessions a row again: else they would be known now and be gone with the next start.
 void Shard::record_adopted_sessions() {
-  for (SessionId id : std::exchange(adopted_, {}))
-    if (!get<store::SessionRow>(session_key(id)))
-      put(session_key(id), store::SessionRow{false, time(), {}});
+  for (SessionId id : std::exchange(adopted_, {})) {
+    if (get<store::SessionRow>(session_key(id))) continue;
+    const Session& session = sessions_.at(id);
+    const WallTime since = session.since == WallTime{} ? time() : session.since;
+    put(session_key(id), store::SessionRow{false, since, session.host});
+  }
 }
 
 Result<void> Shard::drop_stray_chunks() {

@@ -69,6 +69,10 @@ struct ShardConfig {
   // For tests: slots are dealt out to so many parts, and one part's are treated as another
   // volcano's by a step that is of another part. 0: they are not.
   unsigned pretended_parts = 0;
+  // Who may believe what an earlier primary of some slots told, for at most a token's term: changes
+  // wait for them as for the sessions of before. `may_others`: nobody knows who.
+  std::vector<SessionId> believers{};
+  bool may_others_believe = false;
 };
 
 struct ShardStats {
@@ -140,7 +144,7 @@ class Shard {
   void set_owners(SlotOwners owners, ring::VolcanoId self);
   bool owns(ring::Slot slot) const { return owned_[slot.value]; }
   const ring::SlotMask& owned() const { return owned_; }
-  // Of every slot of this volcano, for a start raises all.
+  // Of every slot of this volcano: a start raises all above the highest.
   Epoch start_epoch() const { return epoch_of(first_owned_); }
   // Whether what is told from the one to the other goes to another volcano.
   bool is_far(ring::Slot from, ring::Slot to) const {
@@ -333,6 +337,8 @@ class Shard {
     std::uint64_t connection = 0;  // its last attach came over this one; 0: before the restart
     std::size_t opens = 0;         // inodes it holds open
   };
+  // All of them, and who may still believe what was told by a primary before this one.
+  std::vector<SessionId> believers() const;
   // Some of the sessions, in no order.
   std::vector<SessionInfo> sessions(std::size_t count_max) const;
 
@@ -371,6 +377,7 @@ class Shard {
   void commit_early();
   void new_step(SessionId session, std::optional<ring::Slot> slot = {});
   unsigned part_of(ring::Slot slot) const {
+    if (owners_) return owners_->group_of[slot.value];
     constexpr std::uint32_t kSpread = 2654435761;  // neighbours lie in different parts
     return config_.pretended_parts == 0
                ? 0
@@ -406,6 +413,7 @@ class Shard {
   void run_delayed();
   Session& remember_session(SessionId id);
   Session& adopt_session(SessionId id);
+  void adopt_sessions(std::unordered_map<SessionId, store::SessionRow> rows);
   void record_adopted_sessions();
   bool owns_row(std::uint64_t a) const {
     return owns(ring::Slot(static_cast<std::uint16_t>(a >> ring::kCounterBits)));

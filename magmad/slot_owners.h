@@ -1,4 +1,5 @@
-// Which volcano is primary of which slot, as a volcano knows it. One that serves alone has all.
+// Which volcano is primary of which slot, as a volcano knows it while it serves the same slots. One
+// that serves alone has all.
 #pragma once
 
 #include <array>
@@ -22,6 +23,12 @@ struct SlotOwners {
   std::vector<Owner> owners{};                            // in no order
   std::array<std::uint16_t, ring::kSlotCount> owner_of{};  // index in `owners`
   std::uint64_t version = 0;                              // rises with each change
+  OwnedSlots not_yet{};  // this volcano's by the lava map, and it does not serve them yet
+  // This volcano's slots in groups that have the same mirrors. What happens to two slots of a group
+  // in one transaction has happened to both or to none, wherever they are served next; those of two
+  // groups may come to different volcanoes, so an operation over them is one of several parts, as
+  // over the slots of two volcanoes (doc/adr/0011-tenures.md).
+  std::array<std::uint16_t, ring::kSlotCount> group_of{};
 
   const Owner& owner(ring::Slot slot) const { return owners[owner_of[slot.value]]; }
   OwnedSlots slots_of(ring::VolcanoId id) const {
@@ -30,6 +37,7 @@ struct SlotOwners {
       slots[slot] = owners[owner_of[slot]].id == id;
     return slots;
   }
+  OwnedSlots served_by(ring::VolcanoId self) const { return slots_of(self) & ~not_yet; }
 };
 
 }  // namespace magma

@@ -11,6 +11,8 @@ magmad_sources = \
 	magmad/options.h \
 	magmad/peers.cc \
 	magmad/peers.h \
+	magmad/releases.cc \
+	magmad/releases.h \
 	magmad/replication/catch_up.cc \
 	magmad/replication/catch_up.h \
 	magmad/replication/compare_rows.cc \
@@ -39,6 +41,8 @@ magmad_sources = \
 	magmad/shard_answers.cc \
 	magmad/shard_batch.cc \
 	magmad/slot_owners.h \
+	magmad/tenures.cc \
+	magmad/tenures.h \
 	magmad/tokens.cc \
 	magmad/tokens.h \
 	magmad/volcano.cc \

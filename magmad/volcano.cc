@@ -1,11 +1,13 @@
 #include "magmad/volcano.h"
 
+#include <deque>
 #include <map>
 #include <utility>
 
 #include "libmagma/base/log.h"
 #include "libmagma/wire/codec.h"
 #include "libmagma/wire/flare_messages.h"
+#include "magmad/core/tenure_rules.h"
 #include "magmad/counters.h"
 #include "magmad/host_requests.h"
 #include "magmad/ops/operations.h"
@@ -26,8 +28,19 @@ constexpr unsigned kPeerRounds = 16;  // of messages between volcanoes in one fl
 class ShardTalk final : public SlotTalk {
  public:
   explicit ShardTalk(Shard& shard) : shard_(shard) {}
+  // Those between groups of own slots are there at once.
   std::vector<ops::SlotMessage> take_outgoing() override {
-    return shard_.operations().take_outgoing();
+    std::vector<ops::SlotMessage> outgoing;
+    for (ops::SlotMessage& message : shard_.operations().take_outgoing()) {
+      if (!shard_.owns(message.to)) {
+        outgoing.push_back(std::move(message));
+        continue;
+      }
+      message.from_epoch = shard_.epoch_of(message.from);
+      message.to_epoch = shard_.epoch_of(message.to);
+      receive(std::move(message));
+    }
+    return outgoing;
   }
   void receive(ops::SlotMessage message) override {
     shard_.operations().receive(std::move(message));
@@ -63,24 +76,78 @@ struct Volcano::Parts {
   std::unique_ptr<replication::Mirrors> mirrors;
   std::optional<ShardTalk> talk;              // of one that serves some slots
   std::optional<Peers> peers;
+  std::optional<Releases> releases;  // of one that claims slots
+  // Who was asked for which slots, and what epochs they had in the map.
+  std::map<ring::VolcanoId, ring::SlotMask> asked_for{};
+  std::uint64_t asked_epochs = 0;
   UniqueFunction<void(Answer)> send;
+  UniqueFunction<void(Answer)> send_leased;  // what the slots say
+  std::deque<Answer> withheld;               // until there is a lease again
+  bool is_mute = false;                      // it ends without one: others may serve already
   std::uint64_t ranges_recovered = 0;
   std::optional<Instant> quiet_by{};  // it is about to stop
   std::map<std::pair<std::uint64_t, std::uint64_t>, NoticeId> notices;  // by connection, request
 
+  bool has_lease() const;
+  void send_withheld();
   void send_notices();
   void talk_to_peers();
+  Result<void> note_left(const HandOver& hand_over);
+  void claim(const ring::LavaMap& map);
   wire::SlotsFact serving() const;
 };
 
-// Of the slots that the map gives to this volcano those that it serves.
+// Looked at after the answer's reads, right before it leaves.
+bool Volcano::Parts::has_lease() const {
+  if (!config.needs_lease) return true;
+  if (is_mute) return false;
+  const node::RingViewPtr& view = host_requests->ring();
+  return view && view->lease_until && clock.now() < *view->lease_until;
+}
+
+void Volcano::Parts::send_withheld() {
+  while (!withheld.empty() && has_lease()) {
+    send(std::move(withheld.front()));
+    withheld.pop_front();
+  }
+}
+
+// Asks for the slots that others served last, unless they were asked for them.
+void Volcano::Parts::claim(const ring::LavaMap& map) {
+  const core::Claims wanted = core::claims_of(map, config.self, {});
+  ring::SlotMask slots;
+  for (const auto& [volcano, of] : wanted.of) slots |= of;
+  const std::uint64_t epochs = ring::digest_of_epochs(map, slots);
+  if (wanted.of == asked_for && epochs == asked_epochs) return;
+  asked_for = wanted.of;
+  asked_epochs = epochs;
+  std::vector<ReleaseWanted> asked;
+  for (const auto& [volcano, of] : wanted.of)
+    if (const ring::Volcano* known = map.find(volcano); known != nullptr)
+      asked.push_back({volcano, known->profile.flare, of});
+  releases->ask(map.version, std::move(asked));
+}
+
+// Of the slots that the map gives to this volcano those that it serves, or would.
 wire::SlotsFact Volcano::Parts::serving() const {
   const node::RingViewPtr& view = host_requests->ring();
   if (!view || !view->map) return {};
-  ring::SlotMask slots = shard->owned();
+  ring::SlotMask slots = config.serves ? shard->owned() : ring::SlotMask();
+  if (releases)
+    slots |= core::claims_of(*view->map, config.self, releases->released().slots).slots;
   for (unsigned n = 0; n < ring::kSlotCount; ++n)
     if (view->map->slots[n].primary() != config.self) slots.reset(n);
   return {ring::runs_of(slots), ring::digest_of_epochs(*view->map, slots)};
+}
+
+// Nothing is under way any more: what the mirror has confirmed is all there is.
+Result<void> Volcano::Parts::note_left(const HandOver& hand_over) {
+  shard->flush(send_leased);
+  source->pump();
+  if (!source->has_all(hand_over.to, hand_over.slots)) return {};
+  TRY(content->sync_now());
+  TRY(metadata->sync_now());
+  return mirrors->note_left(hand_over.to, hand_over.slots, shard->position());
 }
 
 // Messages and what the slots answer to them, until nothing more can be done without the network.
@@ -88,7 +155,7 @@ void Volcano::Parts::talk_to_peers() {
   for (unsigned round = 0; round < kPeerRounds; ++round) {
     peers->pump();
     if (!shard->has_work()) return;
-    shard->flush(send);
+    shard->flush(send_leased);
   }
 }
 
@@ -144,7 +211,8 @@ Result<std::unique_ptr<Volcano>> Volcano::start(VolcanoConfig config, bool creat
   TRY_VALUE(parts->metadata, store::MetadataStore::open(disk, executor, create));
   TRY_VALUE(parts->content, store::ContentStore::open(disk, executor, *parts->metadata));
   ShardConfig shard_config{parts->config.nick, parts->config.address.text(),
-                           parts->config.small_file_bytes_max, parts->config.pretended_parts};
+                           parts->config.small_file_bytes_max, parts->config.pretended_parts,
+                           parts->config.believers, parts->config.may_others_believe};
   parts->shard = std::make_unique<Shard>(shard_config, clock, disk, *parts->metadata,
                                          *parts->content);
   if (parts->config.owners) parts->shard->set_owners(*parts->config.owners, parts->config.self);
@@ -184,6 +252,12 @@ Result<std::unique_ptr<Volcano>> Volcano::start(VolcanoConfig config, bool creat
   p.send = [&endpoint = *p.endpoint, map_version](Answer answer) {
     send_answer(endpoint, map_version, std::move(answer));
   };
+  p.send_leased = [&p](Answer answer) {
+    if (p.withheld.empty() && p.has_lease())
+      p.send(std::move(answer));
+    else
+      p.withheld.push_back(std::move(answer));
+  };
   p.host_requests = std::make_unique<HostRequests>(p.config, clock, *p.shard, *p.metadata,
                                                    *p.content, p.send);
   if (p.config.serves)
@@ -196,11 +270,14 @@ Result<std::unique_ptr<Volcano>> Volcano::start(VolcanoConfig config, bool creat
       p.host_requests->on_closed(connection.value);
     });
   }
-  if (p.source)
+  if (p.config.claims_slots) p.releases.emplace(clock, *p.endpoint);
+  if (p.source || p.releases)
     p.host_requests->complete_facts(
         [&p](wire::VolcanoFacts& facts) {
-          facts.mirrors = p.source->facts();
+          if (p.source) facts.mirrors = p.source->facts();
           facts.serving = p.serving();
+          if (const node::RingViewPtr& view = p.host_requests->ring())
+            facts.membership = view->map->membership;
         });
   p.host_requests->on_compare([raw = volcano.get()](wire::CompareRequest request, auto done) {
     raw->compare(std::move(request), std::move(done));
@@ -214,7 +291,7 @@ Result<std::unique_ptr<Volcano>> Volcano::start(VolcanoConfig config, bool creat
     if (!p.source) list_counters(list, p.mirrors->stats());
     if (p.peers) list_counters(list, p.peers->stats());
   });
-  p.shard->flush(p.send);
+  p.shard->flush(p.send_leased);
   if (p.shard->failed()) return fail(Code::io, "the storage failed while starting");
   return volcano;
 }
@@ -224,10 +301,11 @@ void Volcano::on_datagram(const sys::Address& from, MutableByteSpan datagram) {
 }
 
 void Volcano::flush() {
-  parts_->shard->flush(parts_->send);
+  parts_->send_withheld();
+  parts_->shard->flush(parts_->send_leased);
   if (parts_->mirrors->has_work()) parts_->mirrors->pump();
   if (parts_->source) parts_->source->pump();
-  if (parts_->peers) parts_->talk_to_peers();
+  if (parts_->peers && parts_->has_lease()) parts_->talk_to_peers();
   if (parts_->shard->tokens().has_messages()) parts_->send_notices();
   parts_->endpoint->flush();
 }
@@ -238,12 +316,16 @@ Instant Volcano::deadline() const {
   return std::min({shard, parts_->endpoint->deadline(), parts_->host_requests->deadline(),
                    parts_->source ? parts_->source->deadline() : Instant::never(),
                    parts_->mirrors->deadline(),
-                   parts_->peers ? parts_->peers->deadline() : Instant::never(),
+                   parts_->peers && parts_->has_lease() ? parts_->peers->deadline()
+                                                        : Instant::never(),
+                   parts_->releases ? parts_->releases->deadline() : Instant::never(),
                    parts_->quiet_by && !is_quiet() ? *parts_->quiet_by : Instant::never()});
 }
 
 void Volcano::begin_stop() {
-  if (!parts_->quiet_by) parts_->quiet_by = parts_->clock.now() + kQuietMax;
+  if (parts_->quiet_by) return;
+  parts_->quiet_by = parts_->clock.now() + kQuietMax;
+  parts_->is_mute = !parts_->has_lease();
 }
 
 bool Volcano::is_quiet() const {
@@ -259,16 +341,35 @@ void Volcano::on_timer() {
   if (parts_->host_requests->deadline() <= now) parts_->host_requests->on_timer();
   if (parts_->source && parts_->source->deadline() <= now) parts_->source->on_timer();
   if (parts_->mirrors->deadline() <= now) parts_->mirrors->on_timer();
+  if (parts_->releases && parts_->releases->deadline() <= now) parts_->releases->on_timer();
   flush();
 }
 
-Result<void> Volcano::stop() {
+Result<void> Volcano::stop(const std::vector<HandOver>& left) {
   parts_->host_requests->stop();
+  for (const HandOver& hand_over : left) TRY(parts_->note_left(hand_over));
   TRY(parts_->shard->stop());
   parts_->endpoint->close_all();
   parts_->endpoint->flush();
   return store::leave_clean_mark(parts_->disk);
 }
+
+const ring::SlotMask& Volcano::owned() const {
+  static const ring::SlotMask kNone;
+  return parts_->config.serves ? parts_->shard->owned() : kNone;
+}
+
+const Released& Volcano::released() const {
+  static const Released kNone;
+  return parts_->releases ? parts_->releases->released() : kNone;
+}
+
+bool Volcano::is_after_loss() const {
+  const node::RingViewPtr& view = parts_->host_requests->ring();
+  return view && core::claims_of(*view->map, parts_->config.self, {}).is_after_loss;
+}
+
+std::vector<SessionId> Volcano::believers() const { return parts_->shard->believers(); }
 
 const VolcanoConfig& Volcano::config() const { return parts_->config; }
 const rpc::Counters& Volcano::rpc_counters() const { return parts_->endpoint->counters(); }
@@ -283,8 +384,11 @@ bool Volcano::failed() const { return parts_->shard->failed(); }
 bool Volcano::stop_wanted() const { return parts_->host_requests->stop_wanted(); }
 void Volcano::set_console(ConsoleGateway* console) { parts_->host_requests->set_console(console); }
 void Volcano::set_ring(node::RingViewPtr view) {
-  // Before that a word of this volcano's last start may still change the map.
-  if (parts_->source && view && view->is_start_known) parts_->source->set_map(*view->map);
+  // Before that a word of this volcano's last start may still change the map. At the end mirrors
+  // stay who they are: the map may have given the slots to one of them, who is to have everything.
+  if (parts_->source && view && view->is_start_known && !parts_->quiet_by)
+    parts_->source->set_map(*view->map);
+  if (parts_->releases && view && view->is_start_known) parts_->claim(*view->map);
   parts_->host_requests->set_ring(std::move(view));
 }
 const node::RingViewPtr& Volcano::ring() const { return parts_->host_requests->ring(); }
@@ -326,12 +430,14 @@ void Volcano::on_connected(rpc::ConnectionId connection, const rpc::PeerInfo& pe
             peer.address.text(), peer.role == crypto::Role::ring ? "ring" : "client");
   if (parts_->source && parts_->source->on_connected(connection)) return;
   if (parts_->peers && parts_->peers->on_connected(connection)) return;
+  if (parts_->releases && parts_->releases->on_connected(connection)) return;
   parts_->host_requests->on_connected(connection.value, peer);
 }
 
 void Volcano::on_closed(rpc::ConnectionId connection, const Error& reason) {
   log_debug('n', "closed connection={} reason={}", connection.value, describe(reason));
   if (parts_->source && parts_->source->on_closed(connection)) return;
+  if (parts_->releases && parts_->releases->on_closed(connection)) return;
   if (parts_->peers) parts_->peers->on_closed(connection);
   parts_->shard->drop_connection(connection.value);
   parts_->host_requests->on_closed(connection.value);
@@ -380,6 +486,7 @@ void Volcano::on_response(rpc::ConnectionId connection, rpc::RequestId request,
                           Result<ByteSpan> message) {
   if (parts_->source && parts_->source->on_response(connection, request, message)) return;
   if (parts_->peers && parts_->peers->on_response(connection, request, message)) return;
+  if (parts_->releases && parts_->releases->on_response(connection, request, message)) return;
   auto found = parts_->notices.find({connection.value, request.value});
   if (found == parts_->notices.end()) return;
   const NoticeId notice = found->second;

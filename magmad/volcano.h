@@ -23,6 +23,7 @@
 #include "libmagma/wire/operator_messages.h"
 #include "magmad/census.h"
 #include "magmad/node/ring_view.h"
+#include "magmad/releases.h"
 #include "magmad/report.h"
 #include "magmad/slot_owners.h"
 
@@ -48,10 +49,24 @@ struct VolcanoConfig {
   // A volcano that serves: if it has ever had mirrors nobody is answered before it knows the lava
   // map (set_ring), because there may be some that must have what it acknowledges.
   bool awaits_ring = false;
-  // Which volcano is primary of which slot; none: this one of all. `self` has at least one, and
-  // nobody mirrors it (ADR 9).
+  // Which volcano is primary of which slot; none: this one of all. `self` has at least one, if
+  // it serves (ADR 9).
   std::optional<SlotOwners> owners{};
+  // Claims the slots that the lava map newly gives to it (core/tenure_rules.h); to serve them is
+  // for another Volcano (tenures.h).
+  bool claims_slots = false;
+  // Tells nobody anything of its slots while its lease (RingView::lease_until) is over: the ring
+  // may have called it down, and another serve them.
+  bool needs_lease = false;
   unsigned pretended_parts = 0;  // for tests (ShardConfig)
+  std::vector<SessionId> believers{};  // as ShardConfig
+  bool may_others_believe = false;
+};
+
+// Slots that a volcano leaves to another one.
+struct HandOver {
+  ring::VolcanoId to;
+  ring::SlotMask slots{};
 };
 
 struct VolcanoStats {
@@ -82,7 +97,17 @@ class Volcano final : public rpc::Handler {
   void begin_stop();
   bool is_quiet() const;
   // Clean stop: no new requests, everything synced, clients told, the clean mark written. Blocks.
-  Result<void> stop();
+  // Slots that are left to a mirror which has everything of them: the storage remembers that this
+  // volcano has what the mirror has, so that it need not be compared when they change places.
+  Result<void> stop(const std::vector<HandOver>& left = {});
+  // What those have said of whom it claims slots.
+  const Released& released() const;
+  // Whether some of the slots that it claims were served last by a volcano that is away.
+  bool is_after_loss() const;
+  // The slots it serves.
+  const ring::SlotMask& owned() const;
+  // Who may believe what it has told; with those that it was told of itself.
+  std::vector<SessionId> believers() const;
 
   const VolcanoConfig& config() const;
   VolcanoStats stats() const;

@@ -59,13 +59,13 @@ void Attachments::find_owners() {
 }
 
 void Attachments::main_confirmed(LinkIndex main, const wire::AttachReply& reply, Instant sent) {
-  if (!router_.is_split()) return;
   find_owners();
   main_ = main;
   confirmed(main, sent);
   // The volcano may be known by another address than it was reached by.
   if (LinkIndex itself = router_.link_of_teller(reply, links_); itself != kNoLink && itself != main)
     confirmed(itself, sent);
+  if (!router_.is_split()) return;
   for (std::size_t i = 0; i < list_.size(); ++i) {
     Attachment& other = list_[i];
     if (!other.is_owner || i == main_ || other.due != Instant::never() || other.is_under_way)
@@ -84,8 +84,7 @@ void Attachments::confirmed(LinkIndex link, Instant sent) {
 }
 
 bool Attachments::is_new_to(LinkIndex link) const {
-  return router_.is_split() && link < list_.size() && list_[link].is_owner &&
-         !list_[link].is_known;
+  return link >= list_.size() || !list_[link].is_known;
 }
 
 void Attachments::refresh(LinkIndex link) {

@@ -1,7 +1,8 @@
 // The client's one session at each of several volcanoes: where slots have primaries on more than
 // one, each must know the session, and keeps a lease of its own. Session attaches to one of them,
 // its *main* volcano, as ever; this attaches to the others that the map names as owners, renews,
-// and says which of them may be sent to now. With one volcano it does nothing.
+// and says which of them may be sent to now. With one volcano it only remembers that it knows the
+// session: another may have got the slots when it is asked next.
 //
 // Used by Session. One thread.
 #pragma once
@@ -46,7 +47,7 @@ class Attachments {
   bool is_usable(LinkIndex link, Instant now) const {
     return !router_.is_split() || (link < list_.size() && now < list_[link].lease_until);
   }
-  // Whether that volcano has some of the slots and does not know the session yet.
+  // Whether that volcano does not know the session yet: it may have got slots that another had.
   bool is_new_to(LinkIndex link) const;
   // Whether the session needs that volcano, so that it should be connected.
   bool is_wanted(LinkIndex link) const {

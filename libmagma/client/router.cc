@@ -34,6 +34,13 @@ bool Router::install(const wire::AttachReply& reply, LinkIndex from, bool force,
     if (run.first > run.last || run.last.value >= ring::kSlotCount) continue;
     const Route told{.link = link_of(run, links), .epoch = run.epoch};
     for (unsigned slot = run.first.value; slot <= run.last.value; ++slot) {
+      if (!force && reply.owners_version < told_by_[slot]) {
+        // Its epoch its owner knows best, whoever told that it is the owner.
+        const bool is_owner = told.epoch != Epoch(0) && told.link == routes_[slot].link;
+        routes[slot] = is_owner ? told : routes_[slot];
+        continue;
+      }
+      told_by_[slot] = reply.owners_version;
       // What the owner itself has told of a slot stays.
       const bool is_known = told.epoch == Epoch(0) && routes_[slot].link == told.link;
       routes[slot] = is_known ? routes_[slot] : told;

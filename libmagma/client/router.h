@@ -49,6 +49,9 @@ class Router {
   void find_owners();
 
   std::array<Route, ring::kSlotCount> routes_{};
+  // Of the lava map by which the slot's volcano was told: two may tell different things while slots
+  // move, and the newer map is right.
+  std::array<std::uint64_t, ring::kSlotCount> told_by_{};
   std::uint32_t version_ = 0;
   std::vector<std::uint32_t> versions_;  // by link, if it is split
   std::vector<Owner> owners_;            // one a link, if it is split

@@ -30,7 +30,8 @@ namespace magma::ring {
 
 inline constexpr std::size_t kContiguousMax = 4;
 inline constexpr std::size_t kRunsMax = 16;
-inline constexpr std::size_t kSlotsPerCommandMax = 1024;
+// All of them: slots whose replicas change together stay together (magmad/tenures.h).
+inline constexpr std::size_t kSlotsPerCommandMax = kSlotCount;
 
 using Owners = std::vector<VolcanoId>;  // of the 4096 slots
 Owners owners_of(const LavaMap& map);

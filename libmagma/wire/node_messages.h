@@ -127,6 +127,7 @@ struct VolcanoFacts {
   std::uint64_t space_available = 0;
   std::vector<MirrorFact> mirrors{};  // of a primary
   SlotsFact serving{};  // the slots it serves, as primary
+  std::uint64_t membership = 0;  // of the map that it goes by, as to whose the slots are to be
   friend bool operator==(const VolcanoFacts&, const VolcanoFacts&) = default;
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
@@ -138,6 +139,7 @@ struct VolcanoFacts {
     v("space_available", s.space_available);
     v("mirrors", s.mirrors);
     v("serving", s.serving);
+    v("membership", s.membership);
   }
 };
 

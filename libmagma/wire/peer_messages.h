@@ -1,6 +1,7 @@
 // Messages between volcanoes that are primaries of different slots: what one's slots tell the
 // other's (magmad/ops/operations.h), over the flare port, with the ring key. Part of the flare
-// protocol (flare_messages.h), operations of kind `peer`.
+// protocol (flare_messages.h), operations of kind `peer`. And what a new primary asks the one
+// before it.
 //
 // A *run* is one course of messages between two volcanoes, both ways, over one connection. Either
 // begins it; each side draws a number for itself, which the other puts into each of its requests,
@@ -19,6 +20,7 @@
 #include "libmagma/base/bytes.h"
 #include "libmagma/base/strong.h"
 #include "libmagma/ring/slot.h"
+#include "libmagma/ring/slot_mask.h"
 
 namespace magma::wire {
 
@@ -94,6 +96,34 @@ struct PeerMessagesRequest {
     v("run", s.run);
     v("number", s.number);
     v("messages", s.messages);
+  }
+};
+
+// Does the asked volcano no longer serve these slots? Ring key only. It says yes only if it has a
+// map at least as new as the asker's, and that names another primary: so it will not begin again
+// either.
+struct ReleasedRequest {
+  std::uint64_t version = 0;  // of the asker's map
+  ring::SlotRuns slots{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("version", s.version);
+    v("slots", s.slots);
+  }
+};
+
+inline constexpr std::size_t kReleasedSessionsMax = 4096;
+
+struct ReleasedReply {
+  ring::SlotRuns slots{};  // those of the asked ones that it does not serve
+  // Who may still believe what it told of them, for at most kTokenTerm from now.
+  std::vector<SessionId> sessions{};
+  bool may_others = false;  // and it does not know of all
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("slots", s.slots);
+    v("sessions", s.sessions);
+    v("may_others", s.may_others);
   }
 };
 

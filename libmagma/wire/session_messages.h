@@ -74,6 +74,7 @@ struct AttachReply {
   Ino root;
   std::uint32_t map_version = 0;
   std::vector<MapRun> map{};
+  std::uint64_t owners_version = 0;  // of the lava map that says whose the slots are
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("nick", s.nick);
@@ -81,6 +82,7 @@ struct AttachReply {
     v("root", s.root);
     v("map_version", s.map_version);
     v("map", s.map);
+    v("owners_version", s.owners_version);
   }
 };
 

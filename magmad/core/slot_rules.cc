@@ -74,6 +74,17 @@ std::optional<ring::Command> of_what_is_told(const LavaMap& map, const FactsOf& 
   return std::nullopt;
 }
 
+// Whether the primaries know whose these slots are to be, so that they have them in groups which
+// move as a whole (core/tenure_rules.h).
+bool are_primaries_ready(const LavaMap& map, const ring::Promote& command, const FactsOf& told) {
+  return std::all_of(command.slots.begin(), command.slots.end(), [&](const ring::SlotAt& at) {
+    const VolcanoId primary = map.at(at.slot).primary();
+    if (!map.is_alive(primary)) return true;
+    auto found = told.find(primary);
+    return found != told.end() && found->second->membership == map.membership;
+  });
+}
+
 bool owns_any(const LavaMap& map, VolcanoId id) {
   return std::any_of(map.slots.begin(), map.slots.end(),
                      [&](const SlotEntry& slot) { return slot.owner == id; });
@@ -111,7 +122,10 @@ std::optional<ring::Command> next_slot_step(const LavaMap& map, const FactsOf& t
   if (auto command = of_what_is_told(map, told)) return command;
   for (const ring::Command& command : ring::moving_steps(map, kCatchingUpMax)) {
     const auto* added = std::get_if<ring::AddReplica>(&command);
-    if (added == nullptr || is_there(added->volcano)) return command;
+    if (added != nullptr && !is_there(added->volcano)) continue;
+    const auto* promoted = std::get_if<ring::Promote>(&command);
+    if (promoted != nullptr && !are_primaries_ready(map, *promoted, told)) continue;
+    return command;
   }
   return of_newcomer(map, is_there);
 }

@@ -82,6 +82,21 @@ Result<void> Mirrors::set_owned(const ring::SlotMask& owned) {
   return {};
 }
 
+// All is synced by the stop that follows: so far it is durable, and until then the row is not.
+Result<void> Mirrors::note_left(ring::VolcanoId to, const ring::SlotMask& slots,
+                                const wire::MirrorPosition& position) {
+  std::uint16_t number = 0;
+  while (streams_.contains(store::stream_number(to.value, number))) ++number;
+  store::MirrorStreamRow row;
+  row.known = ring::runs_of(slots);
+  set_position(row, position);
+  row.durable_epoch = position.stream;
+  row.durable_batch = position.batch;
+  TRY(metadata_.put({store::Table::mirror, 0, store::stream_number(to.value, number), {}}, {},
+                    wire::encode(row)));
+  return metadata_.commit();
+}
+
 Result<void> Mirrors::recover(bool clean) {
   if (streams_.empty()) TRY(put_blank_row());
   TRY(content_.sweep(!clean));

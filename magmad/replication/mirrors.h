@@ -30,6 +30,11 @@ class Mirrors {
   // of them is over. Commits. Requires: no batch is open.
   Result<void> set_owned(const ring::SlotMask& owned);
 
+  // These slots were served here and are `to`'s now, who has everything up to `position`, as this
+  // volcano does. Commits. Requires: no batch is open; the volcano is about to stop.
+  Result<void> note_left(ring::VolcanoId to, const ring::SlotMask& slots,
+                         const wire::MirrorPosition& position);
+
   // A request of kind `mirror` over a connection made with the ring key. pump() does it.
   void handle(RequestPtr request);
   bool has_work() const;

@@ -74,7 +74,7 @@ std::map<ring::VolcanoId, Source::Backup> Source::backups_of(const ring::LavaMap
   std::map<ring::VolcanoId, Backup> backups;
   for (unsigned n = 0; n < ring::kSlotCount; ++n) {
     const ring::SlotEntry& slot = map.slots[n];
-    if (slot.primary() != self_) continue;
+    if (slot.primary() != self_ || !shard_.owned()[n]) continue;
     for (const ring::Replica& replica : slot.replicas) {
       if (replica.volcano == self_ || map.find(replica.volcano) == nullptr) continue;
       Backup& backup = backups[replica.volcano];

@@ -74,6 +74,8 @@ class Source {
   // Compares a piece with that mirror. Errors as Comparisons, and not_found: it is no mirror.
   void compare(wire::CompareRequest request, Comparisons::Done done);
 
+  // Whether that volcano has everything of these slots that was ever committed here.
+  bool has_all(ring::VolcanoId id, const ring::SlotMask& slots) const;
   // Whether every mirror that is there, or must be waited for, has all that was committed.
   bool has_told_all() const;
 

@@ -52,6 +52,15 @@ void Source::send_comparison(Mirror& mirror, Comparisons::Asked asked) {
   send(mirror, std::move(asked.piece), {.comparison = asked.number});
 }
 
+bool Source::has_all(ring::VolcanoId id, const ring::SlotMask& slots) const {
+  ring::SlotMask has;
+  for (const auto& mirror : mirrors_)
+    if (mirror->id == id && has_everything(*mirror) &&
+        mirror->confirmed >= shard_.position().batch)
+      has |= mirror->slots;
+  return (slots & ~has).none();
+}
+
 bool Source::has_told_all() const {
   return std::all_of(mirrors_.begin(), mirrors_.end(), [&](const auto& mirror) {
     const bool is_waited_for = mirror->is_whole || mirror->must_have();

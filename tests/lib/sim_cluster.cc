@@ -37,8 +37,9 @@ SimCluster::SimCluster(Options options)
     clients_.push_back(std::make_unique<SimClient>(*this, address(100 + i), random_.next()));
   MAGMA_CHECK(options_.split == 0 || options_.mirrors == 0);
   for (unsigned i = 1; i <= options_.mirrors || i < options_.split; ++i) add_volcano(i);
+  MAGMA_CHECK(!options_.moving || options_.split > 0);
   if (options_.split > 0) split_slots();
-  if (options_.mirrors > 0 || options_.copies > 1)
+  if (options_.mirrors > 0 || options_.copies > 1 || options_.moving)
     coordinator_ = std::make_unique<SimCoordinator>(*this, random_.next());
 }
 
@@ -57,6 +58,7 @@ void SimCluster::split_slots() {
     constexpr std::uint32_t kSpread = 2654435761;
     const unsigned at = options_.spread == Spread::hashed ? (slot + 1) * kSpread >> 20 : slot;
     owners.owner_of[slot] = static_cast<std::uint16_t>(at * options_.split / ring::kSlotCount);
+    if (options_.moving) owners.owner_of[slot] = 0;
   }
 }
 
@@ -77,12 +79,12 @@ bool SimCluster::start_volcano(unsigned index) {
   config.keys = keys_;
   config.small_file_bytes_max = options_.small_file_bytes_max;
   config.pretended_parts = options_.pretended_parts;
-  config.serves = index == 0 || index < options_.split;
-  config.owners = owners_;
+  config.serves = index == 0 || (index < options_.split && !options_.moving);
+  if (config.serves) config.owners = owners_;
   config.awaits_ring = config.serves && coordinator_ != nullptr;
   ++(config.serves ? counters_.starts : counters_.mirror_starts);
   mix(counters_.starts + (counters_.mirror_starts << 32));
-  if (auto started = node.start(std::move(config)); !started) {
+  if (auto started = node.start(std::move(config), options_.moving); !started) {
     last_error_ =
         "start: " + std::string(name_of(started.error().code)) + " " + describe(started.error());
     return false;
@@ -123,7 +125,7 @@ bool SimCluster::primaries_run() const {
     if (!volcano_runs(i)) return false;
   return volcano_runs(0);
 }
-Volcano& SimCluster::volcano(unsigned index) { return *volcanoes_[index]->volcano_; }
+Volcano& SimCluster::volcano(unsigned index) { return volcanoes_[index]->tenures_->volcano(); }
 SimDisk& SimCluster::disk(unsigned index) { return volcanoes_[index]->storage_->disk; }
 FaultyDisk& SimCluster::faulty_disk(unsigned index) { return volcanoes_[index]->storage_->faulty; }
 void SimCluster::hang_disk(unsigned index, bool hangs) {
@@ -133,6 +135,14 @@ void SimCluster::touch_volcano(unsigned index) { volcanoes_[index]->touch(); }
 Instant SimCluster::volcano_now(unsigned index) { return volcanoes_[index]->now(); }
 sys::Address SimCluster::volcano_address(unsigned index) const {
   return volcanoes_[index]->address();
+}
+Tenures& SimCluster::tenures(unsigned index) { return *volcanoes_[index]->tenures_; }
+std::uint64_t SimCluster::changes_of_slots(unsigned index) const {
+  const SimVolcano& volcano = *volcanoes_[index];
+  return volcano.tenure_count_ + (volcano.runs() ? volcano.tenures_->count() - 1 : 0);
+}
+const std::optional<ring::SlotMask>& SimCluster::served_at_end(unsigned index) const {
+  return volcanoes_[index]->served_;
 }
 std::uint64_t SimCluster::starts_of(unsigned index) const { return volcanoes_[index]->starts_; }
 

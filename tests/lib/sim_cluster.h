@@ -23,6 +23,7 @@
 #include "libmagma/client/client.h"
 #include "libmagma/sys/clock.h"
 #include "libmagma/sys/datagrams.h"
+#include "magmad/tenures.h"
 #include "magmad/volcano.h"
 #include "tests/lib/faulty_disk.h"
 #include "tests/lib/sim_disk.h"
@@ -72,6 +73,9 @@ class SimCluster {
     unsigned split = 0;            // primaries, beginning with volcano 0; 0: it is the only one
     unsigned copies = 1;           // of each slot, with `split`: on the next owners
     Spread spread = Spread::runs;
+    // With `split`: volcano 0 has all slots at first, and the others join: they get their shares
+    // by the lava map, while it runs (magmad/tenures.h).
+    bool moving = false;
   };
   explicit SimCluster(Options options);
   ~SimCluster();
@@ -85,12 +89,17 @@ class SimCluster {
   void crash_volcano_after(std::uint64_t changes, Crash how, unsigned index = 0);
   bool volcano_runs(unsigned index = 0) const;
   bool primaries_run() const;  // all of them
-  Volcano& volcano(unsigned index = 0);
+  Volcano& volcano(unsigned index = 0);  // another one after a change of its slots
+  Tenures& tenures(unsigned index);
+  std::uint64_t changes_of_slots(unsigned index) const;  // of the volcano while it ran, so far
+  // What it served when it ended last; none: it was just changing.
+  const std::optional<ring::SlotMask>& served_at_end(unsigned index) const;
   SimDisk& disk(unsigned index = 0);
   FaultyDisk& faulty_disk(unsigned index = 0);
   bool is_split() const { return options_.split > 0; }
+  bool is_moving() const { return options_.moving; }
   unsigned copies() const { return is_split() ? options_.copies : volcanoes(); }
-  // Who is primary of which slot. Requires: the slots are split.
+  // Who is primary of which slot, at first if they move. Requires: the slots are split.
   const SlotOwners& owners() const { return *owners_; }
   unsigned volcanoes() const { return static_cast<unsigned>(volcanoes_.size()); }
   // Its disk does nothing more, without an error, until it is let go on or the volcano is started.

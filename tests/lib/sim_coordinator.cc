@@ -9,6 +9,7 @@
 #include "libmagma/ring/placement.h"
 #include "magmad/core/mirror_rules.h"
 #include "magmad/core/slot_rules.h"
+#include "magmad/core/tenure_rules.h"
 #include "tests/lib/sim_cluster.h"
 
 namespace magma::test {
@@ -23,6 +24,7 @@ ring::SlotsOfVolcano all_slots(const ring::LavaMap& map, ring::VolcanoId volcano
 }
 
 constexpr Duration kTick = milliseconds(100);
+constexpr Duration kLease = seconds(2);
 constexpr Duration kSilentMax = seconds(3);  // then a mirror is down
 constexpr Duration kThere = seconds(1);
 constexpr unsigned kCommandsATick = 4;
@@ -89,6 +91,10 @@ void SimCoordinator::split() {
   must(ring::SetCopies{.membership = map_->membership, .copies = 1});
   for (unsigned i = 1; i < seats_.size(); ++i)
     must(ring::AddVolcano{.membership = map_->membership, .profile = profile_of(i)});
+  if (cluster_.is_moving()) {
+    must(ring::SetCopies{.membership = map_->membership, .copies = copies});
+    return;
+  }
   ring::Assign assign{.membership = map_->membership, .runs = {}};
   for (std::uint16_t n = 0; n < ring::kSlotCount; ++n) {
     const ring::VolcanoId owner = cluster_.owners().owner(ring::Slot(n)).id;
@@ -130,8 +136,15 @@ bool SimCoordinator::has_last_map(unsigned index) const {
 
 bool SimCoordinator::is_split_at_peace() const {
   if (!ring::is_settled(*map_)) return false;
+  for (const ring::SlotEntry& slot : map_->slots)
+    if (slot.last_serving != slot.primary()) return false;
   for (unsigned i = 0; i < seats_.size(); ++i) {
     if (!has_last_map(i)) return false;
+    if (cluster_.is_moving() && map_->find(seats_[i].id)->state != ring::VolcanoState::up)
+      return false;
+    if (cluster_.is_moving() &&
+        cluster_.volcano(i).owned() != core::slots_to_serve(*map_, seats_[i].id))
+      return false;
     for (const wire::MirrorFact& fact : cluster_.volcano(i).facts().mirrors)
       if (fact.state != wire::MirrorState::in_sync) return false;
   }
@@ -188,9 +201,29 @@ void SimCoordinator::tick() {
     if (!command || !apply(*command)) break;
   }
   for (unsigned i = 0; i < seats_.size(); ++i) tell(i);
+  if (cluster_.is_moving()) renew_leases();
   cluster_.loop().after(kTick, [this, life = std::weak_ptr<int>(life_)] {
     if (!life.expired()) tick();
   });
+}
+
+// To who is there, as far as it has a map in which it is.
+void SimCoordinator::renew_leases() {
+  for (unsigned i = 0; i < seats_.size(); ++i) {
+    Seat& seat = seats_[i];
+    const auto& had = seat.view;
+    if (!is_heard(i) || !had || seat.start_sent != cluster_.starts_of(i) ||
+        seat.starts_heard != cluster_.starts_of(i) || !map_->is_alive(seat.id) ||
+        had->map->version < seat.came_at || random_.chance(3))
+      continue;
+    seat.lease_ends = cluster_.now() + kLease;
+    auto view = std::make_shared<node::RingView>(*had);
+    view->lease_until = cluster_.volcano_now(i) + kLease;
+    view->made = cluster_.volcano_now(i);
+    seat.view = view;
+    cluster_.tenures(i).set_ring(std::move(view));
+    cluster_.touch_volcano(i);
+  }
 }
 
 // ---- what it hears
@@ -214,7 +247,7 @@ void SimCoordinator::hear() {
     return;
   }
   for (unsigned i = 0; i < seats_.size(); ++i)
-    if (is_heard(i) && random_.chance(3)) told_by_[seats_[i].id] = cluster_.volcano(i).facts();
+    if (is_heard(i) && random_.chance(3)) told_by_[seats_[i].id] = cluster_.tenures(i).facts();
 }
 
 // ---- what it decides
@@ -244,8 +277,9 @@ std::optional<ring::Command> SimCoordinator::who_came_or_went() {
     Seat& seat = seats_[i];
     if (!is_heard(i)) {
       const ring::Volcano* volcano = map_->find(seat.id);
-      if (i == 0 || cluster_.is_split() || volcano == nullptr || !volcano->is_alive() ||
-          cluster_.now() - seat.heard_at < kSilentMax)
+      const bool is_fixed = i == 0 || cluster_.is_split();
+      if ((is_fixed && !cluster_.is_moving()) || volcano == nullptr || !volcano->is_alive() ||
+          cluster_.now() - seat.heard_at < kSilentMax || cluster_.now() < seat.lease_ends)
         continue;
       ++counters_.downs;
       return ring::VolcanoDown{.volcano = seat.id, .starts = volcano->starts};
@@ -285,6 +319,9 @@ bool SimCoordinator::apply(const ring::Command& command) {
     });
     seat->id = applied->volcano;
   }
+  if (const auto* came = std::get_if<ring::VolcanoStarted>(&command))
+    for (Seat& seat : seats_)
+      if (seat.id == came->volcano) seat.came_at = applied->version;
   ++counters_.commands;
   counters_.in_syncs += std::holds_alternative<ring::ReplicaInSync>(command);
   counters_.behinds += std::holds_alternative<ring::ReplicaBehind>(command);
@@ -325,7 +362,10 @@ void SimCoordinator::tell(unsigned index) {
   const std::uint64_t start = cluster_.starts_of(index);
   if (!is_heard(index) || seat.id == ring::kNoVolcano) return;
   if (seat.start_sent == start && seat.version_sent == map_->version && !random_.chance(20)) return;
-  if (seat.start_sent != start) seat.version_has = 0;
+  if (seat.start_sent != start) {
+    seat.version_has = 0;
+    seat.view = nullptr;
+  }
   seat.start_sent = start;
   seat.version_sent = map_->version;
   seat.view_due = std::max(seat.view_due, cluster_.now() + delay());
@@ -345,9 +385,15 @@ void SimCoordinator::tell(unsigned index) {
     view->leader = ring::kFounder;
     view->is_coordinator = seats_[index].id == ring::kFounder;
     view->leader_heard = now;
-    view->lease_until = now + seconds(2);
+    const bool has_lease =
+        map_->is_alive(seats_[index].id) && map->version >= seats_[index].came_at;
+    if (has_lease) {
+      view->lease_until = now + kLease;
+      seats_[index].lease_ends = cluster_.now() + kLease;
+    }
     seats_[index].version_has = map->version;
-    cluster_.volcano(index).set_ring(std::move(view));
+    seats_[index].view = view;
+    cluster_.tenures(index).set_ring(std::move(view));
     cluster_.touch_volcano(index);
   });
 }

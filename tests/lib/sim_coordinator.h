@@ -13,7 +13,8 @@
 //
 // Of a cluster that is split all are in the map from the beginning, each primary of its slots; then
 // the rules for slots (core/slot_rules.h) say what is next, by what all primaries say, and no
-// primary is ever called down. One thread.
+// primary is ever called down, unless slots move: then each volcano has a lease of two seconds, and
+// is called down when that is over and it was not heard of for 3 s. One thread.
 #pragma once
 
 #include <cstdint>
@@ -80,6 +81,9 @@ class SimCoordinator {
     std::uint64_t version_sent = 0;  // to that start
     std::uint64_t start_sent = 0;
     std::uint64_t version_has = 0;
+    node::RingViewPtr view{};        // that it has
+    Instant lease_ends{};            // of what was granted to it, if slots move
+    std::uint64_t came_at = 0;       // version of the map in which it is back: no lease before
   };
 
   void split();
@@ -93,6 +97,7 @@ class SimCoordinator {
   std::optional<ring::Command> call_in_sync();
   bool apply(const ring::Command& command);
   void tell(unsigned index);
+  void renew_leases();
   bool is_heard(unsigned index) const;
   bool is_there(ring::VolcanoId id) const;
   ring::Profile profile_of(unsigned index) const;

@@ -10,7 +10,7 @@
 
 #include "libmagma/client/client.h"
 #include "libmagma/crypto/path_hash.h"
-#include "magmad/volcano.h"
+#include "magmad/tenures.h"
 #include "tests/lib/faulty_disk.h"
 #include "tests/lib/sim_cluster.h"
 #include "tests/lib/sim_disk.h"
@@ -113,52 +113,61 @@ class SimVolcano final : public SimNode {
     storage_->disk.power_cut(random_);
     ++storage_->boot;
   }
-  bool runs() const override { return volcano_ != nullptr; }
+  bool runs() const override { return tenures_ != nullptr; }
   bool is_silent() const override { return storage_->faulty.frozen() || cluster_.drop_replies_; }
   void receive(const sys::Address& from, Bytes& datagram) override {
-    volcano_->on_datagram(from, datagram);
+    tenures_->on_datagram(from, datagram);
   }
-  void timer() override { volcano_->on_timer(); }
-  void flush() override { volcano_->flush(); }
-  Instant process_deadline() override { return volcano_->deadline(); }
+  void timer() override { tenures_->on_timer(); }
+  void flush() override { tenures_->flush(); }
+  Instant process_deadline() override { return tenures_->deadline(); }
 
-  Result<void> start(VolcanoConfig config) {
+  Result<void> start(VolcanoConfig config, bool follows_map) {
     storage_->faulty.thaw();
     config.self = storage_->number;
     config.machine_boot = storage_->boot;
     executor_ = std::make_unique<LoopExecutor>(cluster_.loop_, *this, random_.next());
-    auto started = Volcano::start(std::move(config), !storage_->is_formatted, *this, random_, *this,
-                                  storage_->faulty, *executor_);
+    auto started = Tenures::start(std::move(config), !storage_->is_formatted, follows_map, *this,
+                                  random_, *this, storage_->faulty, *executor_);
     if (!started) {
       executor_.reset();
       return fail(started.error());
     }
     storage_->is_formatted = true;
     ++starts_;
-    volcano_ = std::move(*started);
+    tenures_ = std::move(*started);
     return {};
   }
   Result<void> stop() {
-    auto stopped = volcano_->stop();
-    volcano_.reset();
+    note_served();
+    auto stopped = tenures_->stop();
+    tenures_.reset();
     executor_.reset();
     return stopped;
   }
   void crash(Crash how) {
+    note_served();
     storage_->faulty.freeze_after(0);
     executor_->drop();
-    volcano_.reset();
+    tenures_.reset();
     executor_.reset();
     if (how == Crash::kill)
       storage_->disk.kill();
     else
       cut_power();
   }
+  void note_served() {
+    served_.reset();
+    tenure_count_ += tenures_->count() - 1;
+    if (!tenures_->failed()) served_ = tenures_->volcano().owned();
+  }
   bool is_due_to_crash() const { return crash_pending_ && storage_->faulty.frozen(); }
 
   std::unique_ptr<SimStorage> storage_;
   std::unique_ptr<LoopExecutor> executor_;
-  std::unique_ptr<Volcano> volcano_;
+  std::unique_ptr<Tenures> tenures_;
+  std::optional<ring::SlotMask> served_{};  // when it ended; none: it was between two tenures
+  std::uint64_t tenure_count_ = 0;          // changes of slots of processes that have ended
   std::optional<Crash> crash_pending_;
   std::uint64_t starts_ = 0;
 };

@@ -25,7 +25,8 @@ class Run {
                   .loopback = profile.loopback,
                   .split = profile.volcanoes,
                   .copies = profile.copies,
-                  .spread = profile.spread}),
+                  .spread = profile.spread,
+                  .moving = profile.moving}),
         workload_(cluster_, {.shared_tree = profile.shared_tree, .lag = seconds(30)}) {}
 
   RunResult run() {
@@ -40,12 +41,13 @@ class Run {
       result.failure =
           fmt::format("seed {}: {}\n{}\n{}{}last log lines:\n{}", profile_.seed,
                       describe(profile_), problem_, workload_.report(),
-                      profile_.copies > 1 ? cluster_.coordinator().report() : "",
+                      has_coordinator() ? cluster_.coordinator().report() : "",
                       last_log_lines());
     return result;
   }
 
  private:
+  bool has_coordinator() const { return profile_.copies > 1 || profile_.moving; }
   bool failed() const { return !problem_.empty() || workload_.failed(); }
   void fail_with(std::string what) {
     if (problem_.empty()) problem_ = std::move(what);
@@ -62,14 +64,15 @@ class Run {
   }
 
   bool begin() {
-    for (unsigned i = 0; i < profile_.volcanoes; ++i)
-      if (!start(i)) return false;
+    do {
+      if (!start(started_)) return false;
+    } while (++started_ < profile_.volcanoes && !profile_.moving);
     for (unsigned i = 0; i < profile_.clients; ++i)
       if (!cluster_.start_client(i)) fail_with("client: " + cluster_.last_error());
     return !failed() && workload_.begin();
   }
 
-  unsigned any() { return static_cast<unsigned>(random_.below(profile_.volcanoes)); }
+  unsigned any() { return static_cast<unsigned>(random_.below(started_)); }
   void run_some(std::uint64_t milliseconds_max) {
     cluster_.run_for(milliseconds(static_cast<std::int64_t>(random_.below(milliseconds_max))));
   }
@@ -79,6 +82,13 @@ class Run {
     if (kind == SplitFault::mixed)
       kind = static_cast<SplitFault>(random_.below(static_cast<std::uint64_t>(SplitFault::mixed)));
     workload_.start_operations(profile_.operations);
+    if (started_ < profile_.volcanoes) {
+      run_some(500);
+      if (!start(started_++)) return;
+      run_some(4000);  // its share is on its way, or there
+    }
+    if (started_ == 1 && (kind == SplitFault::kills || kind == SplitFault::cut))
+      kind = SplitFault::kill;
     switch (kind) {
       case SplitFault::restart: restart(); break;
       case SplitFault::kill: kill(any()); break;
@@ -122,7 +132,7 @@ class Run {
   }
 
   void kills() {
-    const unsigned first = any(), second = (first + 1) % profile_.volcanoes;
+    const unsigned first = any(), second = (first + 1) % started_;
     take_down(first);
     if (random_.chance(2)) {
       run_some(1500);
@@ -137,8 +147,19 @@ class Run {
     if (!failed()) start(first);
   }
 
+  // The coordinator does not hear of one, who goes on as far as it may.
+  void unheard() {
+    const unsigned one = any();
+    run_some(30);
+    cluster_.coordinator().set_reachable(one, false);
+    run_some(12000);
+    cluster_.coordinator().set_reachable(one, true);
+    sometimes("moving: not heard of");
+  }
+
   void cut() {
-    const unsigned one = any(), other = (one + 1) % profile_.volcanoes;
+    if (profile_.moving && random_.chance(2)) return unheard();
+    const unsigned one = any(), other = (one + 1) % started_;
     const bool both = random_.chance(2);
     run_some(30);
     cluster_.cut_volcanoes(one, other, true);
@@ -160,11 +181,13 @@ class Run {
   }
 
   void end() {
+    while (!failed() && started_ < profile_.volcanoes) start(started_++);
+    if (failed()) return;
     workload_.release_all();
     workload_.verify();
     for (unsigned i = 0; i < profile_.clients; ++i) cluster_.stop_client(i);
     cluster_.run_for(kRest);
-    if (profile_.copies > 1) wait_for_copies();
+    if (has_coordinator()) wait_for_copies();
     for (unsigned i = 0; i < profile_.volcanoes; ++i)
       if (!cluster_.stop_volcano(i)) fail_with(cluster_.last_error());
     for (unsigned i = 0; i < profile_.volcanoes; ++i) check_storage(i, true);
@@ -176,15 +199,18 @@ class Run {
   void wait_for_copies() {
     const SimCoordinator& coordinator = cluster_.coordinator();
     const bool is_done =
-        cluster_.run_until([&] { return coordinator.is_split_at_peace(); }, seconds(120));
+        cluster_.run_until([&] { return coordinator.is_split_at_peace(); }, seconds(300));
     if (!is_done) fail_with("not all slots are copied\n" + coordinator.report());
     if (coordinator.problem()) fail_with(*coordinator.problem());
+    for (unsigned i = 0; profile_.moving && i < profile_.volcanoes; ++i)
+      if (cluster_.changes_of_slots(i) > 0) sometimes("moving: slots changed hands");
   }
 
   SplitProfile profile_;
   SeedRandom random_;
   SimCluster cluster_;
   RandomWorkload workload_;
+  unsigned started_ = 0;  // so many of the volcanoes
   std::string problem_;
 };
 
@@ -219,8 +245,9 @@ std::optional<std::string> add_rows(SimDisk& disk, const ring::SlotMask& slots,
 
 namespace {
 
-ring::SlotMask slots_of(const SimCluster& cluster, unsigned index) {
-  return cluster.owners().slots_of(cluster.owners().owners[index].id);
+// Of the one that has ended. Not while it changed what it serves.
+ring::SlotMask slots_of(SimCluster& cluster, unsigned index) {
+  return cluster.served_at_end(index).value_or(ring::SlotMask());
 }
 
 // What the volcano mirrors is of another moment than its own: taken away here.
@@ -253,8 +280,9 @@ Result<void> drop_copies(SimDisk& disk, const ring::SlotMask& own) {
 
 std::optional<std::string> split_fsck_problem(SimCluster& cluster, unsigned index,
                                               bool after_clean_stop) {
+  if (slots_of(cluster, index).none()) return std::nullopt;
   std::unique_ptr<SimDisk> copy;
-  if (cluster.copies() > 1) {
+  if (cluster.copies() > 1 || cluster.is_moving()) {
     copy = cluster.disk(index).copy();
     if (auto done = drop_copies(*copy, slots_of(cluster, index)); !done)
       return "its copies cannot be told apart: " + describe(done.error());
@@ -331,14 +359,13 @@ SplitProfile split_profile_of_seed(std::uint64_t seed) {
 std::string describe(const SplitProfile& profile) {
   static constexpr const char* kKinds[] = {"calm", "restart", "kill", "kills", "cut", "mixed"};
   return fmt::format(
-      "kind={} volcanoes={} spread={} copies={} clients={} shared={} loopback={} loss={} "
-      "duplicate={} "
-      "reorder={} corrupt={}",
+      "kind={} volcanoes={} spread={} copies={} moving={} clients={} shared={} loopback={} "
+      "loss={} "
+      "duplicate={} reorder={} corrupt={}",
       kKinds[static_cast<std::size_t>(profile.kind)], profile.volcanoes,
-      profile.spread == Spread::runs ? "runs" : "hashed", profile.copies, profile.clients,
-      profile.shared_tree,
-      profile.loopback, profile.faults.loss, profile.faults.duplicate, profile.faults.reorder,
-      profile.faults.corrupt);
+      profile.spread == Spread::runs ? "runs" : "hashed", profile.copies, profile.moving,
+      profile.clients, profile.shared_tree, profile.loopback, profile.faults.loss,
+      profile.faults.duplicate, profile.faults.reorder, profile.faults.corrupt);
 }
 
 RunResult run_split(const SplitProfile& profile) {

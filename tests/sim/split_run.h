@@ -29,6 +29,7 @@ struct SplitProfile {
   Spread spread = Spread::runs;
   unsigned clients = 1;
   unsigned copies = 1;        // of each slot
+  bool moving = false;        // all are of volcano 0 at first, and the others join
   bool shared_tree = true;
   bool loopback = true;
   NetworkFaults faults{};

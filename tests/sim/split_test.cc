@@ -42,6 +42,24 @@ TEST_CASE("split random runs: with copies of all slots, and all are equal at the
   CHECK(failures == 0);
 }
 
+TEST_CASE("moving random runs: volcanoes join, and get their shares while operations go on") {
+  const SimOptions& options = sim_options();
+  std::uint64_t failures = 0;
+  for (std::uint64_t i = 0; i < options.seeds && failures < 3; ++i) {
+    SplitProfile profile = split_profile_of_seed(options.first_seed + i);
+    profile.moving = true;
+    profile.copies = 1 + profile.seed % 3;
+    profile.rounds = profile.volcanoes + 1;
+    const RunResult result = run_split(profile);
+    if (!result.failure) continue;
+    ++failures;
+    std::printf("%s\nreplay: sim_tests --seed=%llu -tc='moving random*'\n",
+                result.failure->c_str(), static_cast<unsigned long long>(profile.seed));
+  }
+  CHECK(failures == 0);
+  if (options.seeds >= 20) CHECK(sometimes_counters()["moving: slots changed hands"] > 0);
+}
+
 TEST_CASE("split random runs: the same seed gives the same run, another seed another") {
   if (sim_options().replay) return;
   for (std::uint64_t seed : {2u, 5u}) {

@@ -43,6 +43,7 @@ struct Moving : LavaRing {
   }
   wire::VolcanoFacts said_by(VolcanoId id) const {
     wire::VolcanoFacts said;
+    said.membership = map.membership;
     std::map<VolcanoId, SlotMask> mirrors;
     SlotMask serving;
     for (unsigned n = 0; n < kSlotCount; ++n) {
