@@ -97,6 +97,14 @@ bool has_its_share(const LavaMap& map, VolcanoId id) {
   });
 }
 
+// Every slot is where it should be, and served there.
+bool is_at_rest(const LavaMap& map) {
+  return ring::is_settled(map) &&
+         std::all_of(map.slots.begin(), map.slots.end(), [](const SlotEntry& slot) {
+           return slot.last_serving == slot.primary();
+         });
+}
+
 // The share of a newcomer, beside whom it finds in its place of the order: one after the other, so
 // that each is planned for a ring that is settled.
 std::optional<ring::Command> of_newcomer(const LavaMap& map,
@@ -107,7 +115,7 @@ std::optional<ring::Command> of_newcomer(const LavaMap& map,
       if (!has_its_share(map, volcano.id)) continue;
       return ring::VolcanoJoined{.membership = map.membership, .volcano = volcano.id};
     }
-    if (!is_there(volcano.id) || !ring::is_settled(map)) continue;
+    if (!is_there(volcano.id) || !is_at_rest(map)) continue;
     auto plan = ring::plan_join(map, volcano.id, map.slots.back().owner, ring::Weights());
     if (plan) return ring::Assign{.membership = map.membership, .runs = plan->changes};
   }

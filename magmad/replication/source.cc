@@ -170,8 +170,10 @@ std::vector<wire::MirrorFact> Source::facts() {
       wants_to_promise_ = true;
       fact.state = wire::MirrorState::copying;
     } else if (mirror->is_whole) {
-      fact.state = wire::MirrorState::in_sync;
       if (!mirror->is_in_sync) note_told(*mirror);
+      fact.state = mirror->is_in_sync || mirror->has_what_was_answered()
+                       ? wire::MirrorState::in_sync
+                       : wire::MirrorState::copying;
     } else if (mirror->must_be_released(now)) {
       fact.state = wire::MirrorState::released;
     } else {
@@ -189,8 +191,13 @@ std::vector<wire::MirrorFact> Source::facts() {
   return facts;
 }
 
-// From now on the map may say so of these slots, until their epochs are others.
+// From now on the map may say so of these slots, until their epochs are others. What was answered
+// before, while the mirror was not waited for, it must have as well.
 void Source::note_told(Mirror& mirror) {
+  if (mirror.told_in_sync.empty()) {
+    mirror.answered_batch = shard_.position().batch;
+    mirror.answered_sync = last_sync_;
+  }
   mirror.told_in_sync.clear();
   for (unsigned n = 0; n < ring::kSlotCount; ++n)
     if (mirror.slots[n])

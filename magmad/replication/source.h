@@ -3,9 +3,9 @@
 // committed; one that is new, or was away, catches up beside them (catch_up.h).
 //
 // Whom to wait for. The lava map names the mirrors. One that it has in sync is waited for. One that
-// catches up is waited for from the moment that the coordinator was told it had everything
-// (facts()), because the map may say so at any time from then on. Only a map with a higher epoch
-// frees the primary. While a mirror that must be waited for is away nothing is acknowledged; after
+// catches up is waited for as soon as it has everything but what is under way (facts()). When it
+// has what was answered until then the coordinator is told, and the map may say so at any time from
+// then on: only a map with a higher epoch frees the primary. While a mirror that must be waited for is away nothing is acknowledged; after
 // kReleaseAfter the coordinator is asked to release it. One that the coordinator misses itself is
 // behind by the next map.
 //
@@ -144,7 +144,12 @@ class Source {
     bool is_in_sync = false;  // as the map says, with one of the slots at least
     Epoch epoch;              // of the first slot in the map
     wire::SlotsFact about{};  // its slots, as the map has them
-    std::vector<ring::SlotAt> told_in_sync{};  // the coordinator was told so
+    std::vector<ring::SlotAt> told_in_sync{};  // the coordinator was told so, or is about to be
+    // So much may have been answered without it.
+    std::uint64_t answered_batch = 0, answered_sync = 0;
+    bool has_what_was_answered() const {
+      return confirmed >= answered_batch && synced >= answered_sync;
+    }
     bool must_be_released(Instant now) const;
     bool must_have() const { return is_in_sync || !told_in_sync.empty(); }
   };
