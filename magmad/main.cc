@@ -34,6 +34,7 @@
 #include "magmad/options.h"
 #include "magmad/storage_setup.h"
 #include "magmad/store/storage_dir.h"
+#include "magmad/tenures.h"
 #include "magmad/volcano.h"
 
 namespace magma {
@@ -105,7 +106,7 @@ class Daemon {
   explicit Daemon(const MagmadOptions& options) : options_(options), loop_(clock_) {}
 
   ~Daemon() {
-    if (volcano_) volcano_->set_console(nullptr);  // which goes first
+    if (tenures_ && !tenures_->failed()) volcano().set_console(nullptr);  // which goes first
   }
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
@@ -130,13 +131,14 @@ class Daemon {
     config.filesystem = opened.filesystem;
     config.keys = opened.keys;
     config.small_file_bytes_max = opened.papers.small_files;
-    // Until slots can move, the founder has them all, and others mirror it.
+    // Where slots are not shared the founder has them all, and others mirror it.
     config.self = ring::VolcanoId(static_cast<std::uint16_t>(opened.papers.volcano));
     config.serves = config.self == ring::kFounder;
     config.awaits_ring = !options_.make_only;
     config.machine_boot = machine_boot();
-    TRY_VALUE(volcano_,
-              Volcano::start(config, opened.create, clock_, random_, *socket_, *disk_, *pool_));
+    TRY_VALUE(tenures_,
+              Tenures::start(std::move(config), opened.create, opened.papers.shares_slots, clock_,
+                             random_, *socket_, *disk_, *pool_));
     start_console();
     if (opened.create) TRY(store::write_papers(*disk_, opened.papers));
     TRY(wire_up());
@@ -146,14 +148,14 @@ class Daemon {
 
   void log_ready() const {
     log_info("ready nick={} address={} console={} directory={} filesystem={} volcano={} slots={}",
-             volcano_->config().nick, volcano_->config().address.text(),
+             volcano().config().nick, volcano().config().address.text(),
              port_ ? port_->local().text() : "none", options_.directory,
-             crypto::uuid_text(volcano_->config().filesystem), number_,
-             volcano_->config().serves ? ring::kSlotCount : 0u);
+             crypto::uuid_text(volcano().config().filesystem), number_,
+             volcano().config().serves ? ring::kSlotCount : 0u);
   }
 
   void notify_ready() const {
-    const VolcanoConfig& config = volcano_->config();
+    const VolcanoConfig& config = volcano().config();
     sys_real::notify(fmt::format("READY=1\nSTATUS={} {} at {}", config.nick,
                                  config.serves ? "serves" : "is in the ring, without slots,",
                                  config.address.text()));
@@ -161,7 +163,7 @@ class Daemon {
 
   void print_made() const {
     std::printf("made the lava network %s in %s; serve it with: magmad -d %s\n",
-                crypto::uuid_text(volcano_->config().filesystem).c_str(),
+                crypto::uuid_text(volcano().config().filesystem).c_str(),
                 options_.directory.c_str(), options_.directory.c_str());
   }
 
@@ -169,19 +171,19 @@ class Daemon {
   int run() {
     loop_.run();
     const int code = end();
-    if (code == 0) log_info("stopped nick={}", volcano_->config().nick);
+    if (code == 0) log_info("stopped nick={}", volcano().config().nick);
     return code;
   }
 
   int end() {
     sys_real::notify("STOPPING=1\nSTATUS=stopping: everything is being synced");
     node_.reset();
-    if (volcano_->failed()) {
+    if (tenures_->failed()) {
       log_error("storage_failed directory={} action={}", options_.directory,
                 "check the disk, then start again");
       return kExitStorage;
     }
-    if (auto stopped = volcano_->stop(); !stopped) {
+    if (auto stopped = tenures_->stop(); !stopped) {
       log_error("stop_failed error={}", describe(stopped.error()));
       return kExitStorage;
     }
@@ -189,6 +191,8 @@ class Daemon {
   }
 
  private:
+  Volcano& volcano() const { return tenures_->volcano(); }
+
   // Before the volcano starts: a port that somebody has shall leave no trace in the storage.
   Result<void> take_console_port() {
     if (!options_.console) return {};
@@ -232,7 +236,7 @@ class Daemon {
     config.socket = std::move(node_socket_);
     config.directory = options_.directory;
     NodeThread::Callbacks callbacks;
-    callbacks.on_view = [this](node::RingViewPtr view) { volcano_->set_ring(std::move(view)); };
+    callbacks.on_view = [this](node::RingViewPtr view) { tenures_->set_ring(std::move(view)); };
     callbacks.on_failed = [this](const Error& error) {
       log_error("node_ended error={} again_in_s={}", describe(error),
                 kNodeAgain.ns / seconds(1).ns);
@@ -260,7 +264,7 @@ class Daemon {
   void tick_node() {
     const Instant now = clock_.now();
     if (!node_ || now < next_tick_) return;
-    wire::VolcanoFacts facts = volcano_->facts();
+    wire::VolcanoFacts facts = tenures_->facts();
     const bool is_in_sync = std::all_of(
         facts.mirrors.begin(), facts.mirrors.end(),
         [](const wire::MirrorFact& mirror) { return mirror.state == wire::MirrorState::in_sync; });
@@ -273,11 +277,19 @@ class Daemon {
         console::Console::Config{
             .rules = {.own_uid = ::geteuid(), .admits_remote = options_.console_remote},
             .version = PACKAGE_VERSION},
-        *volcano_, clock_, random_, *pool_, ring_socket_opener(loop_, options_.address),
+        volcano(), clock_, random_, *pool_, ring_socket_opener(loop_, options_.address),
         [this] { stop_at_ = clock_.now() + kLastWords; });
     if (port_) port_->serve(*console_);
     gateway_.emplace(*console_);
-    volcano_->set_console(&*gateway_);
+  }
+
+  // What a volcano has to know of the process it is in.
+  void tell_volcano(Volcano& volcano) {
+    console_->set_volcano(volcano);
+    volcano.set_console(&*gateway_);
+    volcano.add_counters([this](std::vector<wire::StatusCounter>& list) {
+      list_process_counters(list, socket_->counters(), loop_.counters());
+    });
   }
 
   // Lets the console say goodbye first, then mirrors get what they have not; asked again, it stops
@@ -285,19 +297,19 @@ class Daemon {
   void begin_stop() {
     if (std::exchange(is_stopping_, true)) return loop_.stop();
     console_->stop([this] {
-      volcano_->begin_stop();
+      volcano().begin_stop();
       is_last_ = true;
     });
   }
 
   Instant deadline() const {
-    if (is_last_ && volcano_->is_quiet()) return {};
-    return std::min({volcano_->deadline(), console_->deadline(), next_watchdog_, stop_at_,
+    if (is_last_ && volcano().is_quiet()) return {};
+    return std::min({tenures_->deadline(), console_->deadline(), next_watchdog_, stop_at_,
                      node_ ? next_tick_ : Instant::never(), node_again_,
                      port_ ? port_->deadline() : Instant::never()});
   }
   void on_deadline() {
-    volcano_->on_timer();
+    tenures_->on_timer();
     console_->on_timer();
     if (port_) port_->on_timer();
     tell_watchdog();
@@ -311,7 +323,7 @@ class Daemon {
   Result<void> wire_up() {
     on_datagram_ = [this](const sys::Address& from, MutableByteSpan datagram) {
       last_datagram_ = clock_.now();
-      volcano_->on_datagram(from, datagram);
+      tenures_->on_datagram(from, datagram);
     };
     TRY_VALUE(watch_, loop_.watch(socket_->fd(), sys_real::kReadable, [this](unsigned events) {
       if ((events & sys_real::kWritable) != 0) socket_->on_writable();
@@ -325,13 +337,12 @@ class Daemon {
       if (port_) port_->on_flush();
       gateway_->on_flush();
       console_->flush();
-      volcano_->flush();
-      if (volcano_->failed() || (is_last_ && volcano_->is_quiet())) loop_.stop();
-      if (volcano_->stop_wanted() && !is_stopping_) begin_stop();
+      tenures_->flush();
+      if (tenures_->failed() || (is_last_ && volcano().is_quiet())) return loop_.stop();
+      if (volcano().stop_wanted() && !is_stopping_) begin_stop();
     });
-    volcano_->add_counters([this](std::vector<wire::StatusCounter>& list) {
-      list_process_counters(list, socket_->counters(), loop_.counters());
-    });
+    tell_volcano(volcano());
+    tenures_->on_next([this](Volcano& next) { tell_volcano(next); });
     loop_.set_deadline([this] { return deadline(); }, [this] { on_deadline(); });
     loop_.set_spin(kSpin, [this] { return clock_.now() - last_datagram_ < kSpinAfter; });
     loop_.on_signal(SIGTERM, [this] { begin_stop(); });
@@ -355,7 +366,7 @@ class Daemon {
   std::unique_ptr<sys_real::PosixDisk> disk_;
   std::unique_ptr<sys_real::UdpSocket> socket_;
   std::optional<sys_real::ThreadPool> pool_;
-  std::unique_ptr<Volcano> volcano_;
+  std::unique_ptr<Tenures> tenures_;
   std::optional<console::Console> console_;
   std::optional<console::Gateway> gateway_;
   std::unique_ptr<ConsolePort> port_;

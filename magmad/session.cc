@@ -32,6 +32,8 @@ std::vector<wire::MapRun> Shard::map_of_slots() const {
     else
       map.push_back({slot, slot, epoch, {address}});
   }
+  if (owners_ && !map.empty())
+    for (const std::string& other : owners_->others) map.front().replicas.push_back(other);
   return map;
 }
 

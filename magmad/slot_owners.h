@@ -23,6 +23,8 @@ struct SlotOwners {
   std::vector<Owner> owners{};                            // in no order
   std::array<std::uint16_t, ring::kSlotCount> owner_of{};  // index in `owners`
   std::uint64_t version = 0;                              // rises with each change
+  // Flare addresses of all others, who may know more when the owners are away.
+  std::vector<std::string> others{};
   OwnedSlots not_yet{};  // this volcano's by the lava map, and it does not serve them yet
   // This volcano's slots in groups that have the same mirrors. What happens to two slots of a group
   // in one transaction has happened to both or to none, wherever they are served next; those of two

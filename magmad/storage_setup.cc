@@ -61,7 +61,8 @@ Result<void> found_ring(const MagmadOptions& options, Opened& opened) {
   opened.papers.volcano = 1;
   TRY_VALUE(const ring::LavaMap map,
             node::founded_map(opened.filesystem, profile_of(opened.papers, options),
-                              options.copies.value_or(node::kCopiesDefault)));
+                              options.copies.value_or(node::kCopiesDefault),
+                              opened.papers.shares_slots));
   TRY(store::remove_raft_store(*opened.disk));
   TRY_VALUE(auto store, store::create_raft_store(*opened.disk));
   const raft::Persist first = raft::founding_write(raft::NodeId(1), wire::encode_map(map));
@@ -99,6 +100,7 @@ Result<void> make_network(const MagmadOptions& options, sys::Random& random, sys
   opened.papers.fqdn = options.fqdn;
   opened.papers.small_files = options.small_file_bytes.value_or(65536);
   opened.papers.created = utc_text(clock.wall_now());
+  opened.papers.shares_slots = options.share_slots;
   TRY_VALUE(opened.keys, given_keys(options, opened.filesystem));
   if (!opened.keys.network)
     return fail(Code::bad_key_file, options.key_file +
@@ -199,7 +201,8 @@ Result<ring::LavaMap> map_after(const MagmadOptions& options, Opened& opened) {
     copies = map.copies;
   }
   TRY_VALUE(ring::LavaMap map, node::founded_map(opened.filesystem,
-                                                 profile_of(opened.papers, options), copies));
+                                                 profile_of(opened.papers, options), copies,
+                                                 opened.papers.shares_slots));
   map.generation = generation + 1;
   return map;
 }
@@ -346,6 +349,7 @@ Result<void> join_network(const MagmadOptions& options, sys::Random& random, sys
   }
   papers.volcano = accepted->volcano.value;
   papers.small_files = accepted->small_files;
+  papers.shares_slots = accepted->shares_slots;
   opened.papers = papers;
   TRY(keep_key(options, opened));
   TRY_VALUE(auto store, store::create_raft_store(*opened.disk));

@@ -39,6 +39,8 @@ SlotOwners owners_by(const ring::LavaMap& map, ring::VolcanoId self) {
     const ring::Volcano* known = map.find(id);
     owners.owners.push_back({id, known == nullptr ? std::string() : known->profile.flare});
   }
+  for (const ring::Volcano& volcano : map.volcanoes)
+    if (volcano.stores() && volcano.id != self) owners.others.push_back(volcano.profile.flare);
   for (unsigned n = 0; n < ring::kSlotCount; ++n)
     owners.owner_of[n] = index[map.slots[n].primary()];
   owners.not_yet = owners.slots_of(self) & ~core::slots_to_serve(map, self);
@@ -126,7 +128,8 @@ bool Tenures::is_usable(const node::RingView& view) {
 }
 
 void Tenures::end_tenure() {
-  if (std::exchange(is_ending_, true)) return;
+  if (is_ending_ || volcano_->is_ending()) return;  // the process ends
+  is_ending_ = true;
   volcano_->begin_stop();
 }
 
@@ -219,6 +222,8 @@ void Tenures::on_timer() {
   if (due_ <= clock_.now()) end_tenure();
   flush();
 }
+
+bool Tenures::failed() const { return failure_.has_value() || volcano_->failed(); }
 
 Result<void> Tenures::stop() {
   if (failure_) return fail(*failure_);

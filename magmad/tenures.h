@@ -44,7 +44,7 @@ class Tenures {
   void on_timer();
   // Whether the storage has failed for good, or could not be opened for the next tenure: the
   // process should end.
-  bool failed() const { return failure_.has_value() || volcano_->failed(); }
+  bool failed() const;
   Result<void> stop();
 
  private:

@@ -328,6 +328,8 @@ void Volcano::begin_stop() {
   parts_->is_mute = !parts_->has_lease();
 }
 
+bool Volcano::is_ending() const { return parts_->quiet_by.has_value(); }
+
 bool Volcano::is_quiet() const {
   const Parts& p = *parts_;
   if (p.quiet_by && p.clock.now() >= *p.quiet_by) return true;

@@ -95,6 +95,7 @@ class Volcano final : public rpc::Handler {
   // mirrors get to have everything. is_quiet(): they do, or it has taken kQuietMax.
   static constexpr Duration kQuietMax = seconds(2);
   void begin_stop();
+  bool is_ending() const;
   bool is_quiet() const;
   // Clean stop: no new requests, everything synced, clients told, the clean mark written. Blocks.
   // Slots that are left to a mirror which has everything of them: the storage remembers that this

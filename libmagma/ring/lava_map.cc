@@ -208,6 +208,7 @@ MapForm to_form(const LavaMap& map) {
                .membership = map.membership,
                .filesystem = map.filesystem,
                .copies = map.copies,
+               .shares_slots = map.shares_slots,
                .next_id = map.next_id,
                .volcanoes = map.volcanoes,
                .voters = map.voters,
@@ -242,6 +243,7 @@ Result<LavaMap> from_form(const MapForm& form) {
               .membership = form.membership,
               .filesystem = form.filesystem,
               .copies = form.copies,
+              .shares_slots = form.shares_slots,
               .next_id = form.next_id,
               .volcanoes = form.volcanoes,
               .voters = form.voters,
@@ -263,7 +265,7 @@ std::size_t bytes_of(const SlotEntry& entry) {  // as a SlotSet
 
 // All but sets, runs and epochs: head, counts of seven lists, widths as in fields().
 std::size_t bytes_without_slots(const LavaMap& map) {
-  std::size_t bytes = 1 + 8 + 4 + 8 + 16 + 1 + 2 + 7 * 4;
+  std::size_t bytes = 1 + 8 + 4 + 8 + 16 + 1 + 1 + 2 + 7 * 4;
   for (const Volcano& v : map.volcanoes) {
     const Profile& p = v.profile;
     bytes += 2 + 5 * 4 + 1 + 8 + 1 + 1 + 4 + p.nick.size() + p.fqdn.size() + p.flare.size() +

@@ -192,6 +192,7 @@ struct LavaMap {
   std::uint64_t membership = 0;  // one higher with each change of volcanoes, voters, owners, copies
   FilesystemId filesystem{};
   std::uint8_t copies = 2;  // 1 to kCopiesMax
+  bool shares_slots = false;  // all who store are to own some; else the founder owns all
   VolcanoId next_id{1};
   std::vector<Volcano> volcanoes{};  // by id
   std::vector<VolcanoId> voters{};   // ascending
@@ -275,6 +276,7 @@ struct MapForm {
   std::uint64_t membership = 0;
   FilesystemId filesystem{};
   std::uint8_t copies = 0;
+  bool shares_slots = false;
   VolcanoId next_id;
   std::vector<Volcano> volcanoes{};
   std::vector<VolcanoId> voters{};
@@ -291,6 +293,7 @@ struct MapForm {
     v("membership", s.membership);
     v("filesystem", s.filesystem);
     v("copies", s.copies);
+    v("shares_slots", s.shares_slots);
     v("next_id", s.next_id);
     v("volcanoes", s.volcanoes);
     v("voters", s.voters);

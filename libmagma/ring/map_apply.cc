@@ -52,6 +52,7 @@ Result<void> change(LavaMap& map, const Found& c, Applied& applied) {
   map.membership = 1;
   map.filesystem = c.filesystem;
   map.copies = c.copies;
+  map.shares_slots = c.shares_slots;
   map.next_id = VolcanoId(2);
   map.volcanoes.push_back({.id = id, .profile = c.profile, .starts = 1});
   set_state(map.volcanoes.back(), VolcanoState::up);

@@ -44,11 +44,13 @@ struct Found {
   FilesystemId filesystem{};
   std::uint8_t copies = 2;
   Profile profile{};
+  bool shares_slots = false;
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("filesystem", s.filesystem);
     v("copies", s.copies);
     v("profile", s.profile);
+    v("shares_slots", s.shares_slots);
   }
 };
 

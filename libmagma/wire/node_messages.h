@@ -180,11 +180,15 @@ struct VolcanoNews {
 
 struct HeartbeatReply {
   std::uint64_t lease_ns = 0;        // from the sending of the request; 0: none now
+  // Of the coordinator's map: the lease counts for who has one at least as new. Else a volcano that
+  // was away would go on with a map in which it is primary of what others serve since.
+  std::uint64_t map_version = 0;
   WallTime clock;                    // of the coordinator
   std::vector<VolcanoNews> table{};  // if it was wanted: all volcanoes, by number
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("lease_ns", s.lease_ns);
+    v("map_version", s.map_version);
     v("clock", s.clock);
     v("table", s.table);
   }
@@ -253,6 +257,7 @@ struct JoinReply {
   std::uint64_t small_files = 0;  // of this filesystem, bytes; when accepted
   std::string coordinator{};      // node address, with ask_other
   std::string nick{};             // of who answers
+  bool shares_slots = false;      // of this ring; when accepted
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("outcome", s.outcome);
@@ -261,6 +266,7 @@ struct JoinReply {
     v("small_files", s.small_files);
     v("coordinator", s.coordinator);
     v("nick", s.nick);
+    v("shares_slots", s.shares_slots);
   }
 };
 

@@ -60,7 +60,7 @@ Console::Console(Config config, Volcano& volcano, sys::Clock& clock, sys::Random
     : config_(std::move(config)),
       identity_{volcano.config().nick, volcano.config().fqdn, volcano.config().address.text(),
                 config_.version},
-      volcano_(volcano),
+      volcano_(&volcano),
       clock_(clock),
       shut_down_(std::move(shut_down)),
       random_(random),
@@ -146,8 +146,8 @@ void Console::on_timer() {
 
 // A volcano without slots reaches the files at who has the root's.
 PendingPtr Console::open_files(Done<Files*> done) {
-  const node::RingViewPtr view = volcano_.ring();
-  if (!volcano_.config().serves && view) {
+  const node::RingViewPtr view = volcano_->ring();
+  if (!volcano_->config().serves && view) {
     const ring::LavaMap& map = *view->map;
     const ring::Volcano* root = map.find(map.at(crypto::key_of_path("/").slot()).primary());
     auto address = sys::Address::parse(root != nullptr ? root->profile.flare : "", 0);
@@ -172,14 +172,14 @@ PendingPtr Console::shut_down(std::string_view who, UniqueFunction<void(std::str
 
 void Console::begin_shutdown(std::string_view who) {
   log_info("console_shutdown who={}", who);
-  const node::RingViewPtr view = volcano_.ring();
+  const node::RingViewPtr view = volcano_->ring();
   std::vector<client::StopStep> others;
   if (view && view->map->version > 0)
     others = client::stop_order(node::ring_reply(*view, clock_.now()));
   std::erase_if(others, [&](const client::StopStep& step) { return step.id == view->self.value; });
-  if (volcano_.config().serves) volcano_.begin_stop();
+  if (volcano_->config().serves) volcano_->begin_stop();
   shutdown_ = std::make_unique<RingShutdown>(std::move(others), std::string(who),
-                                             volcano_.config().keys, clock_, random_, files_);
+                                             volcano_->config().keys, clock_, random_, files_);
 }
 
 void Console::flush_shutdown() {
@@ -194,7 +194,7 @@ void Console::flush_shutdown() {
 }
 
 CacheReport Console::caches() {
-  const VolcanoReport volcano = volcano_.report(kCacheLinesMax);
+  const VolcanoReport volcano = volcano_->report(kCacheLinesMax);
   CacheReport report;
   report.loads = {
       {"content files held open", volcano.content_files_open, "closed by least recent use"},
@@ -228,18 +228,18 @@ PendingPtr Console::lava(Done<LavaReport> done) {
   const std::uint64_t id = ++last_lava_waiter_;
   lava_waiters_.emplace(id, std::move(done));
   if (lava_waiters_.size() == 1) lava_until_ = clock_.now() + kLavaPatience;
-  volcano_.census().begin(clock_.wall_now());
+  volcano_->census().begin(clock_.wall_now());
   return std::make_unique<LavaWaiter>(*this, id);
 }
 
 // Whoever waits shares the count that is under way. A long one is not waited for.
 void Console::step_census() {
   if (lava_waiters_.empty()) return;
-  Census& census = volcano_.census();
+  Census& census = volcano_->census();
   if (auto stepped = census.step(kCensusRowsPerRound); !stepped)
     return tell_lava(fail(stepped.error()));
   if (census.is_under_way() && clock_.now() < lava_until_) return;
-  auto space = volcano_.space();
+  auto space = volcano_->space();
   if (!space) return tell_lava(fail(space.error()));
   std::optional<std::uint64_t> keys;
   if (census.last()) keys = census.last()->inodes;
@@ -250,7 +250,7 @@ void Console::step_census() {
 LavaReport Console::lava_report(std::optional<std::uint64_t> keys,
                                 const sys::DiskSpace& space) const {
   LavaReport report;
-  const node::RingViewPtr view = volcano_.ring();
+  const node::RingViewPtr view = volcano_->ring();
   if (!view || view->map->version == 0) {
     report.lines.push_back({.nick = identity_.nick,
                             .fqdn = identity_.fqdn,
@@ -266,7 +266,7 @@ LavaReport Console::lava_report(std::optional<std::uint64_t> keys,
   for (const wire::RingVolcano& volcano : ring.volcanoes) {
     LavaLine& line = report.lines.emplace_back(line_of(volcano));
     if (volcano.id != ring.self) continue;
-    line.keys = volcano_.config().serves ? keys : std::optional<std::uint64_t>(0);
+    line.keys = volcano_->config().serves ? keys : std::optional<std::uint64_t>(0);
     line.free_bytes = space.free_bytes;
     line.total_bytes = space.total_bytes;
   }

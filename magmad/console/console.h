@@ -45,6 +45,8 @@ class Console final : private Backend {
           sys::Executor& executor, OpenRingSocket open_socket, UniqueFunction<void()> shut_down);
   ~Console() override;
 
+  // Another one serves from now on (magmad/tenures.h).
+  void set_volcano(Volcano& volcano) { volcano_ = &volcano; }
   // A new session, owned by the console until close(); or why there is none, one line for the peer.
   tl::expected<Session*, std::string> open(const Peer& peer);
   tl::expected<Session*, std::string> open(SessionOptions options);
@@ -88,7 +90,7 @@ class Console final : private Backend {
 
   Config config_;
   Identity identity_;
-  Volcano& volcano_;
+  Volcano* volcano_;
   sys::Clock& clock_;
   UniqueFunction<void()> shut_down_;
   sys::Random& random_;

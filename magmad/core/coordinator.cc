@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "magmad/core/mirror_rules.h"
+#include "magmad/core/slot_rules.h"
 
 namespace magma::core {
 
@@ -80,9 +81,8 @@ std::optional<ring::Command> Coordinator::who_came_or_went(const ring::LavaMap& 
     if (has_lease && !planted_.calls_down_within_lease) continue;
     const Duration grace = volcano.id == former_ ? kFormerGrace : kGrace;
     if (!was_heard && now < silent_since(volcano.id) + grace) continue;
-    // That would make a mirror primary of its slots, and mirrors cannot serve yet: its slots wait
-    // for it all the same. This exception goes when a mirror can take a primary's place.
-    if (is_primary_of_any(map, volcano.id)) continue;
+    // Where slots are not shared no mirror takes a primary's place: its slots wait for it.
+    if (!map.shares_slots && is_primary_of_any(map, volcano.id)) continue;
     return ring::VolcanoDown{.volcano = volcano.id, .starts = volcano.starts};
   }
   return std::nullopt;
@@ -92,6 +92,7 @@ std::optional<ring::Command> Coordinator::who_came_or_went(const ring::LavaMap& 
 // no copy; without such a one it keeps it, and what it has.
 std::optional<ring::Command> Coordinator::patience_over(const ring::LavaMap& map,
                                                         Instant now) const {
+  if (map.shares_slots) return std::nullopt;  // its slots have fewer copies until it is back
   const ring::ReplicaList& replicas = map.slots.front().replicas;
   const bool has_spare =
       std::any_of(map.volcanoes.begin(), map.volcanoes.end(), [&](const ring::Volcano& volcano) {
@@ -105,6 +106,15 @@ std::optional<ring::Command> Coordinator::patience_over(const ring::LavaMap& map
         now - silent_since(volcano.id) > kPatience)
       return ring::PatienceOver{.volcano = volcano.id, .starts = volcano.starts};
   return std::nullopt;
+}
+
+// By what all primaries said last.
+std::optional<ring::Command> Coordinator::slot_step(const Situation& situation, Instant now) const {
+  FactsOf told;
+  for (const auto& [volcano, heard] : heard_) told[volcano] = &heard.facts;
+  told[self_] = &situation.own;
+  return next_slot_step(situation.map, told,
+                        [&](ring::VolcanoId id) { return is_there(id, now); });
 }
 
 // By what the primary said last: in a heartbeat, or here if it is this volcano.
@@ -142,7 +152,9 @@ Decision Coordinator::next(const Situation& situation, Instant now) {
   if (!since_) return {};
   if (auto command = who_came_or_went(situation.map, now)) return *command;
   if (auto command = patience_over(situation.map, now)) return *command;
-  if (auto command = mirror_step(situation, now)) return *command;
+  const auto step =
+      situation.map.shares_slots ? slot_step(situation, now) : mirror_step(situation, now);
+  if (step) return *step;
   const std::size_t voters = situation.configuration.voters.size();
   if (voters % 2 == 1)
     even_since_.reset();
@@ -150,9 +162,9 @@ Decision Coordinator::next(const Situation& situation, Instant now) {
     even_since_ = now;
   const auto members = member_states(situation, now);
   const Duration even_for = even_since_ ? now - *even_since_ : Duration{};
-  if (auto step =
+  if (auto member =
           next_member_step(situation.map, situation.configuration, self_, members, even_for))
-    return *step;
+    return *member;
   if (situation.preferred == self_ || now < *since_ + kSettled || now < handed_at_ + kTransferEvery)
     return {};
   const auto chosen = std::find_if(members.begin(), members.end(), [&](const MemberState& m) {

@@ -13,7 +13,8 @@
 // Who was never heard of by this coordinator is away when it has not come within kGrace; the leader
 // before, whose silence made the election, within kFormerGrace.
 //
-// It also says who mirrors the slots (mirror_rules.h), by what their primary says of its mirrors.
+// It also says who has which slots, by what their primaries say (slot_rules.h); where they are not
+// shared, who mirrors them (mirror_rules.h).
 #pragma once
 
 #include <cstdint>
@@ -104,6 +105,7 @@ class Coordinator {
   Instant silent_since(ring::VolcanoId volcano) const;
   std::optional<ring::Command> patience_over(const ring::LavaMap& map, Instant now) const;
   std::optional<ring::Command> who_came_or_went(const ring::LavaMap& map, Instant now) const;
+  std::optional<ring::Command> slot_step(const Situation& situation, Instant now) const;
   std::optional<ring::Command> mirror_step(const Situation& situation, Instant now) const;
   std::vector<MemberState> member_states(const Situation& situation, Instant now) const;
 

@@ -86,8 +86,10 @@ void Joining::on_reply(const wire::JoinReply& reply) {
   const std::string who = fmt::format("{} ({})", reply.nick, asked_.text());
   switch (reply.outcome) {
     case wire::NodeOutcome::accepted:
-      return end(
-          Accepted{.volcano = reply.volcano, .small_files = reply.small_files, .by = reply.nick});
+      return end(Accepted{.volcano = reply.volcano,
+                          .small_files = reply.small_files,
+                          .by = reply.nick,
+                          .shares_slots = reply.shares_slots});
     case wire::NodeOutcome::refused:
       return end(fail(Code::invalid, fmt::format("{} refuses: {}", who, reply.reason)));
     case wire::NodeOutcome::ask_other: {

@@ -27,6 +27,7 @@ class Joining final : private rpc::Handler {
     ring::VolcanoId volcano;
     std::uint64_t small_files = 0;
     std::string by{};  // nick
+    bool shares_slots = false;
   };
 
   // `hosts`: addresses of one volcano, tried in this order. References outlive it.

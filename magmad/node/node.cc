@@ -27,10 +27,12 @@ bool is_news(const std::vector<wire::MirrorFact>& before,
 }  // namespace
 
 Result<ring::LavaMap> founded_map(const crypto::Uuid& filesystem, const ring::Profile& profile,
-                                  std::uint8_t copies) {
+                                  std::uint8_t copies, bool shares_slots) {
   ring::LavaMap map;
-  TRY(ring::apply_command(
-      map, ring::Found{.filesystem = filesystem, .copies = copies, .profile = profile}));
+  TRY(ring::apply_command(map, ring::Found{.filesystem = filesystem,
+                                           .copies = copies,
+                                           .profile = profile,
+                                           .shares_slots = shares_slots}));
   return map;
 }
 
@@ -338,11 +340,13 @@ void Node::serve_raft(const wire::NodeRequestHead& head, ByteSpan body, const Re
 // ---- as a volcano of the ring
 
 void Node::on_tick(const wire::VolcanoFacts& facts) {
-  const bool has_mirror_news = is_news(facts_.mirrors, facts.mirrors);
+  const bool has_slot_news = is_news(facts_.mirrors, facts.mirrors) ||
+                             facts_.serving != facts.serving ||
+                             facts_.membership != facts.membership;
   facts_ = facts;
   facts_.version = config_.version;
   ticked_ = clock_.now();
-  if (!has_mirror_news) return;
+  if (!has_slot_news) return;
   has_news_ = true;
   act_at_ = {};
   report_at_ = std::min(report_at_, std::max(*ticked_, reported_at_ + kNewsEvery));
@@ -368,6 +372,8 @@ void Node::report() {
   if (!ticked_ || now - *ticked_ > kTickFresh) return;
   if (is_coordinator()) {
     lease_until_ = std::min(now + core::kLease, *raft_.lease_until(now));
+    lease_version_ = map_->version;
+    has_news_ = true;
     if (watcher_ != nullptr) watcher_->has_lease(raft_, *lease_until_);
     return;
   }
@@ -396,6 +402,8 @@ void Node::on_heartbeat_answered(Instant sent, Result<ByteSpan> body) {
   if (granted.ns > 0) {
     const Instant begins = planted_.lease_from_receipt ? now : sent;
     lease_until_ = std::max(lease_until_.value_or(begins), begins + granted);
+    lease_version_ = std::max(lease_version_, reply->map_version);
+    has_news_ = true;
     if (watcher_ != nullptr) watcher_->has_lease(raft_, *lease_until_);
   }
   if (reply->table.empty()) return;
@@ -489,7 +497,7 @@ RingView Node::view() const {
   view.is_coordinator = is_coordinator();
   view.is_start_known = is_announced_ && map_->version >= start_version_;
   view.leader_heard = leader_heard_;
-  view.lease_until = lease_until_;
+  if (map_->version >= lease_version_) view.lease_until = lease_until_;
   view.table_at = table_at_;
   view.table = table_;
   view.own = facts_;

@@ -223,6 +223,7 @@ class Node {
   wire::VolcanoFacts facts_{};
   std::optional<Instant> ticked_{};
   std::optional<Instant> lease_until_{};
+  std::uint64_t lease_version_ = 0;  // of the map that it takes to make use of it
   std::optional<Instant> leader_heard_{};
   std::optional<Instant> table_at_{};
   std::vector<wire::VolcanoNews> table_{};
@@ -236,6 +237,7 @@ class Node {
 
 // The first state of a ring's map: what a founder's store begins with.
 Result<ring::LavaMap> founded_map(const crypto::Uuid& filesystem, const ring::Profile& profile,
-                                  std::uint8_t copies = kCopiesDefault);
+                                  std::uint8_t copies = kCopiesDefault,
+                                  bool shares_slots = false);
 
 }  // namespace magma::node

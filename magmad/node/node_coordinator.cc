@@ -109,11 +109,13 @@ void Node::serve_heartbeat(const wire::NodeRequestHead& head, ByteSpan body, con
   wire::HeartbeatReply reply;
   const Duration granted = coordinator_.heard(head.from, *request, now, lease);
   reply.lease_ns = static_cast<std::uint64_t>(granted.ns);
+  reply.map_version = map_->version;
   reply.clock = clock_.wall_now();
   if (request->wants_table) reply.table = coordinator_.table(*map_, followers(), facts_, now);
   if (watcher_ != nullptr && granted.ns > 0) watcher_->granted(raft_, head.from, now + granted);
   links_.answer(to, reply);
-  if (!map_->is_alive(head.from) || !request->facts.mirrors.empty()) act_at_ = {};
+  if (!map_->is_alive(head.from) || !request->facts.mirrors.empty() || map_->shares_slots)
+    act_at_ = {};
   pump();
 }
 
@@ -213,6 +215,7 @@ std::optional<std::string> Node::why_not(const wire::JoinRequest& request) const
 void Node::answer_join(const ReplyTo& to, wire::JoinReply reply) {
   reply.nick = config_.profile.nick;
   reply.small_files = config_.small_files;
+  reply.shares_slots = map_->shares_slots;
   if (reply.outcome == NodeOutcome::refused) ++counters_.joins_refused;
   links_.answer(to, reply);
 }

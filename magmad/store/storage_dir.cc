@@ -69,6 +69,8 @@ bool take(const nlohmann::json& json, const char* name, T& value) {
   if (found == json.end()) return true;
   if constexpr (std::is_same_v<T, std::string>) {
     if (!found->is_string()) return false;
+  } else if constexpr (std::is_same_v<T, bool>) {
+    if (!found->is_boolean()) return false;
   } else {
     if (!found->is_number_unsigned()) return false;
   }
@@ -133,6 +135,7 @@ Result<VolcanoPapers> read_papers(sys::Disk& disk) {
               take(json, "created", papers.created) && take(json, "volcano", papers.volcano);
   std::string storage;
   good = good && take(json, "storage", storage) && take_hex(storage, papers.storage);
+  good = good && take(json, "shares_slots", papers.shares_slots);
   if (!good || papers.uuid.empty() || papers.nick.empty())
     return fail(unreadable("lacks uuid or nick, or a member has the wrong type"));
   return papers;
@@ -146,7 +149,8 @@ Result<void> write_papers(sys::Disk& disk, const VolcanoPapers& papers) {
                                  {"nick", papers.nick},
                                  {"fqdn", papers.fqdn},
                                  {"small_files", papers.small_files},
-                                 {"created", papers.created}};
+                                 {"created", papers.created},
+                                 {"shares_slots", papers.shares_slots}};
   // Names come from the command line: what is no UTF-8 is replaced, as dump() would throw.
   std::string text = json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   TRY(write_synced(disk, kPapersTemporary, text));

@@ -27,6 +27,7 @@ struct VolcanoPapers {
   std::string fqdn{};
   std::uint64_t small_files = 65536;  // bytes; fixed when the network is made
   std::string created{};          // RFC 3339, for people
+  bool shares_slots = false;      // LavaMap::shares_slots
   // ring::VolcanoId; 0: it has yet to be taken in by the ring (or has format 1).
   std::uint64_t volcano = 0;
   std::uint64_t storage = 0;  // of this directory, made at random with it; 0: format 1

@@ -48,7 +48,7 @@ TEST_CASE("moving random runs: volcanoes join, and get their shares while operat
   for (std::uint64_t i = 0; i < options.seeds && failures < 3; ++i) {
     SplitProfile profile = split_profile_of_seed(options.first_seed + i);
     profile.moving = true;
-    profile.copies = 1 + profile.seed % 3;
+    profile.copies = static_cast<unsigned>(1 + profile.seed % 3);
     profile.rounds = profile.volcanoes + 1;
     const RunResult result = run_split(profile);
     if (!result.failure) continue;
