@@ -32,6 +32,14 @@ std::string why_not(const Result<wire::CompareReply>& reply) {
 
 bool is_primary(const wire::RingVolcano& volcano) { return !volcano.slices.empty(); }
 bool is_mirror(const wire::RingVolcano& volcano) { return !volcano.copies.empty(); }
+// Of some of its slots.
+bool is_mirror_of(const wire::RingVolcano& mirror, const wire::RingVolcano& primary) {
+  return std::any_of(mirror.copies.begin(), mirror.copies.end(), [&](const auto& copies) {
+    return std::any_of(primary.slices.begin(), primary.slices.end(), [&](const auto& slice) {
+      return copies.first <= slice.last && slice.first <= copies.last;
+    });
+  });
+}
 
 // One mirror of one primary, from the first piece to the last.
 class Comparer {
@@ -227,7 +235,7 @@ Result<ReplicaReport> compare_replicas(const Target& target, const wire::RingRep
   for (const wire::RingVolcano& primary : ring.volcanoes) {
     if (!is_primary(primary)) continue;
     for (const wire::RingVolcano& mirror : ring.volcanoes) {
-      if (!is_mirror(mirror) || mirror.id == primary.id) continue;
+      if (mirror.id == primary.id || !is_mirror_of(mirror, primary)) continue;
       auto& told = report.mirrors.emplace_back();
       told.nick = mirror.nick;
       told.primary = primary.nick;
