@@ -303,7 +303,7 @@ class Daemon {
   }
 
   Instant deadline() const {
-    if (is_last_ && volcano().is_quiet()) return {};
+    if (tenures_->failed() || (is_last_ && volcano().is_quiet())) return {};
     return std::min({tenures_->deadline(), console_->deadline(), next_watchdog_, stop_at_,
                      node_ ? next_tick_ : Instant::never(), node_again_,
                      port_ ? port_->deadline() : Instant::never()});

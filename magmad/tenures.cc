@@ -74,6 +74,7 @@ Result<std::unique_ptr<Tenures>> Tenures::start(VolcanoConfig config, bool creat
 // Who makes a filesystem has all of it.
 Tenures::Share Tenures::first_share(bool create) const {
   Share share{.serves = create && config_.serves, .owners = {}};
+  share.owners.version = 1;
   if (share.serves) share.owners.owners.push_back({config_.self, config_.address.text()});
   return share;
 }
@@ -109,6 +110,7 @@ bool Tenures::is_current(const Share& share) const {
 }
 
 void Tenures::set_ring(node::RingViewPtr view) {
+  if (failure_) return;
   note_believers();
   const bool is_new_map =
       !view_ || view_->map != view->map || is_usable(*view_) != is_usable(*view);
@@ -145,6 +147,7 @@ void Tenures::note_believers() {
 
 // What mirrors have counts only once it is told which slots change together.
 wire::VolcanoFacts Tenures::facts() {
+  if (failure_) return {};
   wire::VolcanoFacts facts = volcano_->facts();
   if (!is_ending_ && due_ == Instant::never()) return facts;
   facts.mirrors.clear();
@@ -203,7 +206,8 @@ void Tenures::next_tenure() {
 void Tenures::flush() {
   if (failure_) return;
   volcano_->flush();
-  if (is_ending_ && volcano_->is_quiet()) next_tenure();
+  // Who was asked to end the process would be another one.
+  if (is_ending_ && !volcano_->stop_wanted() && volcano_->is_quiet()) next_tenure();
 }
 
 void Tenures::on_datagram(const sys::Address& from, MutableByteSpan datagram) {

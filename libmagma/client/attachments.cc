@@ -84,6 +84,7 @@ void Attachments::confirmed(LinkIndex link, Instant sent) {
 }
 
 bool Attachments::is_new_to(LinkIndex link) const {
+  if (!router_.is_split() && !router_.may_change()) return false;
   return link >= list_.size() || !list_[link].is_known;
 }
 

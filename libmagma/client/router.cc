@@ -50,6 +50,7 @@ bool Router::install(const wire::AttachReply& reply, LinkIndex from, bool force,
       if (auto address = sys::Address::parse(replica, kFlarePort)) links.add(*address);
   }
   is_split_ = is_split;
+  may_change_ = reply.owners_version != 0;
   version_ = reply.map_version;
   if (is_split && from != kNoLink) {
     if (versions_.size() <= from) versions_.resize(from + 1u);

@@ -41,6 +41,8 @@ class Router {
   };
   // Whether the slots are several volcanoes'.
   bool is_split() const { return is_split_; }
+  // Whether another volcano may get slots while this client is there.
+  bool may_change() const { return may_change_; }
   const std::vector<Owner>& owners() const { return owners_; }
   // The link by which the map names the volcano that has told it; kNoLink: by none.
   static LinkIndex link_of_teller(const wire::AttachReply& reply, Links& links);
@@ -56,6 +58,7 @@ class Router {
   std::vector<std::uint32_t> versions_;  // by link, if it is split
   std::vector<Owner> owners_;            // one a link, if it is split
   bool is_split_ = false;
+  bool may_change_ = false;
 };
 
 inline constexpr std::uint16_t kFlarePort = 12000;

@@ -5,9 +5,9 @@
 // Whom to wait for. The lava map names the mirrors. One that it has in sync is waited for. One that
 // catches up is waited for as soon as it has everything but what is under way (facts()). When it
 // has what was answered until then the coordinator is told, and the map may say so at any time from
-// then on: only a map with a higher epoch frees the primary. While a mirror that must be waited for is away nothing is acknowledged; after
-// kReleaseAfter the coordinator is asked to release it. One that the coordinator misses itself is
-// behind by the next map.
+// then on: only a map with a higher epoch frees the primary. While a mirror that must be waited for
+// is away nothing is acknowledged; after kReleaseAfter the coordinator is asked to release it. One
+// that the coordinator misses itself is behind by the next map.
 //
 // Slots that the map gives to a mirror later than others are a stream of their own
 // (libmagma/wire/replica_messages.h), which catches up while the others go on.
