@@ -76,14 +76,14 @@ Result<void> Shard::format() {
 
 // ---- start
 
-Result<void> Shard::begin(bool clean) {
+Result<void> Shard::begin(bool clean, const std::vector<wire::MirrorRange>& torn) {
   now_ = clock_.now();
   TRY(begin_epochs());
   if (!clean) {
     TRY_VALUE(std::uint64_t ranges, content_.recover({start_epoch(), Seq(0)}));
     stats_.ranges_recovered = ranges;
     log_info("recovered hot_ranges={}", ranges);
-    TRY(doubt_hot_ranges());
+    TRY(doubt_hot_ranges(torn));
   }
   TRY(reload());
   std::vector<SessionId> sessions;
@@ -113,9 +113,11 @@ Result<void> Shard::begin(bool clean) {
 }
 
 // A kill may have fallen between the bytes and their rows.
-Result<void> Shard::doubt_hot_ranges() {
+Result<void> Shard::doubt_hot_ranges(const std::vector<wire::MirrorRange>& torn) {
   TRY_VALUE(auto ranges, replication::hot_ranges(metadata_));
-  for (const wire::MirrorRange& range : ranges) content_.add_doubtful(range);
+  ranges.insert(ranges.end(), torn.begin(), torn.end());
+  for (const wire::MirrorRange& range : ranges)
+    if (owns(range.slot)) content_.add_doubtful(range);
   return {};
 }
 

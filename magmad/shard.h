@@ -104,8 +104,9 @@ class Shard {
   // Makes the root of an empty filesystem. Commits.
   Result<void> format();
   // Begins a new epoch of every slot and takes up what an earlier run left: operations, orphans,
-  // sessions. `clean`: the last run ended with stop(). Commits; blocks on the first sync.
-  Result<void> begin(bool clean);
+  // sessions. `clean`: the last run ended with stop(); else `torn` are ranges whose bytes it may have
+  // left between two states. Commits; blocks on the first sync.
+  Result<void> begin(bool clean, const std::vector<wire::MirrorRange>& torn = {});
 
   // ---- for the volcano
   void handle(RequestPtr request);
@@ -401,7 +402,7 @@ class Shard {
   void forget_effects();
   Result<void> reload();
   Result<void> begin_epochs();
-  Result<void> doubt_hot_ranges();
+  Result<void> doubt_hot_ranges(const std::vector<wire::MirrorRange>& torn);
   void load_opens();
   Result<void> load_file_locks();
   void end_file_lock_wait(std::uint64_t ticket, std::optional<Code> error);

@@ -89,6 +89,7 @@ Result<void> Tenures::begin(bool create) {
   config.claims_slots = config.needs_lease = follows_map_;
   config.believers = std::exchange(believers_, {});
   config.may_others_believe = std::exchange(may_others_believe_, false);
+  config.after_crash = std::move(after_crash_);
   TRY_VALUE(volcano_, Volcano::start(std::move(config), create, clock_, random_, datagrams_, disk_,
                                      executor_));
   ++count_;
@@ -186,6 +187,7 @@ void Tenures::next_tenure() {
            next.owners.served_by(config_.self).count(), next.owners.owners.size(), map.version);
   note_believers();
   for (SessionId session : volcano_->believers()) believers_.push_back(session);
+  after_crash_ = volcano_->after_crash();
   auto done = volcano_->stop(left_to(map, next));
   if (done) {
     volcano_.reset();

@@ -80,6 +80,7 @@ class Tenures {
   bool is_ending_ = false;
   std::vector<SessionId> believers_;
   bool may_others_believe_ = false;
+  AfterCrash after_crash_{};
   std::uint64_t count_ = 0;
   std::optional<Error> failure_{};
   UniqueFunction<void(Volcano&)> next_hook_;

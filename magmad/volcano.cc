@@ -86,6 +86,7 @@ struct Volcano::Parts {
   bool is_mute = false;                      // it ends without one: others may serve already
   std::uint64_t ranges_recovered = 0;
   std::optional<Instant> quiet_by{};  // it is about to stop
+  AfterCrash after_crash;
   std::map<std::pair<std::uint64_t, std::uint64_t>, NoticeId> notices;  // by connection, request
 
   bool has_lease() const;
@@ -224,16 +225,21 @@ Result<std::unique_ptr<Volcano>> Volcano::start(VolcanoConfig config, bool creat
   const bool lost_power = !clean && !create && !same_boot;
   parts->mirrors = std::make_unique<replication::Mirrors>(clock, *parts->metadata,
                                                           *parts->content, parts->send);
+  parts->after_crash = parts->config.after_crash;
   TRY(parts->mirrors->begin(clean || create, lost_power));
+  if (!clean && !create) parts->after_crash.is_unclean = true;
+  parts->mirrors->add_torn(parts->after_crash.torn);
+  parts->after_crash.torn = parts->mirrors->torn();
+  // Its rows may be of different moments: what a mirror misses cannot be told from them, so every
+  // mirror is compared as a whole.
+  if (lost_power && (parts->config.serves || parts->config.claims_slots)) {
+    TRY(parts->metadata->clear_oplog());
+    TRY(parts->metadata->commit());
+  }
   if (parts->config.serves) {
-    // Its rows may be of different moments: what a mirror misses cannot be told from them, so every
-    // mirror is compared as a whole.
-    if (lost_power) {
-      TRY(parts->metadata->clear_oplog());
-      TRY(parts->metadata->commit());
-    }
     if (!same_boot) TRY(store::note_machine_boot(disk, boot));
-    TRY(parts->shard->begin(clean || create));
+    const bool is_unclean = std::exchange(parts->after_crash.is_unclean, false);
+    TRY(parts->shard->begin(!is_unclean, parts->after_crash.torn));
     TRY(parts->mirrors->set_owned(parts->shard->owned()));
   } else {
     TRY(parts->mirrors->recover(clean || create));
@@ -360,6 +366,8 @@ const ring::SlotMask& Volcano::owned() const {
   static const ring::SlotMask kNone;
   return parts_->config.serves ? parts_->shard->owned() : kNone;
 }
+
+AfterCrash Volcano::after_crash() const { return parts_->after_crash; }
 
 const Released& Volcano::released() const {
   static const Released kNone;

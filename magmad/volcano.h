@@ -31,6 +31,13 @@ namespace magma {
 
 class ConsoleGateway;
 
+// What an unclean end of an earlier process left to be put right, by whoever serves or mirrors the
+// slots next in this one.
+struct AfterCrash {
+  bool is_unclean = false;                // slots that were served were not taken up since
+  std::vector<wire::MirrorRange> torn{};  // ranges whose bytes may be between two states
+};
+
 struct VolcanoConfig {
   std::string nick;                 // 1-63 of [A-Za-z0-9._-]
   std::string fqdn;
@@ -61,6 +68,7 @@ struct VolcanoConfig {
   unsigned pretended_parts = 0;  // for tests (ShardConfig)
   std::vector<SessionId> believers{};  // as ShardConfig
   bool may_others_believe = false;
+  AfterCrash after_crash{};  // of the Volcano before this one in the process, if there was one
 };
 
 // Slots that a volcano leaves to another one.
@@ -101,6 +109,8 @@ class Volcano final : public rpc::Handler {
   // Slots that are left to a mirror which has everything of them: the storage remembers that this
   // volcano has what the mirror has, so that it need not be compared when they change places.
   Result<void> stop(const std::vector<HandOver>& left = {});
+  // For the next Volcano of this process.
+  AfterCrash after_crash() const;
   // What those have said of whom it claims slots.
   const Released& released() const;
   // Whether some of the slots that it claims were served last by a volcano that is away.

@@ -273,6 +273,10 @@ Result<void> Mirrors::drop_empty_but(std::uint64_t number) {
   return {};
 }
 
+void Mirrors::add_torn(const std::vector<wire::MirrorRange>& torn) {
+  torn_.insert(torn_.end(), torn.begin(), torn.end());
+}
+
 std::vector<wire::MirrorRange> Mirrors::torn_of(const ring::SlotMask& slots) {
   std::vector<wire::MirrorRange> torn;
   std::copy_if(torn_.begin(), torn_.end(), std::back_inserter(torn),

@@ -26,6 +26,9 @@ class Mirrors {
   // Puts right what a kill left of contents, where the volcano serves nothing and so does not do
   // that itself. After begin(). Blocks.
   Result<void> recover(bool clean);
+  // Ranges whose bytes a crash may have left between two states: primaries are told.
+  const std::vector<wire::MirrorRange>& torn() const { return torn_; }
+  void add_torn(const std::vector<wire::MirrorRange>& torn);
   // The slots that the volcano serves: nobody else's stream may be about them, and what was known
   // of them is over. Commits. Requires: no batch is open.
   Result<void> set_owned(const ring::SlotMask& owned);
@@ -66,7 +69,7 @@ class Mirrors {
   ring::SlotMask owned_{};
   std::map<std::uint64_t, std::unique_ptr<Mirror>> streams_;
   std::deque<RequestPtr> hellos_;
-  std::vector<wire::MirrorRange> torn_;  // of slots that are mirrored
+  std::vector<wire::MirrorRange> torn_;
   bool has_blank_row_ = false;  // says that it has nothing yet
   std::uint64_t refused_ = 0;
 };
