@@ -145,8 +145,11 @@ void Shard::refuse(RequestPtr request, const Error& error) {
   refuse(std::move(request), error.code);
 }
 
+// It may tell of a change made before a restart, and who asks goes on elsewhere with what he was
+// told: so it waits for those who were to be told of that change.
 void Shard::refuse_moved(RequestPtr request, Code code, const wire::MovedReply& moved) {
   request->target = finish_lane(*request);
+  tokens_.add_grace(request->head.session, request->waits);
   push_answer(*request, false, code, wire::encode(moved), {});
 }
 
