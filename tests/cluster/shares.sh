@@ -1,12 +1,14 @@
 #!/bin/bash
 # Volcanoes that share the keyspace (magmad --share-slots): two join while work goes on, and get their
-# shares; each of the three is killed -9 under load, also the founder, and others take its place; at the
-# end everything that was acknowledged is there, and all copies agree.
+# shares; each of the three is killed -9 or cut off under load, also the founder, and others take its
+# place; at the end everything that was acknowledged is there, and all copies agree.
 source "$(dirname "$0")/lib.sh"
 source "$lib_dir/ring.sh"
 begin
 at_end() { ring_end; }
 stall_ms=15000
+ring_spaces "ms$(($$ % 100000))" "198.18.$(($$ % 250))" wallace gromit penguin ||
+  note "no network namespaces: on loopback addresses"
 ring_nodes wallace gromit penguin
 host=${address[wallace]}
 tree=$MAGMA_SOURCE/magmad
@@ -61,6 +63,21 @@ for node in wallace penguin gromit; do
   becomes "$node is back, with its share" $other "$shares" "(True, 'healthy')"
   works_on "$from" "while $node came back"
 done
+
+if [ -n "$space_prefix" ]; then
+  for node in gromit wallace; do
+    other=penguin
+    from=$(now_ms)
+    cut_off $node
+    becomes "$node is cut off: it has no slots" $other "v['$node']['slots'], r['health']" "(0, 'degraded')"
+    works_on "$from" "while $node was cut off"
+    connect $node
+    becomes "$node is connected again, with its share" $other "$shares" "(True, 'healthy')"
+    works_on "$from" "after $node was cut off"
+  done
+else
+  passed "volcanoes are cut off # SKIP no network namespaces"
+fi
 
 : >"$work/load.log.stop"
 wait_until 30 process_ended "$load"
