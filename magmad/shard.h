@@ -104,8 +104,8 @@ class Shard {
   // Makes the root of an empty filesystem. Commits.
   Result<void> format();
   // Begins a new epoch of every slot and takes up what an earlier run left: operations, orphans,
-  // sessions. `clean`: the last run ended with stop(); else `torn` are ranges whose bytes it may have
-  // left between two states. Commits; blocks on the first sync.
+  // sessions. `clean`: the last run ended with stop(); else `torn` are ranges whose bytes it may
+  // have left between two states. Commits; blocks on the first sync.
   Result<void> begin(bool clean, const std::vector<wire::MirrorRange>& torn = {});
 
   // ---- for the volcano

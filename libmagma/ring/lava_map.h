@@ -267,7 +267,7 @@ struct EpochRun {
     v("epoch", s.epoch);
   }
 };
-inline constexpr std::uint8_t kMapFormat = 1;
+inline constexpr std::uint8_t kMapFormat = 2;  // 1 had no shares_slots
 
 struct MapForm {
   std::uint8_t format = kMapFormat;

@@ -16,6 +16,17 @@ Result<Command> decode_as(ByteSpan body) {
   return Command(std::move(command));
 }
 
+// Of the first format, which had no shares_slots.
+Result<LavaMap> decode_map_1(ByteSpan in) {
+  constexpr std::size_t kSharesSlots = 1 + 8 + 4 + 8 + 16 + 1;  // format to copies, as in MapForm
+  if (in.size() < kSharesSlots) return fail(Code::malformed, "length");
+  Bytes now(in.begin(), in.end());
+  now[0] = kMapFormat;
+  now.insert(now.begin() + kSharesSlots, 0);
+  TRY_VALUE(MapForm form, decode<MapForm>(now));
+  return from_form(form);
+}
+
 }  // namespace
 
 Bytes encode_map(const LavaMap& map) { return encode(to_form(map)); }
@@ -23,6 +34,7 @@ Bytes encode_map(const LavaMap& map) { return encode(to_form(map)); }
 Result<LavaMap> decode_map(ByteSpan in) {
   if (in.size() > kMapBytesHardMax) return fail(Code::malformed, "too long");
   if (!in.empty() && in[0] > kMapFormat) return fail(Code::too_new, "lava map");
+  if (!in.empty() && in[0] == 1) return decode_map_1(in);
   TRY_VALUE(MapForm form, decode<MapForm>(in));
   return from_form(form);
 }

@@ -21,7 +21,7 @@
 namespace magma::wire {
 
 // What volcanoes that talk must have in common. A newcomer says which versions it speaks.
-inline constexpr std::uint16_t kNodeVersion = 1;
+inline constexpr std::uint16_t kNodeVersion = 2;
 
 inline constexpr std::size_t kRaftMessageBytesMax = 512 * 1024;
 inline constexpr std::size_t kVersionBytesMax = 63;  // of the text `magmad --version` gives

@@ -64,6 +64,23 @@ TEST_CASE("lava map: the encoding of a small ring") {
   check_round_trip(LavaMap{});
 }
 
+TEST_CASE("lava map: one of the first format is read, and shares no slots") {
+  LavaRing ring;
+  ring.found(2);
+  ring.add(profile(2));
+  Bytes first = wire::encode_map(ring.map);
+  REQUIRE(first[0] == kMapFormat);
+  const std::size_t at = 38;  // of shares_slots
+  REQUIRE(first[at] == 0);
+  first[0] = 1;
+  first.erase(first.begin() + at);
+  auto map = wire::decode_map(first);
+  REQUIRE(map.has_value());
+  CHECK(*map == ring.map);
+  for (std::size_t length = 0; length < first.size(); ++length)
+    CHECK_FALSE(wire::decode_map(ByteSpan(first).first(length)).has_value());
+}
+
 #define MAGMA_MAP_COMMAND(name, number, Struct)                                                \
   TEST_CASE("lava map: the encoding of " #name) {                                              \
     const Command command(sample<Struct>());                                                   \
@@ -145,7 +162,7 @@ TEST_CASE("lava map: decoding refuses what is no map") {
     void (*spoil)(MapForm&);
   };
   const Case cases[] = {
-      {"another format", [](MapForm& f) { f.format = 2; }},
+      {"another format", [](MapForm& f) { f.format = kMapFormat + 1; }},
       {"copies 0", [](MapForm& f) { f.copies = 0; }},
       {"copies 6", [](MapForm& f) { f.copies = 6; }},
       {"too few slots", [](MapForm& f) { --f.runs.back().slots; }},
@@ -191,7 +208,7 @@ TEST_CASE("lava map: decoding refuses what is no map") {
     CHECK_FALSE(map.has_value());
     auto decoded = wire::decode_map(wire::encode(form));
     REQUIRE_FALSE(decoded.has_value());
-    CHECK(decoded.error().code == (form.format == 1 ? Code::malformed : Code::too_new));
+    CHECK(decoded.error().code == (form.format == kMapFormat ? Code::malformed : Code::too_new));
   }
   CHECK(wire::decode_map(Bytes(kMapBytesHardMax + 1)).error().code == Code::malformed);
   CHECK(wire::decode_command(Bytes{}).error().code == Code::malformed);
