@@ -212,6 +212,16 @@ void SimCluster::partition_client(unsigned index, bool cut) {
     cut_.erase(clients_[index]->address());
 }
 
+void SimCluster::cut_client(unsigned index, unsigned volcano, bool cut) {
+  const sys::Address here = clients_[index]->address(), there = volcano_address(volcano);
+  for (const auto& way : {std::pair(here, there), std::pair(there, here)}) {
+    if (cut)
+      cut_ways_.insert(way);
+    else
+      cut_ways_.erase(way);
+  }
+}
+
 void SimCluster::cut_volcanoes(unsigned from, unsigned to, bool cut) {
   const auto way = std::pair(volcano_address(from), volcano_address(to));
   if (cut)

@@ -134,6 +134,8 @@ class SimCluster {
 
   NetworkFaults faults;
   void partition_client(unsigned index, bool cut);  // both ways
+  // The same with one volcano only.
+  void cut_client(unsigned index, unsigned volcano, bool cut);
   // Nothing gets from one volcano to the other (one direction).
   void cut_volcanoes(unsigned from, unsigned to, bool cut);
   // Datagrams of volcanoes are dropped (requests still arrive and are done).

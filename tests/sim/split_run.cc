@@ -152,7 +152,17 @@ class Run {
     const unsigned one = any();
     run_some(30);
     cluster_.coordinator().set_reachable(one, false);
-    run_some(12000);
+    cluster_.run_for(seconds(4));
+    // Others serve what it served, by now, but a client that reaches only it does not know.
+    const bool is_misled = random_.chance(2);
+    for (unsigned i = 0; is_misled && i < started_; ++i)
+      if (i != one) cluster_.cut_client(0, i, true);
+    run_some(5500);
+    for (unsigned i = 0; i < 4 && !failed(); ++i) {
+      workload_.start_operations(profile_.operations / 3);
+      run_some(800);
+    }
+    for (unsigned i = 0; i < started_; ++i) cluster_.cut_client(0, i, false);
     cluster_.coordinator().set_reachable(one, true);
     sometimes("moving: not heard of");
   }
