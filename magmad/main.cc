@@ -295,7 +295,7 @@ class Daemon {
   // Lets the console say goodbye first, then mirrors get what they have not; asked again, it stops
   // at once.
   void begin_stop() {
-    if (std::exchange(is_stopping_, true)) return loop_.stop();
+    if (std::exchange(is_stopping_, true) || tenures_->failed()) return loop_.stop();
     console_->stop([this] {
       volcano().begin_stop();
       is_last_ = true;
@@ -310,6 +310,7 @@ class Daemon {
   }
   void on_deadline() {
     tenures_->on_timer();
+    if (tenures_->failed()) return loop_.stop();  // there may be no volcano any more
     console_->on_timer();
     if (port_) port_->on_timer();
     tell_watchdog();
@@ -333,6 +334,7 @@ class Daemon {
       watch_.set_events(sys_real::kReadable | (want ? sys_real::kWritable : 0));
     });
     loop_.on_flush([this] {
+      if (tenures_->failed()) return loop_.stop();
       console_->flush();  // what it says goes out below
       if (port_) port_->on_flush();
       gateway_->on_flush();

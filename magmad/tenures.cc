@@ -112,13 +112,14 @@ bool Tenures::is_current(const Share& share) const {
 
 void Tenures::set_ring(node::RingViewPtr view) {
   if (failure_) return;
+  if (!follows_map_) return volcano_->set_ring(std::move(view));
   note_believers();
   const bool is_new_map =
       !view_ || view_->map != view->map || is_usable(*view_) != is_usable(*view);
   view_ = view;
   if (!is_new_map) return volcano_->set_ring(std::move(view));
   // Before the map is heard of where mirrors are waited for: who gets the slots is one.
-  if (follows_map_ && is_usable(*view_) &&
+  if (is_usable(*view_) &&
       (volcano_->owned() & ~core::slots_to_serve(*view_->map, config_.self)).any())
     end_tenure();
   volcano_->set_ring(std::move(view));
@@ -157,7 +158,7 @@ wire::VolcanoFacts Tenures::facts() {
 }
 
 void Tenures::look_at_map() {
-  if (!follows_map_ || !view_ || !is_usable(*view_)) return;
+  if (!is_usable(*view_)) return;
   if (is_current(share_by(*view_->map)))
     due_ = Instant::never();
   else if (due_ == Instant::never())

@@ -27,37 +27,41 @@ TEST_CASE("split random runs: every answer is the oracle's, through kills and cu
   CHECK(operations > 0);
 }
 
-TEST_CASE("split random runs: with copies of all slots, and all are equal at the end") {
+namespace {
+
+// Runs the seeds that are asked for, each with what `change` makes of its profile: how many fail.
+// They are shown, with how to run one again; after three it stops.
+template <class Change>
+std::uint64_t failures_of(const char* cases, const Change& change) {
   const SimOptions& options = sim_options();
   std::uint64_t failures = 0;
   for (std::uint64_t i = 0; i < options.seeds && failures < 3; ++i) {
     SplitProfile profile = split_profile_of_seed(options.first_seed + i);
-    profile.copies = 2 + profile.seed % 2;
+    change(profile);
     const RunResult result = run_split(profile);
     if (!result.failure) continue;
     ++failures;
-    std::printf("%s\nreplay: sim_tests --seed=%llu -tc='split random runs: with*'\n",
-                result.failure->c_str(), static_cast<unsigned long long>(profile.seed));
+    std::printf("%s\nreplay: sim_tests --seed=%llu -tc='%s'\n", result.failure->c_str(),
+                static_cast<unsigned long long>(profile.seed), cases);
   }
-  CHECK(failures == 0);
+  return failures;
+}
+
+}  // namespace
+
+TEST_CASE("split random runs: with copies of all slots, and all are equal at the end") {
+  CHECK(failures_of("split random runs: with*", [](SplitProfile& profile) {
+          profile.copies = static_cast<unsigned>(2 + profile.seed % 2);
+        }) == 0);
 }
 
 TEST_CASE("moving random runs: volcanoes join, and get their shares while operations go on") {
-  const SimOptions& options = sim_options();
-  std::uint64_t failures = 0;
-  for (std::uint64_t i = 0; i < options.seeds && failures < 3; ++i) {
-    SplitProfile profile = split_profile_of_seed(options.first_seed + i);
-    profile.moving = true;
-    profile.copies = static_cast<unsigned>(1 + profile.seed % 3);
-    profile.rounds = profile.volcanoes + 1;
-    const RunResult result = run_split(profile);
-    if (!result.failure) continue;
-    ++failures;
-    std::printf("%s\nreplay: sim_tests --seed=%llu -tc='moving random*'\n",
-                result.failure->c_str(), static_cast<unsigned long long>(profile.seed));
-  }
-  CHECK(failures == 0);
-  if (options.seeds >= 20) CHECK(sometimes_counters()["moving: slots changed hands"] > 0);
+  CHECK(failures_of("moving random*", [](SplitProfile& profile) {
+          profile.moving = true;
+          profile.copies = static_cast<unsigned>(1 + profile.seed % 3);
+          profile.rounds = profile.volcanoes + 1;
+        }) == 0);
+  if (sim_options().seeds >= 20) CHECK(sometimes_counters()["moving: slots changed hands"] > 0);
 }
 
 TEST_CASE("split random runs: the same seed gives the same run, another seed another") {
