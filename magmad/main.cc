@@ -227,6 +227,7 @@ class Daemon {
     node_config_.version = PACKAGE_VERSION;
     node_config_.small_files = opened.papers.small_files;
     node_config_.is_first_start = opened.is_first_start;
+    node_config_.has_lost = tenures_->has_lost();
     return run_node();
   }
 
@@ -253,6 +254,7 @@ class Daemon {
     node_again_ = Instant::never();
     node_.reset();
     node_config_.is_first_start = false;
+    node_config_.has_lost = tenures_->has_lost();
     auto started = take_node_port();
     if (started) started = run_node();
     if (started) return;

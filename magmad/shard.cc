@@ -360,6 +360,7 @@ bool Shard::admit_change(RequestPtr& request, Session& session) {
     // Of the run before, perhaps, and those who were to be told of it then were not.
     tokens_.add_grace(head.session, step_.waits);
     push_answer(*request, row->code == 0, static_cast<Code>(row->code), std::move(row->body), {});
+    answers_.back().is_replay = true;
     request.reset();
     return false;
   }

@@ -59,6 +59,7 @@ struct Answer {
   std::uint64_t batch = 0;             // and the mirrors have this one
   std::uint64_t sync = 0;              // and have done this sync
   OpId applied{};                      // and its parts have been applied
+  bool is_replay = false;              // the same of what was committed before this start
   bool is_believed = false;            // the session got tokens of all it tells of
 };
 

@@ -204,7 +204,9 @@ void Shard::send_held(UniqueFunction<void(Answer)>& send) {
 bool Shard::is_held_back(Answer& answer) {
   if (answer.applied != OpId() && !operations_->is_unapplied(answer.applied))
     answer.applied = OpId();
-  return must_wait(answer.waits, answer.batch, answer.sync) || answer.applied != OpId();
+  if (answer.is_replay && !operations_->has_recovered_unapplied()) answer.is_replay = false;
+  return must_wait(answer.waits, answer.batch, answer.sync) || answer.applied != OpId() ||
+         answer.is_replay;
 }
 
 bool Shard::must_wait(std::vector<NoticeId>& waits, std::uint64_t batch,

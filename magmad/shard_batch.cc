@@ -147,6 +147,7 @@ void Shard::fail_batch() {
     answer.code = code;
     answer.batch = answer.sync = 0;
     answer.applied = OpId();
+    answer.is_replay = false;
     answer.is_believed = false;
     answer.body.clear();
     answer.payload.clear();

@@ -6,6 +6,7 @@
 
 #include "libmagma/base/log.h"
 #include "magmad/core/tenure_rules.h"
+#include "magmad/store/storage_dir.h"
 
 namespace magma {
 
@@ -48,6 +49,16 @@ SlotOwners owners_by(const ring::LavaMap& map, ring::VolcanoId self) {
   return owners;
 }
 
+// Whether it is to serve slots whose last server has not told who believes him: the map may say so
+// before they were claimed, if he has lost something.
+bool gets_unreleased(const ring::LavaMap& before, const ring::LavaMap& now, ring::VolcanoId self,
+                     const ring::SlotMask& released) {
+  for (unsigned n = 0; before.version > 0 && n < ring::kSlotCount; ++n)
+    if (now.slots[n].last_serving == self && before.slots[n].last_serving != self && !released[n])
+      return true;
+  return false;
+}
+
 }  // namespace
 
 Tenures::Tenures(VolcanoConfig config, bool follows_map, sys::Clock& clock, sys::Random& random,
@@ -68,6 +79,8 @@ Result<std::unique_ptr<Tenures>> Tenures::start(VolcanoConfig config, bool creat
                                                datagrams, disk, executor));
   if (follows_map) tenures->share_ = tenures->first_share(create);
   TRY(tenures->begin(create));
+  TRY_VALUE(tenures->has_lost_, store::has_untold_loss(disk));
+  if (!follows_map) tenures->has_lost_ = false;
   return tenures;
 }
 
@@ -114,6 +127,10 @@ void Tenures::set_ring(node::RingViewPtr view) {
   if (failure_) return;
   if (!follows_map_) return volcano_->set_ring(std::move(view));
   note_believers();
+  note_told_loss(*view);
+  if (view_ && gets_unreleased(*view_->map, *view->map, config_.self,
+                               volcano_->released().slots))
+    may_others_believe_ = true;
   const bool is_new_map =
       !view_ || view_->map != view->map || is_usable(*view_) != is_usable(*view);
   view_ = view;
@@ -135,6 +152,13 @@ void Tenures::end_tenure() {
   if (is_ending_ || volcano_->is_ending()) return;  // the process ends
   is_ending_ = true;
   volcano_->begin_stop();
+}
+
+void Tenures::note_told_loss(const node::RingView& view) {
+  if (!has_lost_ || !is_usable(view)) return;
+  if (auto done = store::forget_loss(disk_); !done)
+    return log_warning("loss_not_forgotten error={}", describe(done.error()));  // told once more
+  has_lost_ = false;
 }
 
 // Of slots that this volcano claims: who they are is told again as long as it does not serve them.

@@ -34,6 +34,9 @@ class Tenures {
   // Called with each new Volcano, to be told what the one before was (console, counters).
   void on_next(UniqueFunction<void(Volcano&)> hook) { next_hook_ = std::move(hook); }
   std::uint64_t count() const { return count_; }  // of tenures, the first is 1
+  // Power was lost, and with it perhaps what others have: the ring has yet to be told of it with this
+  // start (wire::AnnounceRequest). Remembered in the storage until it is.
+  bool has_lost() const { return has_lost_; }
 
   void set_ring(node::RingViewPtr view);
   // As Volcano::facts; nothing of mirrors while the next tenure is due.
@@ -59,6 +62,7 @@ class Tenures {
   Share share_by(const ring::LavaMap& map) const;
   bool is_current(const Share& share) const;
   void note_believers();
+  void note_told_loss(const node::RingView& view);
   static bool is_usable(const node::RingView& view);
   void look_at_map();
   void end_tenure();
@@ -82,6 +86,7 @@ class Tenures {
   bool may_others_believe_ = false;
   AfterCrash after_crash_{};
   std::uint64_t count_ = 0;
+  bool has_lost_ = false;
   std::optional<Error> failure_{};
   UniqueFunction<void(Volcano&)> next_hook_;
 };

@@ -223,6 +223,7 @@ Result<std::unique_ptr<Volcano>> Volcano::start(VolcanoConfig config, bool creat
   const std::uint64_t boot = parts->config.machine_boot;
   TRY_VALUE(bool same_boot, store::is_same_machine_boot(disk, boot));
   const bool lost_power = !clean && !create && !same_boot;
+  if (lost_power && parts->config.claims_slots) TRY(store::note_loss(disk));
   parts->mirrors = std::make_unique<replication::Mirrors>(clock, *parts->metadata,
                                                           *parts->content, parts->send);
   parts->after_crash = parts->config.after_crash;

@@ -42,6 +42,12 @@ void replace_primary(SlotEntry& entry, VolcanoId heir) {
   entry.replicas.find(old)->state = ReplicaState::catching_up;
 }
 
+// Who served last is away, and may have more than all who are there.
+void wait_for_last(SlotEntry& entry) {
+  replace_primary(entry, entry.last_serving);
+  entry.state = SlotState::waiting;
+}
+
 void fall_behind(SlotEntry& entry, Replica& replica) {
   replica.state = ReplicaState::catching_up;
   raise_epoch(entry);
@@ -69,15 +75,20 @@ void volcano_came(const LavaMap& map, SlotEntry& entry, VolcanoId volcano, bool 
   if (replica == nullptr) return;
   if (entry.primary() == volcano) {
     const VolcanoId heir = has_lost ? successor(map, entry, volcano) : kNoVolcano;
-    if (heir == kNoVolcano) {
+    if (heir != kNoVolcano) {
+      replace_primary(entry, heir);
+      if (entry.last_serving == volcano) entry.last_serving = heir;
+    } else if (has_lost && is_unconfirmed(entry) && entry.replicas.has(entry.last_serving)) {
+      wait_for_last(entry);
+    } else {
       make_primary(entry, volcano);
-      return;
     }
-    replace_primary(entry, heir);
-    if (entry.last_serving == volcano) entry.last_serving = heir;
     return;
   }
   if (has_lost) {
+    // Who was to take over is away, or has everything and is about to serve.
+    if (entry.last_serving == volcano && entry.state == SlotState::waiting)
+      return replace_primary(entry, volcano);
     if (entry.last_serving == volcano) entry.last_serving = entry.primary();
     if (replica->state == ReplicaState::in_sync) fall_behind(entry, *replica);
     return;

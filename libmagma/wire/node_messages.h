@@ -21,7 +21,7 @@
 namespace magma::wire {
 
 // What volcanoes that talk must have in common. A newcomer says which versions it speaks.
-inline constexpr std::uint16_t kNodeVersion = 2;
+inline constexpr std::uint16_t kNodeVersion = 3;
 
 inline constexpr std::size_t kRaftMessageBytesMax = 512 * 1024;
 inline constexpr std::size_t kVersionBytesMax = 63;  // of the text `magmad --version` gives
@@ -200,10 +200,12 @@ struct HeartbeatReply {
 struct AnnounceRequest {
   std::uint64_t boot = 0;
   ring::Profile profile{};
+  bool has_lost = false;  // power was lost: what it had acknowledged others may have, and it not
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("boot", s.boot);
     v("profile", s.profile);
+    v("has_lost", s.has_lost);
   }
 };
 

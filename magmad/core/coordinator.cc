@@ -65,6 +65,11 @@ bool Coordinator::is_there(ring::VolcanoId volcano, Instant now) const {
   return found != heard_.end() && found->second.at && now - *found->second.at < kThere;
 }
 
+bool Coordinator::was_heard_since(ring::VolcanoId volcano, Instant since) const {
+  auto found = heard_.find(volcano);
+  return found != heard_.end() && found->second.at && *found->second.at > since;
+}
+
 // A lease that is over, and silence on top; or a volcano that is back.
 std::optional<ring::Command> Coordinator::who_came_or_went(const ring::LavaMap& map,
                                                            Instant now) const {

@@ -94,6 +94,7 @@ class Coordinator {
                                        const std::vector<Follower>& followers,
                                        const wire::VolcanoFacts& own, Instant now) const;
   bool is_there(ring::VolcanoId volcano, Instant now) const;
+  bool was_heard_since(ring::VolcanoId volcano, Instant since) const;
 
  private:
   struct Heard {

@@ -1,6 +1,7 @@
 #include "magmad/core/slot_rules.h"
 
 #include <algorithm>
+#include <set>
 
 #include "libmagma/ring/placement.h"
 
@@ -123,6 +124,35 @@ std::optional<ring::Command> of_newcomer(const LavaMap& map,
 }
 
 }  // namespace
+
+AfterLoss next_after_loss(const LavaMap& map, VolcanoId volcano,
+                          const std::function<HeirState(VolcanoId)>& state_of) {
+  std::map<VolcanoId, SlotMask> heirs;
+  std::set<VolcanoId> to_take_over;  // what it served last; one that has lost it gives it back
+  for (unsigned n = 0; n < ring::kSlotCount; ++n) {
+    const SlotEntry& slot = map.slots[n];
+    if (slot.last_serving == volcano && map.is_alive(slot.primary()))
+      to_take_over.insert(slot.primary());
+    if (slot.primary() != volcano) continue;
+    for (const Replica& replica : slot.replicas)
+      if (replica.volcano != volcano && replica.state == ReplicaState::in_sync &&
+          map.is_alive(replica.volcano))
+        heirs[replica.volcano].set(n);
+  }
+  AfterLoss after;
+  for (VolcanoId heir : to_take_over)
+    after.must_wait = after.must_wait || (heir != volcano && !state_of(heir).is_there);
+  for (const auto& [heir, slots] : heirs) {
+    const HeirState state = state_of(heir);
+    if (state.has_lost) {
+      after.before = for_slots<ring::ReplicaBehind>(map, slots, heir,
+                                                    [](const SlotEntry&) { return true; });
+      return after;
+    }
+    after.must_wait = after.must_wait || !state.is_there;
+  }
+  return after;
+}
 
 std::optional<ring::Command> next_slot_step(const LavaMap& map, const FactsOf& told,
                                             const std::function<bool(VolcanoId)>& is_there) {

@@ -20,6 +20,20 @@ namespace magma::core {
 // Replicas that catch up at a time: as many as a share of two volcanoes has, and its copies.
 inline constexpr std::size_t kCatchingUpMax = 2 * ring::kSlotCount;
 
+// Of a volcano that is back and has lost something, before the ring may be told so (and another
+// volcano in sync takes its slots): of each such one it has to be known whether it has lost
+// something as well, which then takes nothing over. Who is silent is called down in a while.
+struct AfterLoss {
+  bool must_wait = false;
+  std::optional<ring::Command> before{};  // to be done before
+};
+struct HeirState {  // of another volcano
+  bool is_there = false;  // since that one is back, and has what it had
+  bool has_lost = false;  // is back, too, and has not told the map yet
+};
+AfterLoss next_after_loss(const ring::LavaMap& map, ring::VolcanoId volcano,
+                          const std::function<HeirState(ring::VolcanoId)>& state_of);
+
 // What the volcanoes said last of themselves, by number.
 using FactsOf = std::map<ring::VolcanoId, const wire::VolcanoFacts*>;
 

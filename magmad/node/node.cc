@@ -424,13 +424,17 @@ VolcanoId Node::whom_to_ask() {
   return ring::kNoVolcano;
 }
 
+wire::AnnounceRequest Node::announcement() const {
+  return {.boot = boot_, .profile = config_.profile, .has_lost = config_.has_lost};
+}
+
 void Node::announce() {
   if (is_announcing_) return;
   const VolcanoId to = whom_to_ask();
   if (to == ring::kNoVolcano) return;
   is_announcing_ = true;
   ++counters_.announces;
-  links_.call(to, wire::AnnounceRequest{.boot = boot_, .profile = config_.profile},
+  links_.call(to, announcement(),
               [this](Result<ByteSpan> body) { on_announce_answered(std::move(body)); });
 }
 
@@ -454,7 +458,7 @@ void Node::on_announce_answered(Result<ByteSpan> body) {
     // It may be where our map does not have it.
     links_.set_address(reply->coordinator, reply->address);
     links_.call(reply->coordinator,
-                wire::AnnounceRequest{.boot = boot_, .profile = config_.profile},
+                announcement(),
                 [this](Result<ByteSpan> again) {
                   if (!again) return;
                   auto second = decode_node<wire::AnnounceReply>(*again);
@@ -467,7 +471,7 @@ void Node::on_announce_answered(Result<ByteSpan> body) {
 void Node::announce_self() {
   if (is_announcing_) return;
   is_announcing_ = true;
-  bring_up(config_.self, {.boot = boot_, .profile = config_.profile},
+  bring_up(config_.self, announcement(),
            [this](Result<ring::Applied> result) {
              is_announcing_ = false;
              if (result) return on_announced(result->version);

@@ -28,6 +28,7 @@
 #include "libmagma/ring/map_commands.h"
 #include "libmagma/sys/executor.h"
 #include "magmad/core/coordinator.h"
+#include "magmad/core/slot_rules.h"
 #include "magmad/node/copy_progress.h"
 #include "magmad/node/links.h"
 #include "magmad/node/ring_view.h"
@@ -50,6 +51,7 @@ struct NodeConfig {
   std::string version{};          // of magmad
   std::uint64_t small_files = 0;  // of the filesystem, told to newcomers
   bool is_first_start = false;    // it has just been founded or has just joined
+  bool has_lost = false;          // as Tenures::has_lost
   raft::Settings raft{};
   std::size_t datagram_bytes_max = rpc::kDatagramBytesMax;
 };
@@ -153,7 +155,10 @@ class Node {
   std::vector<core::Coordinator::Follower> followers() const;
   ring::VolcanoId preferred_leader() const;
   void serve_heartbeat(const wire::NodeRequestHead& head, ByteSpan body, const ReplyTo& to);
+  core::HeirState heir_state(ring::VolcanoId id, Instant since) const;
   void serve_announce(const wire::NodeRequestHead& head, ByteSpan body, const ReplyTo& to);
+  void propose_before(const ring::Command& command, ring::VolcanoId id,
+                      const wire::AnnounceRequest& request, Done done);
   void bring_up(ring::VolcanoId id, const wire::AnnounceRequest& request, Done done);
   void serve_join(ByteSpan body, const ReplyTo& to);
   std::optional<std::string> why_not(const wire::JoinRequest& request) const;
@@ -166,6 +171,7 @@ class Node {
   bool is_of_the_ring(const wire::NodeRequestHead& head) const;
   void serve_raft(const wire::NodeRequestHead& head, ByteSpan body, const ReplyTo& to);
   void report();
+  wire::AnnounceRequest announcement() const;
   void announce();
   void announce_self();
   void on_announced(std::uint64_t version);
@@ -207,6 +213,13 @@ class Node {
   core::Coordinator coordinator_;
   bool is_deciding_ = false;                        // something decided is under way
   ring::VolcanoId called_down_;                     // by that
+  struct Coming {  // an announcement
+    std::uint64_t boot = 0;
+    Instant since{};
+    Instant at{};
+    bool has_lost = false;
+  };
+  std::map<ring::VolcanoId, Coming> coming_;        // last of each; until it is up
   std::set<ring::VolcanoId> coming_up_;             // whose announcement is under way
   Instant act_at_{};                                // not before
   std::map<ring::VolcanoId, std::uint64_t> boots_;  // starts that are in the map already

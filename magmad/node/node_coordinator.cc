@@ -162,6 +162,25 @@ void Node::serve_announce(const wire::NodeRequestHead& head, ByteSpan body, cons
   pump();
 }
 
+// As far as it can take over from one that is back since `since`.
+core::HeirState Node::heir_state(VolcanoId id, Instant since) const {
+  const auto coming = coming_.find(id);
+  if (coming != coming_.end() && clock_.now() - coming->second.at < core::kThere)
+    return {.is_there = false, .has_lost = coming->second.has_lost};
+  if (id == config_.self) return {.is_there = is_announced_, .has_lost = false};
+  return {.is_there = coordinator_.was_heard_since(id, since), .has_lost = false};
+}
+
+// A command that comes before the rest of bring_up().
+void Node::propose_before(const ring::Command& command, VolcanoId id,
+                          const wire::AnnounceRequest& request, Done done) {
+  propose(command, [this, id, request, done = std::move(done)](
+                       Result<ring::Applied> result) mutable {
+    if (!result) return done(std::move(result));
+    bring_up(id, request, std::move(done));
+  });
+}
+
 // The map learns where the volcano is now, and that it has started.
 void Node::bring_up(VolcanoId id, const wire::AnnounceRequest& request, Done done) {
   const ring::Volcano* volcano = map_->find(id);
@@ -169,23 +188,34 @@ void Node::bring_up(VolcanoId id, const wire::AnnounceRequest& request, Done don
   auto known = boots_.find(id);
   if (known != boots_.end() && known->second == request.boot)
     return done(ring::Applied{.version = map_->version});
+  Coming& coming = coming_[id];
+  if (coming.boot != request.boot) coming = {.boot = request.boot, .since = clock_.now()};
+  coming.at = clock_.now();
+  // Where slots are not shared nobody takes a primary's place, and it has what it has.
+  coming.has_lost = request.has_lost && map_->shares_slots;
   ring::Profile profile = request.profile;
   profile.storage = volcano->profile.storage;
   profile.roles = volcano->profile.roles;
   if (profile != volcano->profile) {
     const ring::VolcanoMoved moved{
         .membership = map_->membership, .volcano = id, .profile = profile};
-    return propose(
-        moved, [this, id, request, done = std::move(done)](Result<ring::Applied> result) mutable {
-          if (!result) return done(std::move(result));
-          bring_up(id, request, std::move(done));
-        });
+    return propose_before(moved, id, request, std::move(done));
   }
-  const ring::VolcanoStarted started{.volcano = id, .starts = volcano->starts};
+  if (coming.has_lost) {
+    const core::AfterLoss after =
+        core::next_after_loss(*map_, id, [this, since = coming.since](VolcanoId other) {
+          return heir_state(other, since);
+        });
+    if (after.before) return propose_before(*after.before, id, request, std::move(done));
+    if (after.must_wait) return done(fail(Code::busy, "who has its slots was not heard of yet"));
+  }
+  const ring::VolcanoStarted started{
+      .volcano = id, .starts = volcano->starts, .has_lost = coming.has_lost};
   propose(started, [this, id, boot = request.boot,
                     done = std::move(done)](Result<ring::Applied> result) mutable {
     if (result) {
       boots_[id] = boot;
+      coming_.erase(id);
       if (coordinator_.is_active()) coordinator_.saw(id, clock_.now());
     }
     done(std::move(result));

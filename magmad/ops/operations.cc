@@ -656,6 +656,12 @@ bool Operations::is_unapplied(OpId op) const {
   return found != committed_.end() && found->second.state == Stage::applying;
 }
 
+bool Operations::has_recovered_unapplied() const {
+  return std::any_of(committed_.begin(), committed_.end(), [](const auto& item) {
+    return item.second.is_recovered && item.second.state == Stage::applying;
+  });
+}
+
 // Applies of operations nobody waits for, once everything committed so far is durable.
 void Operations::apply_lazy_ones() {
   if (apply_lazily_.empty()) return;
@@ -757,6 +763,7 @@ Result<void> Operations::reload() {
   if (broken) return fail(*broken);
   for (auto& [id, operation] : committed_) {
     ++shard_.counters().operations_recovered;
+    operation.is_recovered = true;
     if (operation.kind == OperationKind::truncate)
       if (Ino ino = truncated_inode(operation.parts); ino != Ino{})
         if (!shard_.is_locked(ino, kContentLockName))

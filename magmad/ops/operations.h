@@ -175,6 +175,8 @@ class Operations {
   bool is_active(OpId op) const { return active_.contains(op.value); }
   // Whether parts of it are still to be applied.
   bool is_unapplied(OpId op) const;
+  // The same of any that was committed before this start.
+  bool has_recovered_unapplied() const;
   // Asks a slot, of any volcano. `done` gets the request back with the answer, in a later step. It
   // is not called if the batch fails meanwhile; the request is answered then.
   using Answered = UniqueFunction<void(Result<Bytes>, RequestPtr)>;
@@ -230,6 +232,7 @@ class Operations {
     std::vector<std::pair<Ino, std::string>> locks;  // freed when all is applied
     std::uint8_t stage = 0;      // being applied
     Stage state = Stage::applying;
+    bool is_recovered = false;
   };
 
   struct Asked {

@@ -167,7 +167,7 @@ std::vector<wire::MirrorFact> Source::facts() {
     fact.epoch = mirror->epoch;
     fact.about = mirror->about;
     if (mirror->is_whole && !has_promised_) {
-      wants_to_promise_ = true;
+      wants_to_promise_ = !is_promising_;
       fact.state = wire::MirrorState::copying;
     } else if (mirror->is_whole) {
       if (!mirror->is_in_sync) note_told(*mirror);

@@ -20,6 +20,7 @@ constexpr std::string_view kPapers = "volcano.json";
 constexpr std::string_view kPapersTemporary = "volcano.json.new";
 constexpr std::string_view kClean = "clean";
 constexpr std::string_view kBoot = "boot";
+constexpr std::string_view kLost = "lost";
 constexpr std::string_view kLock = "lock";  // of the process that looks
 constexpr std::string_view kLostAndFound = "lost+found";  // of a filesystem's root
 constexpr std::size_t kPapersBytesMax = 65536;
@@ -180,6 +181,18 @@ Result<bool> is_same_machine_boot(sys::Disk& disk, std::uint64_t boot) {
 
 Result<void> note_machine_boot(sys::Disk& disk, std::uint64_t boot) {
   TRY(write_synced(disk, kBoot, boot_text(boot)));
+  return disk.sync_directory(kRoot);
+}
+
+Result<bool> has_untold_loss(sys::Disk& disk) { return disk.exists(kLost); }
+
+Result<void> note_loss(sys::Disk& disk) {
+  TRY(write_synced(disk, kLost, "power was lost, and the ring is to be told\n"));
+  return disk.sync_directory(kRoot);
+}
+
+Result<void> forget_loss(sys::Disk& disk) {
+  TRY(disk.remove(kLost));
   return disk.sync_directory(kRoot);
 }
 

@@ -57,6 +57,11 @@ Result<bool> take_clean_mark(sys::Disk& disk);
 // that power was lost. note_ remembers it, once what follows from a loss is on the disk.
 Result<bool> is_same_machine_boot(sys::Disk& disk, std::uint64_t boot);
 Result<void> note_machine_boot(sys::Disk& disk, std::uint64_t boot);
+// Whether power was lost since the ring was last told of such a loss; note_ before the above,
+// forget_ when the ring knows (VolcanoStarted::has_lost).
+Result<bool> has_untold_loss(sys::Disk& disk);
+Result<void> note_loss(sys::Disk& disk);
+Result<void> forget_loss(sys::Disk& disk);
 Result<void> leave_clean_mark(sys::Disk& disk);
 
 }  // namespace magma::store

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <numeric>
+#include <set>
 #include <vector>
 
 #include <fmt/format.h>
@@ -176,8 +177,15 @@ std::optional<std::string> storages_differ(SimDisk& ours, SimDisk& theirs,
       const auto rows = primary.rows(database, table);
       compare_tables(rows, mirror.rows(database, table), differences);
       if (table != store::Table::chunk) continue;
-      for (const StoredRow& row : rows)
+      // Of a content without sums every byte is zero, whatever a loss of power left in its file:
+      // ContentStoreImpl::open_file.
+      std::set<std::pair<std::uint64_t, std::uint64_t>> summed;
+      for (const StoredRow& row : primary.rows(database, store::Table::page_sums))
+        summed.emplace(row.key.a, row.key.b);
+      for (const StoredRow& row : rows) {
+        if (!summed.contains({row.key.a, row.key.b})) continue;
         if (auto difference = content_differs(ours, theirs, row)) differences.add(*difference);
+      }
     }
   if (primary.problem) return "the primary's: " + *primary.problem;
   if (mirror.problem) return "the mirror's: " + *mirror.problem;

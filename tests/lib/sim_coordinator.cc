@@ -239,6 +239,16 @@ bool SimCoordinator::is_there(ring::VolcanoId id) const {
   });
 }
 
+core::HeirState SimCoordinator::heir_state(ring::VolcanoId id) const {
+  for (unsigned i = 0; i < seats_.size(); ++i) {
+    if (seats_[i].id != id || !is_heard(i)) continue;
+    const bool has_lost =
+        seats_[i].starts_heard != cluster_.starts_of(i) && cluster_.tenures(i).has_lost();
+    return {.is_there = !has_lost, .has_lost = has_lost};
+  }
+  return {};
+}
+
 void SimCoordinator::hear() {
   for (unsigned i = 0; i < seats_.size(); ++i)
     if (is_heard(i)) seats_[i].heard_at = cluster_.now();
@@ -291,6 +301,13 @@ std::optional<ring::Command> SimCoordinator::who_came_or_went() {
     const ring::Volcano& volcano = *map_->find(seat.id);
     const bool is_new = seat.starts_heard != cluster_.starts_of(i);
     if (!is_new && volcano.is_alive()) continue;
+    if (is_new && cluster_.is_moving() && cluster_.tenures(i).has_lost()) {
+      const core::AfterLoss after = core::next_after_loss(
+          *map_, seat.id, [this](ring::VolcanoId id) { return heir_state(id); });
+      if (after.before) return after.before;
+      if (after.must_wait) continue;
+      seat.has_lost = true;
+    }
     seat.starts_heard = cluster_.starts_of(i);
     return ring::VolcanoStarted{.volcano = seat.id,
                                 .starts = volcano.starts,
@@ -369,14 +386,16 @@ void SimCoordinator::tell(unsigned index) {
   seat.start_sent = start;
   seat.version_sent = map_->version;
   seat.view_due = std::max(seat.view_due, cluster_.now() + delay());
-  cluster_.loop().after(seat.view_due - cluster_.now(), [this, index, start, map = map_,
-                                                         life = std::weak_ptr<int>(life_)] {
+  const bool is_told_start = seat.starts_heard == start;
+  cluster_.loop().after(seat.view_due - cluster_.now(), [this, index, start, is_told_start,
+                                                         map = map_, life = std::weak_ptr<int>(life_)] {
     if (life.expired() || cluster_.starts_of(index) != start || !is_heard(index)) {
       if (!life.expired()) seats_[index].version_sent = 0;
       return;
     }
     auto view = std::make_shared<node::RingView>();
-    view->is_start_known = true;
+    view->is_start_known =
+        !cluster_.is_moving() || (is_told_start && seats_[index].starts_heard == start);
     const Instant now = cluster_.volcano_now(index);
     view->map = map;
     view->self = seats_[index].id;

@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "libmagma/ring/map_commands.h"
+#include "magmad/core/slot_rules.h"
 #include "magmad/node/ring_view.h"
 #include "tests/lib/sim_disk.h"
 #include "tests/lib/store_fixture.h"
@@ -100,6 +101,7 @@ class SimCoordinator {
   void renew_leases();
   bool is_heard(unsigned index) const;
   bool is_there(ring::VolcanoId id) const;
+  core::HeirState heir_state(ring::VolcanoId id) const;
   ring::Profile profile_of(unsigned index) const;
   Duration delay();
 

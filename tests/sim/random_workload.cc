@@ -259,6 +259,8 @@ void RandomWorkload::start_operations(unsigned count) {
 }
 
 void RandomWorkload::halt() {
+  for (const auto& worker : workers_)
+    for (NodeId node : worker->renames) path_changed(node);
   left_ = 0;
   halted_ = true;
 }
@@ -320,6 +322,7 @@ void RandomWorkload::run_one(Worker& worker) {
 // client sometimes pauses.
 void RandomWorkload::finish(Worker& worker) {
   check_known(worker);
+  worker.renames.clear();
   Duration pause = microseconds(10);
   if (random_.chance(30)) pause = milliseconds(static_cast<std::int64_t>(random_.below(20)));
   if (random_.chance(300)) pause = seconds(3);
@@ -508,8 +511,9 @@ void RandomWorkload::do_rename(Worker& worker) {
   request.to_name = spec.to_name;
   request.flags = (spec.no_replace ? wire::kRenameNoReplace : 0u) |
                   (spec.exchange ? wire::kRenameExchange : 0u);
-  path_changed(model_.lookup(spec.from_dir, spec.from_name).node);
-  path_changed(model_.lookup(spec.to_dir, spec.to_name).node);
+  worker.renames = {model_.lookup(spec.from_dir, spec.from_name).node,
+                    model_.lookup(spec.to_dir, spec.to_name).node};
+  for (NodeId node : worker.renames) path_changed(node);
   if (!spec.exchange) changed(model_.lookup(spec.to_dir, spec.to_name).node);
   std::size_t line =
       note(worker,

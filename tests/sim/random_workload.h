@@ -78,6 +78,7 @@ class RandomWorkload {
     NodeId root = kModelRoot;
     std::vector<Handle> handles{};
     std::vector<Handle> released{};  // since the last power cut
+    std::vector<NodeId> renames{};   // what its rename, under way, is about
     // Answered when any answer was right: the oracle knows nothing of them.
     struct Unseen {
       Ino ino;

@@ -30,6 +30,7 @@ struct SplitProfile {
   unsigned clients = 1;
   unsigned copies = 1;        // of each slot
   bool moving = false;        // all are of volcano 0 at first, and the others join
+  bool is_powerless = false;  // of moving ones: one, or all, lose power now and then
   bool shared_tree = true;
   bool loopback = true;
   NetworkFaults faults{};
@@ -49,7 +50,8 @@ std::optional<std::string> split_fsck_problem(SimCluster& cluster, unsigned inde
 // Where a copy of a slot is other than its primary; nothing if there are no copies. Requires: none
 // runs.
 std::optional<std::string> copies_problem(SimCluster& cluster);
-// What is wrong with all slots together, or left of operations. Requires: none runs.
-std::optional<std::string> whole_problem(SimCluster& cluster);
+// What is wrong with all slots together, or left of operations. Requires: none runs. `may_leak`: what
+// no name leads to may be there.
+std::optional<std::string> whole_problem(SimCluster& cluster, bool may_leak = false);
 
 }  // namespace magma::test

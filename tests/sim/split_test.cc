@@ -64,6 +64,14 @@ TEST_CASE("moving random runs: volcanoes join, and get their shares while operat
   if (sim_options().seeds >= 20) CHECK(sometimes_counters()["moving: slots changed hands"] > 0);
 }
 
+TEST_CASE("moving random runs: and one of them loses power, or all") {
+  CHECK(failures_of("moving random runs: and*", [](SplitProfile& profile) {
+          profile.moving = profile.is_powerless = true;
+          profile.copies = static_cast<unsigned>(1 + profile.seed % 3);
+          profile.rounds = profile.volcanoes + 2;
+        }) == 0);
+}
+
 TEST_CASE("split random runs: the same seed gives the same run, another seed another") {
   if (sim_options().replay) return;
   for (std::uint64_t seed : {2u, 5u}) {
