@@ -12,6 +12,7 @@
 #include "libmagma/sys_real/disk_posix.h"
 #include "magma_tools/tools.h"
 #include "magmad/store/fsck.h"
+#include "magmad/store/storage_dir.h"
 
 namespace magma::tools {
 
@@ -138,6 +139,8 @@ int fsck(const Arguments& arguments) {
     return failed(arguments.directory, Error{Code::not_magma, "it holds no volcano.json"});
   auto lock = sys_real::lock_directory(arguments.directory);
   if (!lock) return failed(arguments.directory, lock.error());
+  auto told = store::read_papers(**disk);
+  if (!told) return failed(arguments.directory, told.error());
   auto stopped = (*disk)->exists("clean");
   if (!stopped) return failed(arguments.directory, stopped.error());
 
@@ -150,7 +153,8 @@ int fsck(const Arguments& arguments) {
     options.progress = [&progress](std::uint64_t done, std::uint64_t total) {
       progress(done, total);
     };
-    return store::fsck(**disk, executor, std::move(options));
+    return told->shares_slots ? store::fsck_by_parts(**disk, executor, std::move(options))
+                              : store::fsck(**disk, executor, std::move(options));
   }();
   if (!report) return failed(arguments.directory, report.error());
   if (arguments.json)

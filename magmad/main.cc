@@ -44,6 +44,8 @@ constexpr Duration kSpin = microseconds(30);        // polling for the next requ
 constexpr Duration kSpinAfter = microseconds(300);  // the last one
 // After the console's `shutdown`: whoever typed it gets the answer, over the flare protocol too.
 constexpr Duration kLastWords = milliseconds(200);
+// A ring that is started as a whole elects a coordinator 3 s after the last vote it needs.
+constexpr Duration kReadyPatience = seconds(5);
 constexpr Duration kTickEvery = milliseconds(400);  // well below node::kTickFresh
 constexpr Duration kTickOften = node::kNewsEvery;   // while mirrors are not in sync
 constexpr Duration kNodeAgain = seconds(10);        // after its store failed
@@ -146,20 +148,8 @@ class Daemon {
     return {};
   }
 
-  void log_ready() const {
-    log_info("ready nick={} address={} console={} directory={} filesystem={} volcano={} slots={}",
-             volcano().config().nick, volcano().config().address.text(),
-             port_ ? port_->local().text() : "none", options_.directory,
-             crypto::uuid_text(volcano().config().filesystem), number_,
-             volcano().config().serves ? ring::kSlotCount : 0u);
-  }
-
-  void notify_ready() const {
-    const VolcanoConfig& config = volcano().config();
-    sys_real::notify(fmt::format("READY=1\nSTATUS={} {} at {}", config.nick,
-                                 config.serves ? "serves" : "is in the ring, without slots,",
-                                 config.address.text()));
-  }
+  // Called once: when it serves, or is in its ring, or waits for that one in vain.
+  void on_ready(UniqueFunction<void()> hook) { ready_hook_ = std::move(hook); }
 
   void print_made() const {
     std::printf("made the lava network %s in %s; serve it with: magmad -d %s\n",
@@ -169,11 +159,14 @@ class Daemon {
 
   // Serves until a signal or a failed storage ends it.
   int run() {
+    ready_by_ = clock_.now() + kReadyPatience;
     loop_.run();
     const int code = end();
     if (code == 0) log_info("stopped nick={}", volcano().config().nick);
     return code;
   }
+
+  void stop() { begin_stop(); }
 
   int end() {
     sys_real::notify("STOPPING=1\nSTATUS=stopping: everything is being synced");
@@ -192,6 +185,30 @@ class Daemon {
 
  private:
   Volcano& volcano() const { return tenures_->volcano(); }
+
+  void look_whether_ready() {
+    if (!ready_hook_ || (!tenures_->is_settled() && clock_.now() < ready_by_)) return;
+    ready_by_ = Instant::never();
+    log_info("ready nick={} address={} console={} directory={} filesystem={} volcano={} slots={}",
+             volcano().config().nick, volcano().config().address.text(),
+             port_ ? port_->local().text() : "none", options_.directory,
+             crypto::uuid_text(volcano().config().filesystem), number_,
+             volcano().owned().count());
+    if (!tenures_->is_settled())
+      log_warning("ring_not_there hint={}",
+                  "it serves when the volcanoes that vote have a majority: start them");
+    auto hook = std::move(ready_hook_);
+    hook();
+    sys_real::notify("READY=1\n" + status_text());
+  }
+
+  std::string status_text() const {
+    const VolcanoConfig& config = volcano().config();
+    const char* what = !tenures_->is_settled()      ? "waits for its ring,"
+                       : volcano().owned().any() ? "serves"
+                                                 : "is in the ring, without slots,";
+    return fmt::format("STATUS={} {} at {}", config.nick, what, config.address.text());
+  }
 
   // Before the volcano starts: a port that somebody has shall leave no trace in the storage.
   Result<void> take_console_port() {
@@ -307,6 +324,7 @@ class Daemon {
   Instant deadline() const {
     if (tenures_->failed() || (is_last_ && volcano().is_quiet())) return {};
     return std::min({tenures_->deadline(), console_->deadline(), next_watchdog_, stop_at_,
+                     ready_by_,
                      node_ ? next_tick_ : Instant::never(), node_again_,
                      port_ ? port_->deadline() : Instant::never()});
   }
@@ -315,6 +333,7 @@ class Daemon {
     if (tenures_->failed()) return loop_.stop();  // there may be no volcano any more
     console_->on_timer();
     if (port_) port_->on_timer();
+    look_whether_ready();
     tell_watchdog();
     tick_node();
     restart_node();
@@ -343,10 +362,14 @@ class Daemon {
       console_->flush();
       tenures_->flush();
       if (tenures_->failed() || (is_last_ && volcano().is_quiet())) return loop_.stop();
+      look_whether_ready();
       if (volcano().stop_wanted() && !is_stopping_) begin_stop();
     });
     tell_volcano(volcano());
-    tenures_->on_next([this](Volcano& next) { tell_volcano(next); });
+    tenures_->on_next([this](Volcano& next) {
+      tell_volcano(next);
+      if (!ready_hook_) sys_real::notify(status_text());
+    });
     loop_.set_deadline([this] { return deadline(); }, [this] { on_deadline(); });
     loop_.set_spin(kSpin, [this] { return clock_.now() - last_datagram_ < kSpinAfter; });
     loop_.on_signal(SIGTERM, [this] { begin_stop(); });
@@ -377,6 +400,8 @@ class Daemon {
   bool is_stopping_ = false;
   bool is_last_ = false;  // nothing is waited for but the mirrors
   Instant stop_at_ = Instant::never();  // asked for at the console
+  Instant ready_by_ = Instant::never();
+  UniqueFunction<void()> ready_hook_;
   sys_real::UdpSocket::OnDatagram on_datagram_;
   sys_real::Loop::Watch watch_;
   Instant last_datagram_{};
@@ -420,11 +445,16 @@ int run(const MagmadOptions& options) {
     if (code == 0) daemon.print_made();
     return code;
   }
-  daemon.log_ready();
-  if (background.is_child())
-    if (auto told = background.ready(options.log_file); !told) return give_up(told.error());
-  daemon.notify_ready();
-  return daemon.run();
+  std::optional<Error> not_told;
+  daemon.on_ready([&] {
+    if (!background.is_child()) return;
+    if (auto told = background.ready(options.log_file); !told) {
+      not_told = told.error();
+      daemon.stop();
+    }
+  });
+  const int code = daemon.run();
+  return not_told ? give_up(*not_told) : code;
 }
 
 }  // namespace

@@ -148,8 +148,8 @@ Result<ParsedOptions> parse_options(int argc, char** argv) {
   app.add_option("--copies", copies, "With -b: volcanoes that each flare is to be on (default 2)")
       ->configurable(false)
       ->check(CLI::Range(1u, ring::kCopiesMax));
-  app.add_flag("--share-slots", options.share_slots,
-               "With -b, experimental: every volcano serves a share of the keyspace")
+  app.add_flag("--one-primary", options.one_primary,
+               "With -b: this volcano serves all of the keyspace, others only have copies")
       ->configurable(false);
   app.add_option("--pid-file", options.pid_file, "Write the process id here");
   app.add_option("--log-file", options.log_file, "With --daemon: write logs here");
@@ -184,8 +184,8 @@ Result<ParsedOptions> parse_options(int argc, char** argv) {
     return fail(Code::invalid, "--small-files is fixed when the network is made: only with -b");
   if (copies && !options.bootstrap)
     return fail(Code::invalid, "--copies is said when the network is made: only with -b");
-  if (options.share_slots && !options.bootstrap)
-    return fail(Code::invalid, "--share-slots is said when the network is made: only with -b");
+  if (options.one_primary && !options.bootstrap)
+    return fail(Code::invalid, "--one-primary is said when the network is made: only with -b");
   if (copies) options.copies = static_cast<std::uint8_t>(*copies);
   TRY(check_names(options));
   return parsed;

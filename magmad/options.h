@@ -30,7 +30,7 @@ struct MagmadOptions {
   bool take_over = false;  // the founder is lost: this mirror founds the ring anew
   std::optional<std::uint64_t> small_file_bytes;
   std::optional<std::uint8_t> copies;  // with -b
-  bool share_slots = false;            // with -b
+  bool one_primary = false;            // with -b
   bool daemon = false;
   std::string pid_file;
   std::string log_file;       // with --daemon: where stderr goes

@@ -100,7 +100,7 @@ Result<void> make_network(const MagmadOptions& options, sys::Random& random, sys
   opened.papers.fqdn = options.fqdn;
   opened.papers.small_files = options.small_file_bytes.value_or(65536);
   opened.papers.created = utc_text(clock.wall_now());
-  opened.papers.shares_slots = options.share_slots;
+  opened.papers.shares_slots = !options.one_primary;
   TRY_VALUE(opened.keys, given_keys(options, opened.filesystem));
   if (!opened.keys.network)
     return fail(Code::bad_key_file, options.key_file +
@@ -156,11 +156,34 @@ Result<store::MirrorStreamRow> of_earlier_version(ByteSpan image) {
   return row;
 }
 
-// Whether the directory is a copy of everything.
-Result<void> check_copy(const MagmadOptions& options, sys::Disk& disk) {
+// The map that the volcano knew last; of version 0 if it never had one.
+Result<ring::LavaMap> last_map(sys::Disk& disk) {
+  auto before = store::open_raft_store(disk);
+  if (!before && before.error().code != Code::not_found) return fail(before.error());
+  raft::Stored stored;
+  if (before) {
+    TRY_VALUE(stored, (*before)->load());
+  }
+  if (stored.snapshot.state.empty()) return ring::LavaMap();
+  TRY_VALUE(ring::LavaMap map, wire::decode_map(stored.snapshot.state));
+  for (const raft::Entry& entry : stored.entries) {
+    if (entry.kind != raft::EntryKind::command) continue;
+    TRY_VALUE(const ring::Command command, wire::decode_command(entry.data));
+    (void)ring::apply_command(map, command);  // what is refused is no news
+  }
+  return map;
+}
+
+// Whether the directory has everything: what it served itself, or has a copy of.
+Result<void> check_copy(const MagmadOptions& options, const Opened& opened) {
   InlineExecutor executor;
-  TRY_VALUE(auto metadata, store::MetadataStore::open(disk, executor, false));
-  bool is_whole = false, is_mixed = false;
+  TRY_VALUE(auto metadata, store::MetadataStore::open(*opened.disk, executor, false));
+  TRY_VALUE(const ring::LavaMap map, last_map(*opened.disk));
+  const ring::VolcanoId self(static_cast<std::uint16_t>(opened.papers.volcano));
+  ring::SlotMask slots;
+  for (unsigned n = 0; map.shares_slots && n < ring::kSlotCount; ++n)
+    slots[n] = map.slots[n].last_serving == self;
+  bool is_mixed = false;
   std::optional<Error> broken;
   auto visit = [&](const store::MetadataStore::ScanRow& row) {
     if (row.a != 0) return true;
@@ -170,36 +193,28 @@ Result<void> check_copy(const MagmadOptions& options, sys::Disk& disk) {
       broken = state.error();
       return false;
     }
-    is_whole = is_whole || (ring::is_sound(state->known) && ring::set_of(state->known).all());
+    if (ring::is_sound(state->known) && !state->is_mixed) slots |= ring::set_of(state->known);
     is_mixed = is_mixed || state->is_mixed;
     return true;
   };
   TRY(metadata->scan_database(0, store::Table::mirror, visit));
   if (broken) return fail(std::move(*broken));
-  if (is_whole && !is_mixed) return {};
+  if (slots.all()) return {};
   return fail(Code::invalid,
               fmt::format("{} cannot take over: {}", options.directory,
                           is_mixed
                               ? "it was catching up with the founder when it ended, so its copy is "
                                 "of several moments; take another mirror if there is one"
-                              : "it never had a whole copy; take another mirror"));
+                              : fmt::format("it has {} of {} slots; take another volcano",
+                                            slots.count(), ring::kSlotCount)));
 }
 
 // The ring of one that this volcano founds: of a higher generation than the one it was in.
 Result<ring::LavaMap> map_after(const MagmadOptions& options, Opened& opened) {
-  auto before = store::open_raft_store(*opened.disk);
-  if (!before && before.error().code != Code::not_found) return fail(before.error());
-  raft::Stored stored;
-  if (before) {
-    TRY_VALUE(stored, (*before)->load());
-  }
-  std::uint32_t generation = 1;
-  std::uint8_t copies = node::kCopiesDefault;
-  if (!stored.snapshot.state.empty()) {
-    TRY_VALUE(const ring::LavaMap map, wire::decode_map(stored.snapshot.state));
-    generation = map.generation;
-    copies = map.copies;
-  }
+  TRY_VALUE(const ring::LavaMap before, last_map(*opened.disk));
+  const bool is_known = before.version > 0;
+  const std::uint32_t generation = is_known ? before.generation : 1;
+  const std::uint8_t copies = is_known ? before.copies : node::kCopiesDefault;
   TRY_VALUE(ring::LavaMap map, node::founded_map(opened.filesystem,
                                                  profile_of(opened.papers, options), copies,
                                                  opened.papers.shares_slots));
@@ -211,11 +226,15 @@ Result<ring::LavaMap> map_after(const MagmadOptions& options, Opened& opened) {
 Result<void> take_over(const MagmadOptions& options, sys::Random& random,
                        store::StorageState state, Opened& opened) {
   TRY(open_network(options, random, state, opened));
-  if (opened.papers.volcano == ring::kFounder.value)
+  TRY_VALUE(const ring::LavaMap before, last_map(*opened.disk));
+  const ring::VolcanoId self(static_cast<std::uint16_t>(opened.papers.volcano));
+  const bool decides_alone = before.version > 0 ? before.voters == std::vector{self}
+                                                : self == ring::kFounder;
+  if (decides_alone || (self == ring::kFounder && !opened.papers.shares_slots))
     return fail(Code::exists, options.directory +
-                                  " is the founder's, there is nothing to take over: start it "
-                                  "without --take-over");
-  TRY(check_copy(options, *opened.disk));
+                                  " is of the volcano that decides about its ring, there is "
+                                  "nothing to take over: start it without --take-over");
+  TRY(check_copy(options, opened));
   opened.papers.volcano = ring::kFounder.value;
   opened.papers.storage = new_storage_number(random);
   TRY_VALUE(const ring::LavaMap map, map_after(options, opened));

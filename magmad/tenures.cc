@@ -29,10 +29,13 @@ bool is_same(const SlotOwners& a, const SlotOwners& b) {
                     });
 }
 
+constexpr unsigned kVersionBits = 40;  // of a lava map's version, below the ring's generation
+
 // By the numbers of the volcanoes, so that what is the same looks the same.
 SlotOwners owners_by(const ring::LavaMap& map, ring::VolcanoId self) {
   SlotOwners owners;
-  owners.version = map.version;
+  // A ring of a higher generation begins to count anew.
+  owners.version = std::uint64_t{map.generation} << kVersionBits | map.version;
   std::map<ring::VolcanoId, std::uint16_t> index;
   for (const ring::SlotEntry& slot : map.slots) index[slot.primary()];
   for (auto& [id, at] : index) {
@@ -141,6 +144,13 @@ void Tenures::set_ring(node::RingViewPtr view) {
     end_tenure();
   volcano_->set_ring(std::move(view));
   look_at_map();
+}
+
+bool Tenures::is_settled() const {
+  if (!follows_map_) return true;
+  if (failure_ || !view_ || !is_usable(*view_) || is_ending_ || due_ != Instant::never())
+    return false;
+  return volcano_->owned().none() || (view_->lease_until && clock_.now() < *view_->lease_until);
 }
 
 // What a volcano's earlier start has said may still be changing the map.

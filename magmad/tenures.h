@@ -34,8 +34,11 @@ class Tenures {
   // Called with each new Volcano, to be told what the one before was (console, counters).
   void on_next(UniqueFunction<void(Volcano&)> hook) { next_hook_ = std::move(hook); }
   std::uint64_t count() const { return count_; }  // of tenures, the first is 1
-  // Power was lost, and with it perhaps what others have: the ring has yet to be told of it with this
-  // start (wire::AnnounceRequest). Remembered in the storage until it is.
+  // It does what the lava map wants of it, as far as it can alone: it serves its slots and has a
+  // lease, or has none.
+  bool is_settled() const;
+  // Power was lost, and with it perhaps what others have: the ring has yet to be told of it with
+  // this start (wire::AnnounceRequest). Remembered in the storage until it is.
   bool has_lost() const { return has_lost_; }
 
   void set_ring(node::RingViewPtr view);

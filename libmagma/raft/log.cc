@@ -74,6 +74,12 @@ const Configuration& Log::configuration_at(Index index) const {
   return std::prev(after)->second;
 }
 
+bool Log::is_only_member(NodeId node) const {
+  return std::all_of(configurations_.begin(), configurations_.end(), [&](const auto& item) {
+    return item.second.voters == std::vector{node} && item.second.learners.empty();
+  });
+}
+
 const Configuration& Log::configuration_before() const {
   return configurations_[configurations_.size() > 1 ? configurations_.size() - 2 : 0].second;
 }

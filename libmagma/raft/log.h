@@ -47,6 +47,8 @@ class Log {
   Index configuration_index() const { return configurations_.back().first; }
   // Requires: snapshot().last.index <= index.
   const Configuration& configuration_at(Index index) const;
+  // Whether no configuration of the snapshot or since has another member.
+  bool is_only_member(NodeId node) const;
   // In force before configuration_index(); the same if the log does not go back so far.
   const Configuration& configuration_before() const;
 

@@ -24,7 +24,7 @@ Raft::Raft(NodeId self, Stored stored, const Settings& settings, sys::Random& ra
   MAGMA_CHECK(t.heartbeat < t.lease && t.lease < t.promise);
   MAGMA_CHECK(settings_.batch_entries >= 1 && settings_.batch_entries <= kBatchEntriesMax);
   promised_until_ = now;
-  if (hard_.term > Term{} && !planted_.votes_at_once_after_restart)
+  if (hard_.term > Term{} && !log_.is_only_member(self_) && !planted_.votes_at_once_after_restart)
     promised_until_ = now + t.promise;
   election_at_ = promised_until_;
   // The only voter waits for nobody else.

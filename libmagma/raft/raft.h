@@ -14,7 +14,8 @@
 //  4. A node asks by pre_vote before it raises its term [9.6]. One that has heard from a leader
 //     within Timing::promise, or leads, refuses every election and does not look at the term
 //     [4.2.3]. A restart forgets that: so after it a node refuses as long, and the only voter waits
-//     as long before it leads. (A node in term 0 never had a leader and waits for nothing.)
+//     as long before it leads. (A node in term 0 never had a leader and waits for nothing; nor does
+//     one that never had another member, who alone could lead or have rights that still run.)
 //  5. Hence the leader's lease [6.4.1]: while a majority has answered heartbeats *sent* less than
 //     Timing::lease ago, nobody else can be elected. A leader that hears of no majority for
 //     Timing::promise steps down (check-quorum), and then keeps the promise itself.
@@ -76,6 +77,11 @@ class Raft {
   Index applied_index() const { return applied_; }
   const Log& log() const { return log_; }
   const Configuration& configuration() const { return log_.configuration(); }
+  // Whether it is a member by what is committed, and is to stay one: only such a node may be
+  // granted a right, because a sole member does not wait after a restart.
+  bool is_lasting_member(NodeId node) const {
+    return configuration().has(node) && log_.configuration_at(commit_).has(node);
+  }
   bool is_ready() const { return role_ == Role::leader && applied_ >= first_own_; }
   // Until when (later than `now`) nobody else can be elected; nothing: there is no such promise.
   // Rights that the coordinator grants must end before it.

@@ -70,8 +70,7 @@ struct AddVolcano {
 // was gone. Every slot whose primary it is gets a new epoch. With `has_lost` it may have lost what
 // it acknowledged (its machine crashed, or its disk is new): where another replica in sync is there
 // or was not lost, that one is primary, and it catches up; one that was to take over and has not
-// served yet gives the slot back to who served last, also if that one is away; and who served last
-// has it when it is back while that one is away.
+// served yet gives the slot back to who served last, also if that one is away.
 struct VolcanoStarted {
   VolcanoId volcano;
   std::uint32_t starts = 0;  // before this one

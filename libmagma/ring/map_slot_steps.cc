@@ -86,10 +86,10 @@ void volcano_came(const LavaMap& map, SlotEntry& entry, VolcanoId volcano, bool 
     return;
   }
   if (has_lost) {
-    // Who was to take over is away, or has everything and is about to serve.
-    if (entry.last_serving == volcano && entry.state == SlotState::waiting)
-      return replace_primary(entry, volcano);
-    if (entry.last_serving == volcano) entry.last_serving = entry.primary();
+    // Who was to take over has everything, and is about to serve; or is away, and when it is back
+    // it may have lost more.
+    if (entry.last_serving == volcano && entry.state == SlotState::serving)
+      entry.last_serving = entry.primary();
     if (replica->state == ReplicaState::in_sync) fall_behind(entry, *replica);
     return;
   }

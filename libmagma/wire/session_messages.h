@@ -74,7 +74,8 @@ struct AttachReply {
   Ino root;
   std::uint32_t map_version = 0;
   std::vector<MapRun> map{};
-  std::uint64_t owners_version = 0;  // of the lava map that says whose the slots are
+  // Of the lava map that says whose the slots are; higher in a higher generation of the ring.
+  std::uint64_t owners_version = 0;
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("nick", s.nick);

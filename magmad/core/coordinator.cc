@@ -53,6 +53,11 @@ Duration Coordinator::heard(ring::VolcanoId from, const wire::HeartbeatRequest& 
 
 void Coordinator::saw(ring::VolcanoId from, Instant now) { heard_[from].at = now; }
 
+void Coordinator::began_anew(ring::VolcanoId from) {
+  auto found = heard_.find(from);
+  if (found != heard_.end()) found->second.at.reset();
+}
+
 Instant Coordinator::silent_since(ring::VolcanoId volcano) const {
   auto found = heard_.find(volcano);
   const Instant begin = since_.value_or(Instant{});
@@ -118,8 +123,10 @@ std::optional<ring::Command> Coordinator::slot_step(const Situation& situation, 
   FactsOf told;
   for (const auto& [volcano, heard] : heard_) told[volcano] = &heard.facts;
   told[self_] = &situation.own;
-  return next_slot_step(situation.map, told,
-                        [&](ring::VolcanoId id) { return is_there(id, now); });
+  // Who is no member of Raft yet has no right that a coordinator which restarts would wait for.
+  return next_slot_step(situation.map, told, [&](ring::VolcanoId id) {
+    return is_there(id, now) && situation.configuration.has(node_of(id));
+  });
 }
 
 // By what the primary said last: in a heartbeat, or here if it is this volcano.

@@ -71,6 +71,8 @@ class Coordinator {
                  std::optional<Instant> own_lease);
   // Something else came from it that shows that it is there, or that it has begun anew.
   void saw(ring::VolcanoId from, Instant now);
+  // It has begun anew, and is not there before the map says so.
+  void began_anew(ring::VolcanoId from);
 
   struct Follower {  // as the leader's Raft knows it
     ring::VolcanoId volcano;

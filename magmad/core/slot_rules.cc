@@ -140,6 +140,7 @@ AfterLoss next_after_loss(const LavaMap& map, VolcanoId volcano,
         heirs[replica.volcano].set(n);
   }
   AfterLoss after;
+  bool may_heirs_serve = false;
   for (VolcanoId heir : to_take_over)
     after.must_wait = after.must_wait || (heir != volcano && !state_of(heir).is_there);
   for (const auto& [heir, slots] : heirs) {
@@ -149,8 +150,14 @@ AfterLoss next_after_loss(const LavaMap& map, VolcanoId volcano,
                                                     [](const SlotEntry&) { return true; });
       return after;
     }
-    after.must_wait = after.must_wait || !state.is_there;
+    may_heirs_serve = may_heirs_serve || !state.is_there;
   }
+  after.must_wait = after.must_wait || may_heirs_serve;
+  // Theirs is the slot until it is known what they have; else they would be called behind when they
+  // are called down.
+  const ring::Volcano* known = map.find(volcano);
+  if (may_heirs_serve && known != nullptr && known->is_alive())
+    after.before = ring::VolcanoDown{.volcano = volcano, .starts = known->starts};
   return after;
 }
 

@@ -103,9 +103,11 @@ void Node::serve_heartbeat(const wire::NodeRequestHead& head, ByteSpan body, con
   if (map_->find(head.from) == nullptr) return links_.refuse(to, Code::not_found);
   const Instant now = clock_.now();
   // Who is away as far as the map knows, or is about to be, has no lease until the map says
-  // otherwise.
+  // otherwise; nor has one who is no member yet, for whom nobody waits after a restart
+  // (raft::Raft::is_lasting_member).
   std::optional<Instant> lease = raft_.lease_until(now);
-  if (!map_->is_alive(head.from) || called_down_ == head.from) lease.reset();
+  const bool is_member = raft_.is_lasting_member(core::node_of(head.from));
+  if (!map_->is_alive(head.from) || called_down_ == head.from || !is_member) lease.reset();
   wire::HeartbeatReply reply;
   const Duration granted = coordinator_.heard(head.from, *request, now, lease);
   reply.lease_ns = static_cast<std::uint64_t>(granted.ns);
@@ -189,10 +191,12 @@ void Node::bring_up(VolcanoId id, const wire::AnnounceRequest& request, Done don
   if (known != boots_.end() && known->second == request.boot)
     return done(ring::Applied{.version = map_->version});
   Coming& coming = coming_[id];
-  if (coming.boot != request.boot) coming = {.boot = request.boot, .since = clock_.now()};
+  const bool is_new = coming.boot != request.boot;
+  if (is_new) coming = {.boot = request.boot, .since = clock_.now()};
   coming.at = clock_.now();
   // Where slots are not shared nobody takes a primary's place, and it has what it has.
   coming.has_lost = request.has_lost && map_->shares_slots;
+  if (is_new && coming.has_lost) coordinator_.began_anew(id);
   ring::Profile profile = request.profile;
   profile.storage = volcano->profile.storage;
   profile.roles = volcano->profile.roles;

@@ -584,8 +584,10 @@ bool is_answer_record(PartKind kind) {
          kind == PartKind::add_link || kind == PartKind::put_bytes;
 }
 
+// The entry that is taken away may have been made, or its directory, by an intent of that slot.
 bool must_be_durable(PartKind kind) {
-  return kind == PartKind::add_link || kind == PartKind::take_content;
+  return kind == PartKind::add_link || kind == PartKind::take_content ||
+         kind == PartKind::rename_source;
 }
 
 std::optional<store::ContentId> content_to_sync(PartKind kind, ring::Slot slot, ByteSpan record) {

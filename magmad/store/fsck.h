@@ -11,11 +11,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "libmagma/base/result.h"
 #include "libmagma/base/unique_function.h"
+#include "libmagma/ring/slot_mask.h"
 #include "libmagma/sys/disk.h"
 #include "libmagma/sys/executor.h"
 
@@ -24,6 +26,8 @@ namespace magma::store {
 struct FsckOptions {
   bool deep = false;       // also compare content with its checksums (not of hot ranges)
   bool all_slots = true;   // every slot is stored here; false: those with a slot row
+  // Only these, as if nothing else were here, with all_slots false; none: all that is there.
+  std::optional<ring::SlotMask> slots{};
   // The last end was no clean stop: the databases may have been synced apart, and content files of
   // writes that were never committed may be there. Such findings are notes.
   bool unclean = false;
@@ -52,5 +56,9 @@ struct FsckReport {
 // An error if the check itself could not be made (no database, too new, unreadable directory);
 // damage is in the report.
 Result<FsckReport> fsck(sys::Disk& disk, sys::Executor& executor, FsckOptions options);
+
+// The same of a volcano whose ring shares its slots (VolcanoPapers::shares_slots): what it serves,
+// and what it has of each other volcano, each by itself.
+Result<FsckReport> fsck_by_parts(sys::Disk& disk, sys::Executor& executor, FsckOptions options);
 
 }  // namespace magma::store

@@ -107,6 +107,7 @@ class Fsck {
                       ByteSpan bytes, const std::vector<std::uint32_t>& sums);
 
   bool is_here(ring::Slot slot) const {
+    if (options_.slots && !(*options_.slots)[slot.value]) return false;
     return options_.all_slots || counter_limits_[slot.value].has_value();
   }
   SeenInode* find(Ino ino) {

@@ -8,7 +8,7 @@ magmad_store_sources = \
 	magmad/store/content_sync.cc \
 	magmad/store/database.h magmad/store/database.cc \
 	magmad/store/fsck.h magmad/store/fsck.cc \
-	magmad/store/fsck_relations.cc magmad/store/fsck_state.h \
+	magmad/store/fsck_parts.cc magmad/store/fsck_relations.cc magmad/store/fsck_state.h \
 	magmad/store/metadata_store.h magmad/store/metadata_store.cc \
 	magmad/store/page_sums.h magmad/store/page_sums.cc \
 	magmad/store/raft_store.h magmad/store/raft_store.cc \

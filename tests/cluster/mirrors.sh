@@ -44,7 +44,7 @@ works_on() {
 }
 
 # --- files before the mirror ----------------------------------------------------------------------
-run_node wallace -b --key-file "$key"
+run_node wallace -b --one-primary --key-file "$key"
 mount_magma
 cp -a "$tree" "$mnt/tree"
 head -c 150M /dev/urandom >"$work/large"

@@ -39,7 +39,7 @@ shutdown_all() {
 order() { sed -n 's/^\([a-z]*\) at .* has ended.*/\1/p' "$work/said" | tr -d '\r' | xargs; }
 
 # --- a ring at work -------------------------------------------------------------------------------
-run_node wallace -b --key-file "$key"
+run_node wallace -b --one-primary --key-file "$key"
 mount_magma "$mnt" --host="$host,${address[gromit]},${address[penguin]}"
 run_node gromit -r "$host" --key-file "$key"
 run_node penguin -r "$host" --key-file "$key"

@@ -27,7 +27,7 @@ works_on() {
 }
 shares='all(1200 < x["slots"] < 1600 for x in v.values()), r["health"]'
 
-run_node wallace -b --share-slots --key-file "$key"
+run_node wallace -b --key-file "$key"
 mount_magma
 cp -a "$tree" "$mnt/tree"
 head -c 150M /dev/urandom >"$work/large"

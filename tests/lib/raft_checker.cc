@@ -136,6 +136,7 @@ void RaftChecker::granted(std::uint64_t holder, raft::Term term, Instant ends) {
 void RaftChecker::coordinates(raft::NodeId node, raft::Term term, Instant now,
                               const std::map<std::uint64_t, Instant>& known) {
   for (const auto& [holder, rights] : rights_) {
+    if (holder == node.value) continue;  // its own, which it knows, or which ended with its process
     for (const Right& right : rights) {
       if (right.ends <= now || right.term == term) continue;
       auto found = known.find(holder);

@@ -132,6 +132,12 @@ Result<raft::Position> RaftCluster::propose(raft::NodeId id, std::string_view te
 }
 Result<raft::Position> RaftCluster::change(raft::NodeId id, raft::NodeId node,
                                            raft::MemberChange change) {
+  // Only who is gone from the lava map is removed, and nobody with a lease is gone.
+  Node& leader = *nodes_.at(id);
+  const auto right = leader.rights.find(node.value);
+  if (change == raft::MemberChange::remove && node != id && right != leader.rights.end() &&
+      right->second > leader.clock->now())
+    return fail(Code::busy, "it has a right");
   return *give(id, raft::ChangeMember{++cookies_, node, change});
 }
 Result<raft::Position> RaftCluster::transfer(raft::NodeId id, raft::NodeId to) {
@@ -208,6 +214,7 @@ void RaftCluster::coordinate(Node& node) {
   }
   if (*until < now + kRight) return;
   const std::uint64_t holder = 1 + counters_.steps % kHolders;
+  if (!node.raft->is_lasting_member(raft::NodeId(holder))) return;
   Instant& ends = node.rights[holder];
   if (now + kRight < ends + milliseconds(200)) return;
   ends = now + kRight;

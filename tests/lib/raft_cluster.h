@@ -1,6 +1,7 @@
 // Raft nodes (libmagma/raft) in one process and simulated time, from one seed: each with a clock of
 // its own rate, a disk that forgets what was not synced, a small state machine, and, while it
-// leads, a coordinator that grants rights as the lava map's does (2 s, never beyond its lease).
+// leads, a coordinator that grants rights to members as the lava map's does (2 s, never beyond its
+// lease).
 // Messages travel encoded; they are lost, doubled, delayed (hence reordered), cut off one way.
 // After every step a RaftChecker looks whether what Raft promises still holds. One thread.
 #pragma once

@@ -387,8 +387,9 @@ void SimCoordinator::tell(unsigned index) {
   seat.version_sent = map_->version;
   seat.view_due = std::max(seat.view_due, cluster_.now() + delay());
   const bool is_told_start = seat.starts_heard == start;
+  const std::weak_ptr<int> alive = life_;
   cluster_.loop().after(seat.view_due - cluster_.now(), [this, index, start, is_told_start,
-                                                         map = map_, life = std::weak_ptr<int>(life_)] {
+                                                         map = map_, life = alive] {
     if (life.expired() || cluster_.starts_of(index) != start || !is_heard(index)) {
       if (!life.expired()) seats_[index].version_sent = 0;
       return;

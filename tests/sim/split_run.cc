@@ -373,9 +373,11 @@ std::optional<std::string> copies_problem(SimCluster& cluster) {
   return std::nullopt;
 }
 
-// What takes space, and nothing else (doc/failure-model.md).
+// What takes space, or is read as zeros where nothing was synced, and nothing else
+// (doc/failure-model.md).
 static bool is_leak(const std::string& problem) {
-  return problem.starts_with("leaked:") || problem.ends_with("links but no entry");
+  return problem.starts_with("leaked:") || problem.ends_with("links but no entry") ||
+         (problem.starts_with("chunk ") && problem.ends_with("has no row"));
 }
 
 std::optional<std::string> whole_problem(SimCluster& cluster, bool may_leak) {

@@ -50,8 +50,8 @@ std::optional<std::string> split_fsck_problem(SimCluster& cluster, unsigned inde
 // Where a copy of a slot is other than its primary; nothing if there are no copies. Requires: none
 // runs.
 std::optional<std::string> copies_problem(SimCluster& cluster);
-// What is wrong with all slots together, or left of operations. Requires: none runs. `may_leak`: what
-// no name leads to may be there.
+// What is wrong with all slots together, or left of operations. Requires: none runs. `may_leak`:
+// what no name leads to may be there.
 std::optional<std::string> whole_problem(SimCluster& cluster, bool may_leak = false);
 
 }  // namespace magma::test

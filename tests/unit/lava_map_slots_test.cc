@@ -209,10 +209,23 @@ TEST_CASE("lava map: a successor that never served gives way to who served befor
   SUBCASE("A is back first, but lost something: B it must be") {
     ring.start(kA, true);
     CHECK(ring.entry(0).state == SlotState::waiting);
-    CHECK(ring.entry(0).last_serving == kB);
     ring.start(kB);
     CHECK(ring.entry(0).primary() == kB);
     CHECK(ring.entry(0).state == SlotState::serving);
+  }
+  SUBCASE("both lost something: A, whose disk has what B's need not have") {
+    SUBCASE("A is back first") {
+      ring.start(kA, true);
+      ring.start(kB, true);
+    }
+    SUBCASE("B is back first") {
+      ring.start(kB, true);
+      CHECK(ring.entry(0).state == SlotState::waiting);
+      ring.start(kA, true);
+    }
+    CHECK(ring.entry(0).replicas == list({{kA}, {kB, kCatchingUp}}));
+    CHECK(ring.entry(0).state == SlotState::serving);
+    CHECK(ring.entry(0).last_serving == kA);
   }
   SUBCASE("B is back first") {
     ring.start(kB);

@@ -23,7 +23,7 @@ struct Cluster : RaftCluster {
 
 }  // namespace
 
-TEST_CASE("raft: a founder leads at once, and after a restart not before 3 s") {
+TEST_CASE("raft: a founder leads at once, with a learner after a restart not before 3 s") {
   Cluster c(1);
   c.run_for(milliseconds(20));
   REQUIRE(c.ready_leader() == id(1));
@@ -33,11 +33,18 @@ TEST_CASE("raft: a founder leads at once, and after a restart not before 3 s") {
   CHECK(c.applied(id(1)) == Index(3));  // the founding state, a no-op, "a"
   c.crash(id(1));
   c.restart(id(1));
+  c.run_for(milliseconds(50));
+  REQUIRE(c.ready_leader() == id(1));  // nobody else was ever granted anything
+  CHECK(c.raft(id(1)).term() == Term(2));
+  REQUIRE(c.change(id(1), id(2), raft::MemberChange::add_learner).has_value());
+  c.run_for(milliseconds(300));
+  c.crash(id(1));
+  c.restart(id(1));
   c.run_for(milliseconds(2990));
   CHECK_FALSE(c.ready_leader());
   c.run_for(milliseconds(30));
   CHECK(c.ready_leader() == id(1));
-  CHECK(c.raft(id(1)).term() == Term(2));
+  CHECK(c.raft(id(1)).term() == Term(3));
   CHECK_FALSE(c.violation());
 }
 
