@@ -118,9 +118,11 @@ PlacementPlan best_contiguous_join(const LavaMap& map, VolcanoId joiner, Volcano
     order.insert(order.begin() + static_cast<std::ptrdiff_t>(place), joiner);
     PlacementPlan plan = contiguous_join(map, order, place, weights);
     const std::uint64_t unfair = unfairness(plan, order, weights);
-    if (best && (unfair > best_unfairness ||
-                 (unfair == best_unfairness && plan.copied_slots >= best->copied_slots)))
-      continue;
+    // Of equally fair places the first that is cheap.
+    const bool is_worse = best && (unfair > best_unfairness ||
+                                   (unfair == best_unfairness &&
+                                    (is_cheap(*best) || plan.copied_slots >= best->copied_slots)));
+    if (is_worse) continue;
     best = std::move(plan);
     best_unfairness = unfair;
   }

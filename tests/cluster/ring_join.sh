@@ -25,18 +25,17 @@ for node in "${nodes[@]}"; do
   becomes "$node: all are alive" "$node" '[x["alive"] for x in r["volcanoes"]]' \
     '[True, True, True]'
 done
-same "slots are the founder's" "$(ring penguin '[x["slots"] for x in r["volcanoes"]]')" \
-  '[4096, 0, 0]'
-becomes "the next volcano mirrors them" penguin '[x["mirror"] is not None for x in r["volcanoes"]]' \
-  '[False, True, False]'
-same "newcomers are joining" "$(ring penguin '[x["state"] for x in r["volcanoes"]]')" \
-  "['up', 'joining', 'joining']"
+has_thirds='sorted(x["slots"] for x in r["volcanoes"]), r["health"]'
+becomes "each serves a third of the slots" penguin "$has_thirds" "([1365, 1365, 1366], 'healthy')"
+same "and mirrors another's" "$(ring penguin '[x["mirror"] is not None for x in r["volcanoes"]]')" \
+  '[True, True, True]'
+same "all are up" "$(ring penguin '[x["state"] for x in r["volcanoes"]]')" "['up', 'up', 'up']"
 expect "magma status shows the ring" sh -c \
-  "'$MAGMA' status --host ${address[penguin]} --key-file '$key' | grep -q 'no slots: nothing is stored'"
+  "'$MAGMA' status --host ${address[penguin]} --key-file '$key' | grep -q 'primary of 136[56] slots.*mirror, in sync'"
 expect "the console's lava shows it, too" sh -c \
   "printf 'lava\n' | '$MAGMA' console --host ${address[gromit]} --key-file '$key' | grep -q 'penguin (penguin.local.magma)'"
 
-# --- the filesystem goes on being the founder's ---------------------------------------------------
+# --- a file, by each of them ----------------------------------------------------------------------
 host=${address[wallace]}
 mount_magma "$mnt"
 expect "a file is written" sh -c "echo lava >'$mnt/file' && sync '$mnt/file'"
@@ -51,14 +50,32 @@ for node in "${nodes[@]}"; do
     "grep -qx 'servername = $node.local.magma' '$mnt/.dht/$node' &&
      grep -qx 'ipaddr = ${address[$node]}' '$mnt/.dht/$node' && grep -qx 'alive = yes' '$mnt/.dht/$node'"
 done
-expect "wallace serves and coordinates" sh -c \
-  "grep -qx 'start_key = 0\{40\}' '$mnt/.dht/wallace' && grep -qx 'coordinator = yes' '$mnt/.dht/wallace'"
-is_mirror() { grep -qx 'mirror = in sync' "$mnt/.dht/gromit"; }
-expect "gromit mirrors" wait_until 10 is_mirror
-expect "penguin has nothing" sh -c "! grep -q _key '$mnt/.dht/penguin'"
+expect "wallace has the first slice" grep -qx 'start_key = 0\{40\}' "$mnt/.dht/wallace"
+same "one coordinates" "$(cat "$mnt"/.dht/* | grep -cx 'coordinator = yes')" 1
+is_mirrored_by_next() {  # of each slice the next volcano of the ring has a copy
+  python3 - "$mnt/.dht" <<'END'
+import os, sys
+p = {n: dict(l.split(" = ", 1) for l in open(os.path.join(sys.argv[1], n)).read().splitlines() if " = " in l)
+     for n in os.listdir(sys.argv[1])}
+order = sorted(p, key=lambda n: p[n]["start_key"])
+for i, n in enumerate(order):
+    assert p[order[(i + 1) % len(order)]]["mirror_start_key"] == p[n]["start_key"], (n, p)
+END
+}
+expect "the next volcano of the ring has a copy of each slice" is_mirrored_by_next
+same "the ring has the order in which they joined" \
+  "$(grep -H '^start_key' "$mnt"/.dht/* | sort -k 3 | sed 's|.*/.dht/\([a-z]*\):.*|\1|' | xargs)" \
+  "wallace gromit penguin"
+# The slot of the root, whose files are there: wallace's.
+next_one=$(python3 -c "
+import os
+d='$mnt/.dht'
+for n in os.listdir(d):
+    t=open(os.path.join(d, n)).read()
+    if 'mirror_start_key = ' + '0'*40 in t: print(n)")
 secret=$(grep -v '^#' "$key" | tr -d ' \n' | tail -c 33)
 expect "no secret is in any" sh -c "! cat '$mnt'/.dht/* | grep -qi -e '$secret' -e secret -e password"
-both="wallace (${address[wallace]}:12000) primary, gromit (${address[gromit]}:12000) mirror in sync"
+both="wallace (${address[wallace]}:12000) primary, $next_one (${address[$next_one]}:12000) mirror in sync"
 if type getfattr >/dev/null 2>&1; then
   same "magma.volcanoes has both" \
     "$(getfattr --only-values -n magma.volcanoes "$mnt/file" 2>/dev/null)" "$both"
@@ -67,11 +84,12 @@ tool() { timeout 10 "$MAGMA" "$@" --host "$host" --key-file "$key"; }
 expect "so has magma locate" grep -qxF "volcano  $both" <(tool locate /file)
 same "and with --json" "$(tool locate --json /file | python3 -c 'import json, sys
 print(*["%s %s %s" % (v["nick"], v["role"], v["state"]) for v in json.load(sys.stdin)["volcanoes"]])')" \
-  "wallace primary None gromit mirror in sync"
-expect "magma inspect" grep -qxF "replica  gromit (${address[gromit]}:12000), in sync" <(tool inspect /file)
+  "wallace primary None $next_one mirror in sync"
+expect "magma inspect" grep -qxF "replica  $next_one (${address[$next_one]}:12000), in sync" \
+  <(tool inspect /file)
 expect "magma ls of /.dht" grep -q penguin <(tool ls /.dht)
 expect "the console of another: inspect" sh -c "printf 'inspect /file\n' |
-  '$MAGMA' console --host ${address[penguin]} --key-file '$key' | grep -q 'replica  gromit'"
+  '$MAGMA' console --host ${address[penguin]} --key-file '$key' | grep -q 'replica  $next_one'"
 expect "and cat /.dht" sh -c "printf 'cat /.dht/penguin\n' |
   '$MAGMA' console --host ${address[gromit]} --key-file '$key' | grep -q 'nickname = penguin'"
 
@@ -87,12 +105,10 @@ for victim in "${nodes[@]}"; do
     --host "${address[$victim]},${address[$witness]}"
   expect "status of both does, too (${took_ms} ms)" [ "$took_code" -eq 4 -a "$took_ms" -lt 1000 ]
   becomes "$witness knows that $victim is away" "$witness" "v['$victim']['alive']" False
-  # Who has the slots is not called down: nobody could take its place.
-  if [ "$victim" == wallace ]; then
-    becomes "everything waits for it" "$witness" 'r["health"]' stalled
-  else
-    becomes "and so says the map" "$witness" "v['$victim']['state']" down
-  fi
+  becomes "and so says the map: others have its slots" "$witness" \
+    "v['$victim']['state'], v['$victim']['slots'], sum(x['slots'] for x in v.values())" \
+    "('down', 0, 4096)"
+  expect "the file is there without it" timeout 20 grep -qx lava "$mnt/file"
   run_node "$victim"
   becomes "$victim is back" "$witness" "v['$victim']['alive']" True
   becomes "and knows the ring" "$victim" '[x["alive"] for x in r["volcanoes"]]' '[True, True, True]'
@@ -100,7 +116,11 @@ for victim in "${nodes[@]}"; do
 done
 expect "the file is there" grep -qx lava "$mnt/file"
 unmount_magma "$mnt"
-becomes "the founder, who has the key of /.dht, coordinates again" penguin 'r["coordinator"]' wallace
+becomes "each has a third again" penguin "$has_thirds" "([1365, 1365, 1366], 'healthy')"
+# SHA-1 of "/.dht" is a1402b54...
+holder=$(ring penguin 'next(n for n, x in v.items() for k in x["slices"]
+  if k["start_key"][:3] <= "a14" <= k["stop_key"][:3])')
+becomes "who has the key of /.dht coordinates" penguin 'r["coordinator"]' "$holder"
 
 # --- all at once ----------------------------------------------------------------------------------
 for node in "${nodes[@]}"; do kill_node "$node"; done
