@@ -91,9 +91,10 @@ struct PlacementPlan {
 // What must move to bring the slots to these owners.
 PlacementPlan plan_for(const LavaMap& map, Owners owners, const Weights& weights);
 
-// A volcano that owns nothing takes its share, at the ring's `beside`: after it, or before if that
-// is fairer or copies less than too much, while slices are contiguous; else from it first if it is one of the fullest. It copies at most 1.2
-// times its share and mirror duty: slices stay unequal if they must (one copy, 3 to 4 volcanoes).
+// A volcano that owns nothing takes its share, at the ring's `beside`: after it, or before it if
+// that is fairer or copies less than too much, while slices are contiguous; else from it first if
+// it is one of the fullest. It copies at most 1.2 times its share and mirror duty: slices stay
+// unequal if they must (one copy, 3 to 4 volcanoes).
 // not_found: no such volcano. invalid: it owns slots, or stores none. busy: it is leaving or gone.
 Result<PlacementPlan> plan_join(const LavaMap& map, VolcanoId joiner, VolcanoId beside,
                                 const Weights& weights);

@@ -192,3 +192,62 @@ TEST_CASE("who is not the primary, or unsound, has no say") {
   CHECK((!next || std::get_if<AddReplica>(&*next) != nullptr));
 }
 }
+
+TEST_CASE("after a loss: who takes the slots over, or is waited for") {
+  LavaRing ring;
+  ring.found();
+  ring.add(profile(2));
+  ring.add_replicas(0, 3, kTwo);
+  HeirState two;
+  const auto next = [&] {
+    return next_after_loss(ring.map, kOne, [&](VolcanoId) { return two; });
+  };
+  SUBCASE("one that is there and has everything") {
+    two.is_there = true;
+    CHECK_FALSE(next().before);
+    CHECK_FALSE(next().must_wait);
+    ring.start(kOne, true);
+    CHECK(ring.entry(0).primary() == kTwo);
+    CHECK(ring.entry(4).primary() == kOne);
+  }
+  SUBCASE("not one that has lost something, too") {
+    two.has_lost = true;
+    const AfterLoss first = next();
+    REQUIRE(first.before);
+    const auto* behind = std::get_if<ReplicaBehind>(&*first.before);
+    REQUIRE(behind != nullptr);
+    CHECK(behind->volcano == kTwo);
+    CHECK(behind->slots.size() == 4);
+    ring.must(*first.before);
+    CHECK_FALSE(next().before);
+    CHECK_FALSE(next().must_wait);
+    ring.start(kOne, true);
+    CHECK(ring.entry(0).primary() == kOne);
+  }
+  SUBCASE("one that is silent may have everything: the slots are its until that is known") {
+    const AfterLoss first = next();
+    REQUIRE(first.before);
+    CHECK(std::get_if<VolcanoDown>(&*first.before) != nullptr);
+    ring.must(*first.before);
+    CHECK(ring.entry(0).primary() == kTwo);
+    CHECK_FALSE(next().before);
+    CHECK(next().must_wait);
+    SUBCASE("it comes, and has") {
+      two.is_there = true;
+      CHECK_FALSE(next().must_wait);
+      ring.start(kOne, true);
+      CHECK(ring.entry(0).primary() == kTwo);
+    }
+    SUBCASE("it comes, and has lost something: it gives them back") {
+      ring.start(kTwo, true);
+      CHECK(ring.entry(0).primary() == kOne);
+      CHECK_FALSE(next().must_wait);
+      ring.start(kOne, true);
+      CHECK(ring.entry(0).state == SlotState::serving);
+    }
+    SUBCASE("it is called down") {
+      ring.down(kTwo);
+      CHECK_FALSE(next().must_wait);
+    }
+  }
+}

@@ -109,5 +109,18 @@ TEST_CASE("storage: the machine's start is known again, another or an unknown on
   CHECK(*note_machine_boot(disk, ~std::uint64_t{0}));
 }
 
+TEST_CASE("storage: a loss of power is remembered until the ring was told of it") {
+  SimDisk disk;
+  SeedRandom random(1);
+  CHECK_FALSE(*store::has_untold_loss(disk));
+  REQUIRE(store::note_loss(disk).has_value());
+  disk.power_cut(random);
+  CHECK(*store::has_untold_loss(disk));
+  REQUIRE(store::note_loss(disk).has_value());  // again, before it was told
+  REQUIRE(store::forget_loss(disk).has_value());
+  disk.power_cut(random);
+  CHECK_FALSE(*store::has_untold_loss(disk));
+}
+
 }  // namespace
 }  // namespace magma::store
