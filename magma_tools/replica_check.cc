@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "magma_tools/ring_text.h"
 #include "magmad/store/database.h"
 #include "magmad/store/rows.h"
 
@@ -23,6 +24,9 @@ constexpr Duration kPiecePatience = seconds(70);
 constexpr Duration kAgain = milliseconds(500);
 // A volcano that restarts, or a mirror that is away for a moment, is waited for so long.
 constexpr Duration kGiveUpAfter = seconds(20);
+// While nothing is compared: whether slots have moved.
+constexpr Duration kLookAgain = seconds(2);
+constexpr unsigned kRoundsMax = 5;  // of pairs that are there since
 
 std::string why_not(const Result<wire::CompareReply>& reply) {
   if (reply) return "it is not in sync";
@@ -41,12 +45,22 @@ bool is_mirror_of(const wire::RingVolcano& mirror, const wire::RingVolcano& prim
   });
 }
 
+bool is_pair(const wire::RingReply& ring, std::uint16_t primary, std::uint16_t mirror) {
+  const auto find = [&](std::uint16_t id) {
+    return std::find_if(ring.volcanoes.begin(), ring.volcanoes.end(),
+                        [&](const wire::RingVolcano& v) { return v.id == id; });
+  };
+  const auto one = find(primary), other = find(mirror);
+  return one != ring.volcanoes.end() && other != ring.volcanoes.end() && is_primary(*one) &&
+         is_mirror_of(*other, *one);
+}
+
 // One mirror of one primary, from the first piece to the last.
 class Comparer {
  public:
   Comparer(const Target& target, const wire::RingVolcano& primary, const wire::RingVolcano& mirror,
            bool reads_content, ReplicaReport::Mirror& report)
-      : target_(target), primary_(primary), report_(report), progress_(clock_) {
+      : target_(target), primary_(primary), mirror_(mirror), report_(report), progress_(clock_) {
     request_.mirror = mirror.id;
     request_.reads_content = reads_content;
   }
@@ -69,6 +83,7 @@ class Comparer {
         break;
       }
       TRY(rest());
+      if (!is_still_so()) break;
     }
     progress_.wipe();
     return {};
@@ -82,6 +97,15 @@ class Comparer {
     auto reply = host_->ask(request_, kPiecePatience);
     if (!reply && reply.error().code != Code::overloaded) host_.reset();
     return reply;
+  }
+
+  bool is_still_so() {
+    if (clock_.now() - looked_ < kLookAgain) return true;
+    looked_ = clock_.now();
+    auto ring = ask_ring(target_, nullptr);
+    if (!ring) return true;  // nobody who knows better
+    report_.has_moved = !is_pair(*ring, primary_.id, mirror_.id);
+    return !report_.has_moved;
   }
 
   Result<void> rest() {
@@ -109,11 +133,13 @@ class Comparer {
 
   const Target& target_;
   const wire::RingVolcano& primary_;
+  const wire::RingVolcano& mirror_;
   ReplicaReport::Mirror& report_;
   sys_real::Clock clock_;
   Progress progress_;
   wire::CompareRequest request_{};
-  Instant since_{};  // the last piece
+  Instant since_{};   // the last piece
+  Instant looked_{};  // at the ring
   std::unique_ptr<Host> host_;
 };
 
@@ -227,20 +253,33 @@ bool has_mirrors(const wire::RingReply& ring) {
   return std::any_of(ring.volcanoes.begin(), ring.volcanoes.end(), is_mirror);
 }
 
-Result<ReplicaReport> compare_replicas(const Target& target, const wire::RingReply& ring,
+Result<ReplicaReport> compare_replicas(const Target& target, const wire::RingReply& first,
                                        bool reads_content) {
   ReplicaReport report;
   sys_real::Clock clock;
   const Instant begun = clock.now();
-  for (const wire::RingVolcano& primary : ring.volcanoes) {
-    if (!is_primary(primary)) continue;
-    for (const wire::RingVolcano& mirror : ring.volcanoes) {
-      if (mirror.id == primary.id || !is_mirror_of(mirror, primary)) continue;
-      auto& told = report.mirrors.emplace_back();
-      told.nick = mirror.nick;
-      told.primary = primary.nick;
-      TRY(Comparer(target, primary, mirror, reads_content, told).run());
+  std::set<std::pair<std::uint16_t, std::uint16_t>> compared;
+  wire::RingReply ring = first;
+  for (unsigned round = 0; round < kRoundsMax; ++round) {
+    bool has_moved = false;
+    for (const wire::RingVolcano& primary : ring.volcanoes) {
+      if (!is_primary(primary)) continue;
+      for (const wire::RingVolcano& mirror : ring.volcanoes) {
+        if (mirror.id == primary.id || !is_mirror_of(mirror, primary)) continue;
+        if (!compared.emplace(primary.id, mirror.id).second) continue;
+        auto& told = report.mirrors.emplace_back();
+        told.nick = mirror.nick;
+        told.primary = primary.nick;
+        TRY(Comparer(target, primary, mirror, reads_content, told).run());
+        if (!told.has_moved) continue;
+        has_moved = true;
+        compared.erase({primary.id, mirror.id});
+      }
     }
+    std::erase_if(report.mirrors,
+                  [](const ReplicaReport::Mirror& mirror) { return mirror.has_moved; });
+    if (!has_moved) break;
+    if (auto now = ask_ring(target, nullptr)) ring = std::move(*now);
   }
   find_paths(target, report);
   report.time = clock.now() - begun;

@@ -20,7 +20,8 @@ struct ReplicaReport {
     std::string nick;
     std::string primary;  // nick
     bool is_complete = false;
-    std::string why_not{};  // in words, if not
+    bool has_moved = false;  // what was to be compared is elsewhere by now
+    std::string why_not{};   // in words, if not
     std::uint64_t rows = 0;
     std::uint64_t bytes = 0;
     std::uint64_t differences_total = 0;
