@@ -137,6 +137,9 @@ Attachments::Outcome Attachments::on_answer(LinkIndex link, Result<ByteSpan> mes
     auto reply = wire::decode<wire::AttachReply>(front->second);
     if (!reply) return try_later(attachment), Outcome::none;
     confirmed(link, attachment.sent);
+    log_debug('n', "attached_too session={:016x} address={} map_version={} owners_version={}",
+              session_.value, links_.address(link).text(), reply->map_version,
+              reply->owners_version);
     const bool changed = router_.install(*reply, link, false, links_);
     find_owners();
     return changed ? Outcome::routes_changed : Outcome::attached;

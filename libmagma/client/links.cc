@@ -129,6 +129,7 @@ void Links::on_connected(rpc::ConnectionId connection, const rpc::PeerInfo& peer
   ++up_;
   if (link.was_up) ++reconnects_;
   link.was_up = true;
+  log_debug('n', "link_up address={}", link.address.text());
   events_.on_link_up(index);
 }
 

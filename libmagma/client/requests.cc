@@ -633,6 +633,21 @@ void Requests::on_timer() {
 }
 
 // Looks for requests that get no answer: asks for a newer map, and with fail_when_away ends them.
+// One of those that wait long, now and then: what a mount that hangs is waiting for.
+void Requests::tell_of_waiting(const Request& request, Instant now) {
+  if (now - request.since < kTellAfter || now < told_at_ + kTellAfter) return;
+  told_at_ = now;
+  static constexpr const char* kStates[] = {"none", "held",    "queued", "laneless",
+                                            "sent", "resting", "partial"};
+  const auto state = static_cast<std::size_t>(request.state);
+  log_info("request_waits op={} slot={:03x} state={} volcano={} for_ms={} sent_ms={} in_all={}",
+           wire::name_of(request.op), request.slot.value,
+           state < std::size(kStates) ? kStates[state] : "?",
+           request.link == kNoLink ? std::string("none") : links_.address(request.link).text(),
+           (now - request.since).ms(),
+           request.sent_at == Instant{} ? -1 : (now - request.sent_at).ms(), slab_.size());
+}
+
 void Requests::sweep() {
   Instant now = clock_.now();
   next_sweep_ = slab_.size() == 0 ? Instant::never() : now + kSweepEvery;
@@ -649,6 +664,7 @@ void Requests::sweep() {
       asked = true;
       session_.refresh_map(request->link);
     }
+    tell_of_waiting(*request, now);
     bool is_internal = request->role == Request::Role::release ||
                        request->role == Request::Role::reopen;
     if (config_.fail_when_away && !is_internal && now - request->since >= config_.stall) {

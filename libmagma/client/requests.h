@@ -46,6 +46,7 @@ inline constexpr Duration kRetryFirst = milliseconds(4);     // after a refusal;
 inline constexpr Duration kRetryLast = milliseconds(500);
 inline constexpr Duration kSweepEvery = milliseconds(250);
 inline constexpr Duration kAskMapAfter = seconds(1);         // without an answer
+inline constexpr Duration kTellAfter = seconds(5);           // the log of one that waits
 
 using RequestToken = Token;  // Slab id
 
@@ -253,6 +254,7 @@ class Requests {
             request.made_at, answer.believe_until, request.dir};
   }
   void give_up(Token id, Error error, bool tell);
+  void tell_of_waiting(const Request& request, Instant now);
   void sweep();
   void enqueue(std::deque<Token>& queue, Token id, Request::State state);
 
@@ -280,6 +282,7 @@ class Requests {
   std::size_t reopening_ = 0;
   std::size_t sent_ = 0;
   Instant next_sweep_ = Instant::never();
+  Instant told_at_{};
   std::uint64_t begun_ = 0;
   std::uint64_t retries_ = 0;
   bool is_ended_ = false;

@@ -117,6 +117,8 @@ void Session::send_if_due() {
 
 void Session::send_attach(LinkIndex link) {
   const bool is_fresh = state_ == State::attaching || attachments_.is_new_to(link);
+  log_debug('n', "attach_sent session={:016x} address={} is_fresh={}", id_.value,
+            links_.address(link).text(), is_fresh);
   attach_link_ = link;
   attach_id_ = id_;
   attach_fresh_ = is_fresh;
@@ -147,7 +149,11 @@ void Session::on_answer(LinkIndex link, Result<ByteSpan> message) {
     due_ = clock_.now();
     return send_if_due();
   }
-  if (!message) return retry_later();
+  if (!message) {
+    log_debug('n', "attach_failed session={:016x} address={} error={}", id_.value,
+              links_.address(link).text(), describe(message.error()));
+    return retry_later();
+  }
   auto front = wire::decode_front<wire::ResponseHead>(*message);
   if (!front) return retry_later();
   auto& [head, body] = *front;
@@ -178,6 +184,7 @@ void Session::accept(LinkIndex link, const wire::AttachReply& reply) {
   lease_until_ = attach_sent_ + wire::kSessionLease;
   backoff_ = kBackoffFirst;
   due_ = attach_again_ ? now + kMapInterval : attach_sent_ + kRenewEvery;
+  const bool was_split = router_.is_split();
   bool changed = router_.install(reply, link, is_new || force_map_, links_);
   force_map_ = false;
   attachments_.main_confirmed(link, reply, attach_sent_);
@@ -186,9 +193,12 @@ void Session::accept(LinkIndex link, const wire::AttachReply& reply) {
     ++sessions_;
     log_debug('n', "session_begun session={:016x} map_version={}", id_.value, reply.map_version);
   }
+  log_debug('n', "attached session={:016x} address={} map_version={} owners_version={}", id_.value,
+            links_.address(link).text(), reply.map_version, reply.owners_version);
   if (changed) events_.on_routes_changed();
   if (is_new || !was_usable) events_.on_session_usable(is_new, reply);
-  if (!router_.is_split()) return;
+  // What waits for this volcano may have begun to when others had slots, too.
+  if (!was_split && !router_.is_split()) return;
   events_.on_attached(link);
   if (LinkIndex itself = Router::link_of_teller(reply, links_); itself != link && itself != kNoLink)
     events_.on_attached(itself);
