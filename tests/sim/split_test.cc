@@ -2,9 +2,13 @@
 // what passes between them are found.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdio>
 
+#include "tests/lib/sim_cluster.h"
+#include "tests/lib/sim_coordinator.h"
 #include "tests/lib/sometimes.h"
+#include "tests/sim/random_workload.h"
 #include "tests/sim/split_run.h"
 
 using namespace magma;
@@ -70,6 +74,33 @@ TEST_CASE("moving random runs: and one of them loses power, or all") {
           profile.copies = static_cast<unsigned>(1 + profile.seed % 3);
           profile.rounds = profile.volcanoes + 2;
         }) == 0);
+}
+
+// Three seconds until it is called down, then until its tokens have ended, and a little more.
+TEST_CASE("moving: work goes on within 12 s after one of two volcanoes is lost") {
+  if (sim_options().replay) return;
+  for (std::uint64_t seed = 1; seed <= 16; ++seed) {
+    CAPTURE(seed);
+    SimCluster cluster({.seed = seed, .split = 2, .copies = 2, .moving = true});
+    RandomWorkload workload(cluster, {.lag = seconds(30)});
+    REQUIRE((cluster.start_volcano(0) && cluster.start_volcano(1) && cluster.start_client(0)));
+    REQUIRE(workload.begin());
+    workload.run_operations(30, seconds(60));
+    REQUIRE(cluster.run_until([&] { return cluster.coordinator().is_split_at_peace(); },
+                              seconds(60)));
+    workload.start_operations(2000);
+    cluster.run_for(milliseconds(static_cast<std::int64_t>(5 + seed * 7)));
+    cluster.crash_volcano(Crash::kill, 1);
+    Duration stall{}, longest{};
+    for (int step = 0; step < 300 && !workload.is_idle() && !workload.failed(); ++step) {
+      const std::uint64_t before = workload.operations();
+      cluster.run_for(milliseconds(100));
+      stall = workload.operations() == before ? stall + milliseconds(100) : Duration{};
+      longest = std::max(longest, stall);
+    }
+    CHECK_FALSE(workload.failed());
+    CHECK(longest.ms() < 12'000);
+  }
 }
 
 TEST_CASE("split random runs: the same seed gives the same run, another seed another") {
