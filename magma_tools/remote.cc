@@ -105,6 +105,7 @@ Result<std::unique_ptr<Network>> Network::attach(const Target& target) {
   config.host_name = host_name();
   config.fail_when_away = true;
   config.stall = kStall;
+  config.reach = client::Reach::any;
   network->client_ = std::make_unique<client::Client>(std::move(config), d.clock(), d.random(),
                                                       d.udp(), network->keys_);
   client::Client& client = *network->client_;

@@ -102,6 +102,9 @@ void list_counters(CounterList& list, const rpc::Counters& counters) {
                               {"rpc.rekeys", counters.rekeys},
                               {"rpc.path_probes", counters.path_probes},
                               {"rpc.path_shrinks", counters.path_shrinks},
+                              {"rpc.packets_relayed", counters.packets_relayed},
+                              {"rpc.bytes_relayed", counters.bytes_relayed},
+                              {"rpc.packets_not_relayed", counters.packets_not_relayed},
                           });
 }
 

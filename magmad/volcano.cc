@@ -80,6 +80,8 @@ struct Volcano::Parts {
   // Who was asked for which slots, and what epochs they had in the map.
   std::map<ring::VolcanoId, ring::SlotMask> asked_for{};
   std::uint64_t asked_epochs = 0;
+  // Generation and version of the map by which the endpoint passes packets on.
+  std::optional<std::pair<std::uint32_t, std::uint64_t>> relays_for{};
   UniqueFunction<void(Answer)> send;
   UniqueFunction<void(Answer)> send_leased;  // what the slots say
   std::deque<Answer> withheld;               // until there is a lease again
@@ -95,6 +97,7 @@ struct Volcano::Parts {
   void talk_to_peers();
   Result<void> note_left(const HandOver& hand_over);
   void claim(const ring::LavaMap& map);
+  void relay_for(const ring::LavaMap& map);
   wire::SlotsFact serving() const;
 };
 
@@ -127,6 +130,18 @@ void Volcano::Parts::claim(const ring::LavaMap& map) {
     if (const ring::Volcano* known = map.find(volcano); known != nullptr)
       asked.push_back({volcano, known->profile.flare, of});
   releases->ask(map.version, std::move(asked));
+}
+
+// Clients reach all volcanoes of the ring through this one, too.
+void Volcano::Parts::relay_for(const ring::LavaMap& map) {
+  const std::pair stamp{map.generation, map.version};
+  if (relays_for == stamp) return;
+  relays_for = stamp;
+  std::vector<sys::Address> volcanoes;
+  for (const ring::Volcano& volcano : map.volcanoes)
+    if (auto address = sys::Address::parse(volcano.profile.flare, config.address.port))
+      volcanoes.push_back(*address);
+  endpoint->set_volcanoes(volcanoes);
 }
 
 // Of the slots that the map gives to this volcano those that it serves, or would.
@@ -400,6 +415,7 @@ void Volcano::set_ring(node::RingViewPtr view) {
   if (parts_->source && view && view->is_start_known && !parts_->quiet_by)
     parts_->source->set_map(*view->map);
   if (parts_->releases && view && view->is_start_known) parts_->claim(*view->map);
+  if (view && view->map) parts_->relay_for(*view->map);
   parts_->host_requests->set_ring(std::move(view));
 }
 const node::RingViewPtr& Volcano::ring() const { return parts_->host_requests->ring(); }

@@ -277,6 +277,10 @@ Result<void> Parser::apply_mount_option(const std::string& option) {
     options_.stall = seconds(static_cast<std::int64_t>(count));
     return {};
   }
+  if (option == "proxy" || option == "noproxy") {
+    options_.through_hosts = option == "proxy";
+    return {};
+  }
   if (option == "ro" || option == "rw") {
     options_.read_only = option == "ro";
     return {};
@@ -372,6 +376,7 @@ Mounts a Magma filesystem. Any volcano of it will do as HOST; several are tried 
        onfail=wait       operations wait for a volcano that is away (default)
        onfail=eio        they fail with EIO after `stall`
        stall=SECONDS     (5)
+       proxy             reach all volcanoes through those named here (noproxy)
        allow_other       other users may use the mount (always so if root mounts)
        ro, rw, dev, nodev, suid, nosuid, exec, noexec, noatime, nodiratime, sync, async, dirsync
   -h, --help             this text

@@ -46,6 +46,7 @@ struct Options {
   bool allow_other = false;         // asked for; root mounts have it anyway
   bool fail_when_away = false;      // onfail=eio
   Duration stall = seconds(5);
+  bool through_hosts = false;       // proxy: other volcanoes are reached through the hosts
   std::vector<std::string> kernel_options;  // "noexec", "nosuid" ... for mount(2), last one wins
   std::string debug_channels;       // letters
   bool debug_all = false;

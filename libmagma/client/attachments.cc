@@ -148,7 +148,8 @@ Attachments::Outcome Attachments::on_answer(LinkIndex link, Result<ByteSpan> mes
             links_.address(link).text());
   if (code == Code::unknown_session || code == Code::fenced || code == Code::exists)
     return Outcome::session_lost;
-  try_later(attachment);
+  if (!message) links_.doubt(link);
+  try_later(list_[link]);
   return Outcome::none;
 }
 

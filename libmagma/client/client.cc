@@ -42,8 +42,8 @@ class ClientImpl final : public LinkEvents, public SessionEvents {
              sys::Datagrams& datagrams, KeySource& keys)
       : config_(std::move(config)),
         clock_(clock),
-        links_(endpoint_config(config_), std::move(config_.passphrase), clock, random, datagrams,
-               *this),
+        links_(endpoint_config(config_), std::move(config_.passphrase), config_.reach, clock,
+               random, datagrams, *this),
         session_(config_.host_name, links_, router_, clock, random, *this),
         requests_({.fail_when_away = config_.fail_when_away, .stall = config_.stall}, links_,
                   router_, session_, files_, clock, random),
@@ -124,7 +124,8 @@ class ClientImpl final : public LinkEvents, public SessionEvents {
             .retries = requests_.retries(),
             .reconnects = links_.reconnects(),
             .moved = content_.moved(),
-            .sessions = session_.count()};
+            .sessions = session_.count(),
+            .relayed = links_.relayed()};
   }
   bool is_waiting() const { return requests_.is_waiting(); }
 
@@ -163,7 +164,7 @@ class ClientImpl final : public LinkEvents, public SessionEvents {
 
 void ClientImpl::start(Duration patience, Done<wire::AttachReply> done) {
   MAGMA_CHECK(phase_ == Phase::idle);
-  for (const sys::Address& host : config_.hosts) links_.add(host);
+  for (const sys::Address& host : config_.hosts) links_.add_host(host);
   if (links_.count() == 0) return done(fail(Code::unreachable, "no volcano was named"));
   host_errors_.resize(links_.count());
   phase_ = Phase::starting;

@@ -20,6 +20,7 @@
 #include "libmagma/base/strong.h"
 #include "libmagma/base/unique_function.h"
 #include "libmagma/client/directory_cache.h"
+#include "libmagma/client/reach.h"
 #include "libmagma/crypto/network_key.h"
 #include "libmagma/ring/key.h"
 #include "libmagma/rpc/rpc.h"
@@ -48,6 +49,7 @@ struct ClientConfig {
   std::string host_name;               // for people: who mounts
   bool fail_when_away = false;         // onfail=eio: fail after `stall` instead of waiting
   Duration stall = seconds(5);
+  Reach reach = Reach::direct;
   std::size_t datagram_bytes_max = rpc::kDatagramBytesMax;
   std::size_t write_bytes_in_flight_max = 64u << 20;
 };
@@ -181,6 +183,7 @@ class Client {
 
   struct Stats {
     std::uint64_t calls = 0, retries = 0, reconnects = 0, moved = 0, sessions = 0;
+    std::uint64_t relayed = 0;  // volcanoes that are reached through another one now
   };
   Stats stats() const;
   const rpc::Counters& counters() const;

@@ -7,11 +7,12 @@
 
 namespace magma::client {
 
-Links::Links(rpc::EndpointConfig config, std::string passphrase, sys::Clock& clock,
+Links::Links(rpc::EndpointConfig config, std::string passphrase, Reach reach, sys::Clock& clock,
              sys::Random& random, sys::Datagrams& datagrams, LinkEvents& events)
     : clock_(clock),
       random_(random),
       events_(events),
+      reach_(reach),
       passphrase_(std::move(passphrase)),
       endpoint_(std::move(config), clock, random, datagrams, *this) {}
 
@@ -25,6 +26,12 @@ LinkIndex Links::add(const sys::Address& address) {
   return index;
 }
 
+LinkIndex Links::add_host(const sys::Address& address) {
+  const LinkIndex link = add(address);
+  if (link != kNoLink) links_[link].is_host = true;
+  return link;
+}
+
 void Links::want(LinkIndex link) {
   if (links_[link].state == State::idle && !is_closed_) connect(link);
 }
@@ -33,14 +40,85 @@ void Links::want_all() {
   for (std::size_t i = 0; i < links_.size(); ++i) want(static_cast<LinkIndex>(i));
 }
 
+// Of those who are connected directly the next one after the last that was tried; kNoLink: there
+// is none.
+LinkIndex Links::next_relay(LinkIndex index) const {
+  const Link& link = links_[index];
+  const std::size_t start = link.relay == kNoLink ? 0 : link.relay + 1u;
+  for (std::size_t i = 0; i < links_.size(); ++i) {
+    const auto other = static_cast<LinkIndex>((start + i) % links_.size());
+    const Link& relay = links_[other];
+    const bool is_direct = relay.state == State::up && relay.relay == kNoLink;
+    if (is_direct && other != index && (relay.is_host || reach_ != Reach::proxy)) return other;
+  }
+  return kNoLink;
+}
+
+// Through whom to dial; kNoLink: directly.
+LinkIndex Links::choose_relay(LinkIndex index) const {
+  const Link& link = links_[index];
+  const bool is_missed = link.misses % (kDirectAttempts + 1) == kDirectAttempts;
+  if (reach_ == Reach::direct || (may_be_direct(link) && !is_missed)) return kNoLink;
+  return next_relay(index);
+}
+
 void Links::connect(LinkIndex index) {
   Link& link = links_[index];
+  link.relay = choose_relay(index);
+  if (link.relay == kNoLink && !may_be_direct(link)) {
+    for (std::size_t i = 0; i < links_.size(); ++i)  // no way yet; later
+      if (links_[i].is_host) want(static_cast<LinkIndex>(i));
+    return rest(link);
+  }
   link.state = State::connecting;
-  link.connection =
-      passphrase_.empty()
-          ? endpoint_.connect(link.address, crypto::Role::client, kConnectPatience)
-          : endpoint_.discover(link.address, kConnectPatience);
+  const sys::Address to = link.relay == kNoLink
+                              ? link.address
+                              : link.address.through(links_[link.relay].address);
+  link.connection = passphrase_.empty()
+                        ? endpoint_.connect(to, crypto::Role::client, kConnectPatience)
+                        : endpoint_.discover(to, kConnectPatience);
   by_connection_[link.connection] = index;
+}
+
+std::size_t Links::relayed() const {
+  return static_cast<std::size_t>(std::count_if(links_.begin(), links_.end(), [](const Link& l) {
+    return l.state == State::up && l.relay != kNoLink;
+  }));
+}
+
+void Links::doubt(LinkIndex index) {
+  Link& link = links_[index];
+  if (reach_ == Reach::direct || link.state != State::up || link.trial.value != 0) return;
+  const Instant since = endpoint_.waiting_since(link.connection);
+  if (since == Instant::never() || clock_.now() - since < kSilentFor) return;
+  const LinkIndex relay = next_relay(index);
+  if (relay != kNoLink && relay != link.relay) return try_way(index, relay);
+  if (link.relay != kNoLink && may_be_direct(link)) try_way(index, kNoLink);
+}
+
+void Links::try_way(LinkIndex index, LinkIndex relay) {
+  Link& link = links_[index];
+  link.trial_at = Instant::never();
+  link.trial_relay = relay;
+  link.trial = endpoint_.connect(
+      relay == kNoLink ? link.address : link.address.through(links_[relay].address),
+      crypto::Role::client, kConnectPatience);
+  by_connection_[link.trial] = index;
+}
+
+// Another way is open: what is under way on the one so far is asked again on this.
+void Links::on_trial(LinkIndex index) {
+  const rpc::ConnectionId trial = std::exchange(links_[index].trial, {});
+  endpoint_.close(links_[index].connection);
+  by_connection_.erase(links_[index].connection);
+  lose(index, Error{Code::connection_closed, "there is another way"});
+  Link& link = links_[index];
+  if (is_closed_ || link.state != State::resting) {  // the loss has led to something else
+    by_connection_.erase(trial);
+    return endpoint_.close(trial);
+  }
+  link.connection = trial;
+  link.relay = link.trial_relay;
 }
 
 // Blocks for 70 ms (scrypt); once, unless volcanoes tell different UUIDs.
@@ -61,7 +139,10 @@ void Links::on_hello(rpc::ConnectionId discovery, const crypto::Uuid& filesystem
     rest(link);
     return events_.on_link_down(index, derived.error());
   }
-  link.connection = endpoint_.connect(link.address, crypto::Role::client, kConnectPatience);
+  const bool is_relayed = link.relay != kNoLink;
+  link.connection = endpoint_.connect(
+      is_relayed ? link.address.through(links_[link.relay].address) : link.address,
+      crypto::Role::client, kConnectPatience);
   by_connection_[link.connection] = index;
 }
 
@@ -103,6 +184,8 @@ void Links::close_all() {
   for (Link& link : links_) {
     link.state = State::idle;
     link.tokens.clear();
+    link.trial = {};
+    link.trial_at = Instant::never();
   }
   by_connection_.clear();
   up_ = 0;
@@ -112,7 +195,9 @@ void Links::close_all() {
 void Links::on_connected(rpc::ConnectionId connection, const rpc::PeerInfo& peer) {
   LinkIndex index = find(connection);
   if (index == kNoLink) return;
+  if (links_[index].trial == connection) on_trial(index);
   Link& link = links_[index];
+  if (link.connection != connection) return;
   if (knows_filesystem_ && peer.filesystem != filesystem_) {
     log_warning("volcano_of_another_filesystem address={}", link.address.text());
     endpoint_.close(connection);
@@ -129,7 +214,13 @@ void Links::on_connected(rpc::ConnectionId connection, const rpc::PeerInfo& peer
   ++up_;
   if (link.was_up) ++reconnects_;
   link.was_up = true;
-  log_debug('n', "link_up address={}", link.address.text());
+  link.misses = 0;
+  if (link.relay != kNoLink && may_be_direct(link)) {
+    link.trial_at = clock_.now() + kTryDirectEvery;
+    log_warning("volcano_reached_through_another address={} through={}", link.address.text(),
+                links_[link.relay].address.text());
+  }
+  log_debug('n', "link_up address={}", peer.address.text());
   events_.on_link_up(index);
 }
 
@@ -138,12 +229,45 @@ void Links::on_closed(rpc::ConnectionId connection, const Error& reason) {
   if (index == kNoLink) return;
   by_connection_.erase(connection);
   Link& link = links_[index];
-  if (link.state == State::up) --up_;
+  if (link.trial == connection) {  // no other way
+    link.trial = {};
+    if (link.relay != kNoLink && may_be_direct(link))
+      link.trial_at = clock_.now() + kTryDirectEvery;
+    return;
+  }
+  if (link.state == State::connecting) ++link.misses;
+  lose(index, reason);
+}
+
+// Its connection is no more.
+void Links::lose(LinkIndex index, const Error& reason) {
+  Link& link = links_[index];
+  const bool was_up = link.state == State::up;
+  if (was_up) --up_;
   in_flight_ -= link.tokens.size();
   link.tokens.clear();
+  link.trial_at = Instant::never();
+  if (rpc::ConnectionId trial = std::exchange(link.trial, {}); trial.value != 0) {
+    by_connection_.erase(trial);
+    endpoint_.close(trial);
+  }
   rest(link);
   log_debug('n', "link_down address={} reason={}", link.address.text(), describe(reason));
   events_.on_link_down(index, reason);
+  if (was_up && links_[index].relay == kNoLink) lose_relayed_by(index);
+}
+
+// Who was reached through it is dialed anew, perhaps through another.
+void Links::lose_relayed_by(LinkIndex relay) {
+  for (std::size_t i = 0; i < links_.size(); ++i) {
+    if (links_[i].relay != relay || links_[i].state == State::idle ||
+        links_[i].state == State::resting)
+      continue;
+    const rpc::ConnectionId connection = links_[i].connection;
+    endpoint_.close(connection);
+    by_connection_.erase(connection);
+    lose(static_cast<LinkIndex>(i), Error{Code::connection_closed, "its relay is away"});
+  }
 }
 
 void Links::on_response(rpc::ConnectionId connection, rpc::RequestId request,
@@ -161,7 +285,7 @@ void Links::on_response(rpc::ConnectionId connection, rpc::RequestId request,
 Instant Links::deadline() const {
   Instant first = endpoint_.deadline();
   for (const Link& link : links_)
-    if (link.state == State::resting) first = std::min(first, link.rest_until);
+    first = std::min(first, link.state == State::resting ? link.rest_until : link.trial_at);
   return first;
 }
 
@@ -169,6 +293,7 @@ void Links::on_timer() {
   endpoint_.on_timer();
   Instant now = clock_.now();
   for (std::size_t i = 0; i < links_.size(); ++i) {
+    if (links_[i].trial_at <= now) try_way(static_cast<LinkIndex>(i), kNoLink);
     if (links_[i].state != State::resting || links_[i].rest_until > now) continue;
     links_[i].state = State::idle;
     auto index = static_cast<LinkIndex>(i);

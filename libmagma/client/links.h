@@ -6,6 +6,12 @@
 // which the keys are derived. The UUID comes unauthenticated: until a handshake has succeeded,
 // each volcano is connected to with the keys of the UUID it told.
 //
+// A volcano is dialed directly, or through one that is connected directly (libmagma/rpc/relay.h):
+// for one attempt of three while it does not answer; then a direct way is tried every
+// kTryDirectEvery, and taken when there is one. With Reach::proxy who is not among the volcanoes to
+// begin with is dialed only through one of those. A way that has become silent is in doubt: another
+// is tried, and taken if it answers, long before the connection is called dead.
+//
 // A link is up between on_link_up and on_link_down. Answers of a lost connection
 // (connection_closed) come before its on_link_down.
 #pragma once
@@ -18,6 +24,7 @@
 #include "libmagma/base/result.h"
 #include "libmagma/base/time.h"
 #include "libmagma/client/id_map.h"
+#include "libmagma/client/reach.h"
 #include "libmagma/rpc/rpc.h"
 
 namespace magma::client {
@@ -29,6 +36,9 @@ inline constexpr std::size_t kInFlightMax = 1000;  // per link; below rpc::Limit
 inline constexpr Duration kBackoffFirst = milliseconds(50);
 inline constexpr Duration kBackoffLast = seconds(1);
 inline constexpr Duration kConnectPatience = seconds(2);
+inline constexpr unsigned kDirectAttempts = 2;  // then one through another, and so on
+inline constexpr Duration kTryDirectEvery = seconds(20);
+inline constexpr Duration kSilentFor = milliseconds(800);  // then a way may be closed
 
 using Token = std::uint64_t;  // what an answer belongs to; never 0
 
@@ -47,13 +57,16 @@ class LinkEvents {
 
 class Links final : rpc::Handler {
  public:
-  Links(rpc::EndpointConfig config, std::string passphrase, sys::Clock& clock,
+  Links(rpc::EndpointConfig config, std::string passphrase, Reach reach, sys::Clock& clock,
         sys::Random& random, sys::Datagrams& datagrams, LinkEvents& events);
 
+  // As add(), of a volcano to begin with.
+  LinkIndex add_host(const sys::Address& address);
   // The link to that address, made if there is none; kNoLink if there are too many.
   LinkIndex add(const sys::Address& address);
   std::size_t count() const { return links_.size(); }
   const sys::Address& address(LinkIndex link) const { return links_[link].address; }
+  std::size_t relayed() const;  // links that are up through another
   bool is_up(LinkIndex link) const { return links_[link].state == State::up; }
   bool is_any_up() const { return up_ > 0; }
   bool has_room(LinkIndex link) const {
@@ -62,6 +75,9 @@ class Links final : rpc::Handler {
   // Connects, unless it is up or being connected or its back-off has not ended.
   void want(LinkIndex link);
   void want_all();
+
+  // What was asked over that link was not answered in good time.
+  void doubt(LinkIndex link);
 
   // Requires: has_room(link).
   rpc::RequestId send(LinkIndex link, rpc::Message message, rpc::Priority priority,
@@ -84,8 +100,14 @@ class Links final : rpc::Handler {
   struct Link {
     sys::Address address;
     State state = State::idle;
+    bool is_host = false;
     bool was_up = false;
+    LinkIndex relay = kNoLink;  // of `connection`
+    unsigned misses = 0;        // attempts in a row that got no answer
     rpc::ConnectionId connection;
+    rpc::ConnectionId trial{};  // of another way, while it is up; 0: none
+    LinkIndex trial_relay = kNoLink;
+    Instant trial_at = Instant::never();
     Duration backoff = kBackoffFirst;
     Instant rest_until;
     IdMap tokens;  // by rpc request id
@@ -103,6 +125,13 @@ class Links final : rpc::Handler {
                    Result<ByteSpan> message) override;
 
   void connect(LinkIndex link);
+  bool may_be_direct(const Link& link) const { return reach_ != Reach::proxy || link.is_host; }
+  LinkIndex choose_relay(LinkIndex link) const;
+  LinkIndex next_relay(LinkIndex link) const;
+  void try_way(LinkIndex link, LinkIndex relay);
+  void on_trial(LinkIndex link);
+  void lose(LinkIndex link, const Error& reason);
+  void lose_relayed_by(LinkIndex relay);
   Result<void> derive_keys(const crypto::Uuid& filesystem);
   void rest(Link& link);
   LinkIndex find(rpc::ConnectionId connection) const;
@@ -110,6 +139,7 @@ class Links final : rpc::Handler {
   sys::Clock& clock_;
   sys::Random& random_;
   LinkEvents& events_;
+  Reach reach_;
   std::string passphrase_;       // empty once it has served
   crypto::Uuid derived_for_{};   // whose keys the endpoint has
   std::vector<Link> links_;

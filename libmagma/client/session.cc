@@ -152,6 +152,7 @@ void Session::on_answer(LinkIndex link, Result<ByteSpan> message) {
   if (!message) {
     log_debug('n', "attach_failed session={:016x} address={} error={}", id_.value,
               links_.address(link).text(), describe(message.error()));
+    links_.doubt(link);
     return retry_later();
   }
   auto front = wire::decode_front<wire::ResponseHead>(*message);

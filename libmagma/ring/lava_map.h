@@ -1,7 +1,7 @@
 // The lava map: who holds which slot, and everything else the volcanoes of a ring agree on. It is
 // the state of the replicated state machine: the leader's log holds commands (map_commands.h), and
 // every member that applies the same commands to the same map has the same map, byte for byte.
-// Clients get copies (slot_router.h). No I/O, no clock; one thread at a time.
+// Clients are told what concerns them (AttachReply). No I/O, no clock; one thread at a time.
 //
 // Words. The *owner* of a slot is whom the placement gives it: owners make the ring. A slot should
 // be on its owner and on the next owners up the keyspace, around its end, until it has `copies`

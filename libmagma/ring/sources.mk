@@ -21,6 +21,4 @@ libmagma_ring_sources = \
 	libmagma/ring/slice.h \
 	libmagma/ring/slot.h \
 	libmagma/ring/slot_mask.cc \
-	libmagma/ring/slot_mask.h \
-	libmagma/ring/slot_router.cc \
-	libmagma/ring/slot_router.h
+	libmagma/ring/slot_mask.h

@@ -54,6 +54,8 @@ class Connection {
 
   const PeerInfo& peer() const { return peer_; }
   ConnectionId id() const { return id_; }
+  // Since when a packet that asks for an acknowledgement waits for one; never(): none does.
+  Instant waiting_since() const { return waiting_since_; }
   bool is_closed() const { return is_closed_; }
   // Set when the connection found that it must end; the endpoint then closes it.
   const std::optional<Error>& failure() const { return failure_; }

@@ -72,7 +72,8 @@ void Connection::on_challenge_answer(std::uint64_t token, Instant now) {
 }
 
 void Connection::move_to(const sys::Address& address, Instant now) {
-  const bool is_other_path = address.ip != peer_.address.ip;  // RFC 9000, 9.4
+  const bool is_other_path = address.ip != peer_.address.ip ||  // RFC 9000, 9.4
+                             address.relay_ip != peer_.address.relay_ip;
   peer_.address = address;
   if (is_other_path) {
     path_mtu_ = PathMtu(path_of(address, datagram_bytes_max_));

@@ -20,11 +20,12 @@ EndpointImpl::EndpointImpl(EndpointConfig config, sys::Clock& clock, sys::Random
     : config_(std::move(config)),
       clock_(clock),
       random_(random),
-      datagrams_(datagrams),
+      relay_(datagrams, *this, config_.accepts),
+      datagrams_(relay_),
       handler_(handler),
       shared_{.config = config_,
               .random = random,
-              .datagrams = datagrams,
+              .datagrams = relay_,
               .handler = handler,
               .counters = counters_,
               .buffers = {},
@@ -251,7 +252,38 @@ std::size_t EndpointImpl::datagram_bytes(ConnectionId connection) const {
   return is_connected(connection) ? find(connection.value)->connection->datagram_bytes() : 0;
 }
 
+Instant EndpointImpl::waiting_since(ConnectionId connection) const {
+  return is_connected(connection) ? find(connection.value)->connection->waiting_since()
+                                  : Instant::never();
+}
+
+std::uint64_t EndpointImpl::connection_with(const sys::Address& client) const {
+  for (const auto& entry : entries_)
+    if (entry->is_announced && entry->connection->peer().address == client) return entry->id;
+  return 0;
+}
+
+bool EndpointImpl::is_connection_with(std::uint64_t connection,
+                                      const sys::Address& client) const {
+  const Entry* entry = find(connection);
+  return entry != nullptr && entry->is_announced &&
+         entry->connection->peer().address == client;
+}
+
+const Counters& EndpointImpl::counters() const {
+  const Relay::Stats& relayed = relay_.stats();
+  counters_.packets_relayed = relayed.passed;
+  counters_.bytes_relayed = relayed.passed_bytes;
+  counters_.packets_not_relayed = relayed.refused;
+  return counters_;
+}
+
 void EndpointImpl::on_datagram(const sys::Address& from, MutableByteSpan datagram) {
+  if (!is_relay_packet(datagram)) return on_packet(from, datagram);
+  if (auto arrived = relay_.take(from, datagram)) on_packet(arrived->from, arrived->packet);
+}
+
+void EndpointImpl::on_packet(const sys::Address& from, MutableByteSpan datagram) {
   Sweep sweep(*this);
   Header header;
   ++counters_.packets_received;
@@ -314,6 +346,12 @@ bool Endpoint::is_connected(ConnectionId connection) const {
 std::size_t Endpoint::connection_count() const { return impl_->connection_count(); }
 std::size_t Endpoint::datagram_bytes(ConnectionId connection) const {
   return impl_->datagram_bytes(connection);
+}
+Instant Endpoint::waiting_since(ConnectionId connection) const {
+  return impl_->waiting_since(connection);
+}
+void Endpoint::set_volcanoes(const std::vector<sys::Address>& volcanoes) {
+  impl_->set_volcanoes(volcanoes);
 }
 const Counters& Endpoint::counters() const { return impl_->counters(); }
 

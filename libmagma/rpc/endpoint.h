@@ -14,11 +14,12 @@
 #include <vector>
 
 #include "libmagma/rpc/connection.h"
+#include "libmagma/rpc/relay.h"
 #include "libmagma/rpc/rpc.h"
 
 namespace magma::rpc {
 
-class EndpointImpl {
+class EndpointImpl final : RelayClients {
  public:
   EndpointImpl(EndpointConfig config, sys::Clock& clock, sys::Random& random,
                sys::Datagrams& datagrams, Handler& handler);
@@ -39,7 +40,11 @@ class EndpointImpl {
   bool is_connected(ConnectionId connection) const;
   std::size_t connection_count() const { return count_; }
   std::size_t datagram_bytes(ConnectionId connection) const;
-  const Counters& counters() const { return counters_; }
+  Instant waiting_since(ConnectionId connection) const;
+  void set_volcanoes(const std::vector<sys::Address>& volcanoes) {
+    relay_.set_volcanoes(volcanoes);
+  }
+  const Counters& counters() const;
 
  private:
   friend class EndpointPeek;  // tests
@@ -91,6 +96,8 @@ class EndpointImpl {
     EndpointImpl& endpoint_;
   };
 
+  std::uint64_t connection_with(const sys::Address& client) const override;
+  bool is_connection_with(std::uint64_t connection, const sys::Address& client) const override;
   Entry* find(std::uint64_t id);
   const Entry* find(std::uint64_t id) const;
   Entry* allocate(Instant now);
@@ -109,6 +116,7 @@ class EndpointImpl {
   void dial_timer(Entry& entry, Instant now);
   Instant dial_deadline(const Dial& dial) const;
   void send_set_up(const sys::Address& to, ByteSpan packet);
+  void on_packet(const sys::Address& from, MutableByteSpan datagram);
   void on_hello(const sys::Address& from, ByteSpan packet, Instant now);
   void on_hello_answer(const sys::Address& from, const Header& header, ByteSpan packet,
                        Instant now);
@@ -133,9 +141,10 @@ class EndpointImpl {
   EndpointConfig config_;
   sys::Clock& clock_;
   sys::Random& random_;
-  sys::Datagrams& datagrams_;
+  Relay relay_;
+  sys::Datagrams& datagrams_;  // the relay
   Handler& handler_;
-  Counters counters_;
+  mutable Counters counters_;
   Shared shared_;
   CookieJar cookies_;
   std::uint64_t boot_id_;

@@ -197,6 +197,8 @@ Cookie CookieJar::make_with(unsigned which, const sys::Address& from, const Hell
   ByteWriter out(said);
   out.put_raw(from.ip);
   out.put(from.port);
+  out.put_raw(from.relay_ip);
+  out.put(from.relay_port);
   put_hello(out, hello);
   put_answer(out, answer);
   const crypto::Digest digest = crypto::hmac_sha256(secrets_[which].bytes(), {said});

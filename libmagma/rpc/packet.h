@@ -2,7 +2,8 @@
 //
 // HEADER, 16 bytes, in clear, authenticated as associated data where the packet is sealed:
 //   0      shard of the receiver (SO_REUSEPORT steering looks at this byte alone)
-//   1      bits 0-3 type: 1 hello, 2 hello_answer, 3 init, 4 init_answer, 5 data, 6 reset
+//   1      bits 0-3 type: 1 hello, 2 hello_answer, 3 init, 4 init_answer, 5 data, 6 reset;
+//          7: not this header but a packet that is passed on (relay.h)
 //          bit 7 key phase (data only); the other bits are 0
 //   2-7    connection id, chosen by the receiver; 0 where the receiver has not chosen one yet
 //   8-15   packet number; grows by at least 1 with every data packet of a direction, never repeats

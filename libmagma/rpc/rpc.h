@@ -109,6 +109,7 @@ struct Counters {  // documented in doc/metrics.md
   std::uint64_t messages_sent = 0, messages_received = 0, acks_sent = 0, timeouts_probe = 0;
   std::uint64_t handshakes = 0, handshakes_refused = 0, rekeys = 0;
   std::uint64_t path_probes = 0, path_shrinks = 0;
+  std::uint64_t packets_relayed = 0, bytes_relayed = 0, packets_not_relayed = 0;
 };
 
 class EndpointImpl;
@@ -120,8 +121,9 @@ class Endpoint {
            sys::Datagrams& datagrams, Handler& handler);
   ~Endpoint();
 
-  // Starts HELLO and handshake with a volcano; on_connected or on_closed follows. Gives up after
-  // `patience` (on_closed unreachable, or wrong_key if HELLO was answered but the handshake not).
+  // Starts HELLO and handshake with a volcano, through another one if `to` is relayed;
+  // on_connected or on_closed follows. Gives up after `patience` (on_closed unreachable, or
+  // wrong_key if HELLO was answered but the handshake not).
   ConnectionId connect(const sys::Address& to, crypto::Role role, Duration patience);
   // Asks the volcano at `to` for its filesystem's UUID, which is the salt of a pass-phrase, before
   // there are keys: on_hello, or on_closed (unreachable, wrong_version), follows. Then derive the
@@ -159,6 +161,11 @@ class Endpoint {
   std::size_t connection_count() const;
   // The largest packet that is sent to that peer now, bytes of UDP payload; 0 if not connected.
   std::size_t datagram_bytes(ConnectionId connection) const;
+  // Since when the peer has not acknowledged what it should; never(): it has, or is not connected.
+  Instant waiting_since(ConnectionId connection) const;
+  // The flare addresses of the ring. From now on packets are passed on between them and the clients
+  // that are connected to this endpoint (relay.h).
+  void set_volcanoes(const std::vector<sys::Address>& volcanoes);
   const Counters& counters() const;
 
  private:

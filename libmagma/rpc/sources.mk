@@ -12,4 +12,5 @@ libmagma_rpc_sources = \
 	libmagma/rpc/packet.h libmagma/rpc/packet.cc \
 	libmagma/rpc/slow_start.h libmagma/rpc/slow_start.cc \
 	libmagma/rpc/path_mtu.h libmagma/rpc/path_mtu.cc \
+	libmagma/rpc/relay.h libmagma/rpc/relay.cc \
 	libmagma/rpc/rpc.h

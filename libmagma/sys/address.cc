@@ -66,11 +66,33 @@ Result<Address> Address::parse(std::string_view text, std::uint16_t default_port
   return fail(Code::invalid, "'" + std::string(text) + "' is not an IP address");
 }
 
+Address Address::next_hop() const {
+  Address hop;
+  hop.ip = is_relayed() ? relay_ip : ip;
+  hop.port = is_relayed() ? relay_port : port;
+  return hop;
+}
+
+Address Address::direct() const {
+  Address address;
+  address.ip = ip;
+  address.port = port;
+  return address;
+}
+
+Address Address::through(const Address& relay) const {
+  Address address = direct();
+  address.relay_ip = relay.ip;
+  address.relay_port = relay.port;
+  return address;
+}
+
 bool Address::is_v4() const {
   return std::equal(kMappedPrefix.begin(), kMappedPrefix.end(), ip.begin());
 }
 
 bool Address::is_loopback() const {
+  if (is_relayed()) return false;
   if (is_v4()) return ip[12] == 127;
   return std::all_of(ip.begin(), ip.end() - 1, [](auto b) { return b == 0; }) && ip[15] == 1;
 }
@@ -92,7 +114,9 @@ std::string Address::ip_text() const {
 std::string Address::text() const {
   std::string host = ip_text();
   if (!is_v4()) host = "[" + host + "]";
-  return host + ":" + std::to_string(port);
+  std::string text = host + ":" + std::to_string(port);
+  if (is_relayed()) text += " via " + next_hop().text();
+  return text;
 }
 
 }  // namespace magma::sys

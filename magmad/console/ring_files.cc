@@ -135,6 +135,7 @@ void RingFiles::start() {
   config.host_name = config_.host_name;
   config.fail_when_away = true;
   config.stall = kStall;
+  config.reach = client::Reach::any;
   client_ =
       std::make_unique<client::Client>(std::move(config), clock_, random_, socket_->datagrams(),
                                        static_cast<client::KeySource&>(*this));

@@ -165,7 +165,11 @@ bool SimCluster::start_client(unsigned index, const crypto::Keyring* other_keys)
   SimClient& node = *clients_[index];
   client::ClientConfig config;
   config.hosts = {volcano_address(0)};
-  for (unsigned i = 1; i < options_.split; ++i) config.hosts.push_back(volcano_address(i));
+  // With a proxy a second one may be asked to pass packets on, too.
+  const bool is_proxy = options_.reach == client::Reach::proxy;
+  for (unsigned i = 1; i < (is_proxy ? std::min(options_.split, 2u) : options_.split); ++i)
+    config.hosts.push_back(volcano_address(i));
+  config.reach = options_.reach;
   config.keys =
       crypto::keyring_from_client_secret(other_keys != nullptr ? other_keys->client : keys_.client);
   config.host_name = "client" + std::to_string(index);

@@ -76,6 +76,7 @@ class SimCluster {
     // With `split`: volcano 0 has all slots at first, and the others join: they get their shares
     // by the lava map, while it runs (magmad/tenures.h).
     bool moving = false;
+    client::Reach reach = client::Reach::direct;
   };
   explicit SimCluster(Options options);
   ~SimCluster();

@@ -26,7 +26,8 @@ class Run {
                   .split = profile.volcanoes,
                   .copies = profile.copies,
                   .spread = profile.spread,
-                  .moving = profile.moving}),
+                  .moving = profile.moving,
+                  .reach = profile.moving ? profile.reach : client::Reach::direct}),
         workload_(cluster_, {.shared_tree = profile.shared_tree, .lag = seconds(30)}) {}
 
   RunResult run() {
@@ -415,19 +416,22 @@ SplitProfile split_profile_of_seed(std::uint64_t seed) {
     profile.faults.reorder = static_cast<unsigned>(random.below(300));
     profile.faults.corrupt = static_cast<unsigned>(random.below(20));
   }
+  // With two volcanoes nobody is left to be reached through another.
+  if (profile.volcanoes > 2) profile.reach = static_cast<client::Reach>(random.below(3));
   return profile;
 }
 
 std::string describe(const SplitProfile& profile) {
   static constexpr const char* kKinds[] = {"calm", "restart", "kill", "kills", "cut", "mixed"};
+  static constexpr const char* kReaches[] = {"direct", "any", "proxy"};
   return fmt::format(
-      "kind={} volcanoes={} spread={} copies={} moving={} clients={} shared={} loopback={} "
-      "loss={} "
-      "duplicate={} reorder={} corrupt={}",
+      "kind={} volcanoes={} spread={} copies={} moving={} clients={} reach={} shared={} "
+      "loopback={} loss={} duplicate={} reorder={} corrupt={}",
       kKinds[static_cast<std::size_t>(profile.kind)], profile.volcanoes,
       profile.spread == Spread::runs ? "runs" : "hashed", profile.copies, profile.moving,
-      profile.clients, profile.shared_tree, profile.loopback, profile.faults.loss,
-      profile.faults.duplicate, profile.faults.reorder, profile.faults.corrupt);
+      profile.clients, kReaches[static_cast<std::size_t>(profile.reach)],
+      profile.shared_tree, profile.loopback, profile.faults.loss, profile.faults.duplicate,
+      profile.faults.reorder, profile.faults.corrupt);
 }
 
 RunResult run_split(const SplitProfile& profile) {

@@ -31,6 +31,7 @@ struct SplitProfile {
   unsigned copies = 1;        // of each slot
   bool moving = false;        // all are of volcano 0 at first, and the others join
   bool is_powerless = false;  // of moving ones: one, or all, lose power now and then
+  client::Reach reach = client::Reach::direct;  // of moving ones, and of three or more
   bool shared_tree = true;
   bool loopback = true;
   NetworkFaults faults{};

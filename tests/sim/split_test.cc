@@ -103,6 +103,59 @@ TEST_CASE("moving: work goes on within 12 s after one of two volcanoes is lost")
   }
 }
 
+// Of a client that reaches the first volcano only: what of the others it gets done.
+namespace {
+std::uint64_t done_through_one(std::uint64_t seed, client::Reach reach) {
+  SimCluster cluster({.seed = seed, .split = 3, .copies = 2, .moving = true, .reach = reach});
+  RandomWorkload workload(cluster, {.lag = seconds(30)});
+  for (unsigned i = 0; i < 3; ++i) REQUIRE(cluster.start_volcano(i));
+  cluster.cut_client(0, 1, true);
+  cluster.cut_client(0, 2, true);
+  REQUIRE(cluster.start_client(0));
+  REQUIRE(cluster.run_until([&] { return cluster.coordinator().is_split_at_peace(); },
+                            seconds(60)));
+  if (!workload.begin()) return 0;
+  workload.start_operations(200);
+  cluster.run_until([&] { return workload.is_idle() || workload.failed(); }, seconds(60));
+  CHECK_FALSE(workload.failed());
+  return workload.operations();
+}
+}  // namespace
+
+TEST_CASE("moving: a client that reaches one volcano alone reaches the others through it") {
+  if (sim_options().replay) return;
+  for (std::uint64_t seed = 1; seed <= 3; ++seed) {
+    CAPTURE(seed);
+    CHECK(done_through_one(seed, client::Reach::proxy) >= 200);
+    CHECK(done_through_one(seed, client::Reach::any) >= 200);
+    CHECK(done_through_one(seed, client::Reach::direct) < 200);
+  }
+}
+
+TEST_CASE("moving: who was reached through another is reached directly when the way is open") {
+  if (sim_options().replay) return;
+  SimCluster cluster({.split = 3, .copies = 2, .moving = true, .reach = client::Reach::any});
+  RandomWorkload workload(cluster, {.lag = seconds(30)});
+  for (unsigned i = 0; i < 3; ++i) REQUIRE(cluster.start_volcano(i));
+  for (unsigned i = 0; i < 2; ++i) cluster.cut_client(0, 1 + i, true);
+  REQUIRE(cluster.start_client(0));
+  REQUIRE(cluster.run_until([&] { return cluster.coordinator().is_split_at_peace(); },
+                            seconds(60)));
+  REQUIRE(workload.begin());
+  const auto relayed = [&] { return cluster.client(0).stats().relayed; };
+  REQUIRE(cluster.run_until([&] { return relayed() == 2; }, seconds(30)));
+  workload.start_operations(100000);
+  for (unsigned i = 0; i < 2; ++i) cluster.cut_client(0, 1 + i, false);
+  CHECK(cluster.run_until([&] { return relayed() == 0; }, seconds(25)));
+  // Another way is found before the volcano takes the client for dead, which costs it its session.
+  cluster.cut_client(0, 0, true);
+  CHECK(cluster.run_until([&] { return relayed() == 1; }, seconds(8)));
+  const std::uint64_t before = workload.operations();
+  cluster.run_for(seconds(2));
+  CHECK(workload.operations() > before + 20);
+  CHECK_MESSAGE(!workload.failed(), workload.report());
+}
+
 TEST_CASE("split random runs: the same seed gives the same run, another seed another") {
   if (sim_options().replay) return;
   for (std::uint64_t seed : {2u, 5u}) {

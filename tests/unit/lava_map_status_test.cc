@@ -1,8 +1,7 @@
-// Progress, health and the slot router.
+// Progress and health.
 #include <doctest/doctest.h>
 
 #include "libmagma/ring/progress.h"
-#include "libmagma/ring/slot_router.h"
 #include "tests/lib/lava_ring.h"
 
 using namespace magma;
@@ -174,56 +173,4 @@ TEST_CASE("health: what is known besides the map") {
   // Who is primary is not called down, and everything waits for it all the same.
   CHECK(told({}, {.volcano = {}, .is_silent = true, .silent_for = seconds(12)}) ==
         "stalled: everything waits for wallace; wallace is away for 12 s");
-}
-
-TEST_CASE("slot router: the newest map counts, by ring generation, then version") {
-  LavaRing ring = two();
-  const LavaMap older = ring.map;
-  ring.down(kGromit);
-  SlotRouter router;
-  CHECK(router.route(slot(0)) == SlotRouter::Route{});
-  CHECK(router.addresses().empty());
-  CHECK(router.offer(LavaMap{}) == MapVerdict::foreign);
-  CHECK(router.offer(older) == MapVerdict::taken);
-  CHECK(router.offer(older) == MapVerdict::same);
-  CHECK(router.route(slot(4095)).volcano == kGromit);
-  CHECK(router.route(slot(4095)).epoch == older.slots[4095].epoch);
-  CHECK(router.address(kGromit) == profile(2).flare);
-  CHECK(router.addresses().size() == 2);
-
-  CHECK(router.judge(stamp_of(ring.map)) == MapVerdict::taken);
-  CHECK(router.offer(ring.map) == MapVerdict::taken);
-  CHECK(router.route(slot(4095)) == SlotRouter::Route{kWallace, ring.entry(4095).epoch, true});
-  CHECK(router.addresses() == std::vector<std::string>{profile(1).flare});
-  CHECK(router.judge(stamp_of(older)) == MapVerdict::stale);
-  CHECK(router.offer(older) == MapVerdict::stale);
-  CHECK(router.route(slot(4095)).volcano == kWallace);
-
-  // The other side of a split goes on longer in its old generation: it is outvoted all the same.
-  LavaRing other{older};
-  for (int i = 0; i < 9; ++i) other.must(SetCopies{other.map.membership, 2});
-  ring.must(RaiseGeneration{1});
-  CHECK(router.offer(ring.map) == MapVerdict::taken);
-  CHECK(router.generation() == 2);
-  CHECK(other.map.version > ring.map.version);
-  CHECK(router.offer(other.map) == MapVerdict::outvoted);
-  CHECK(router.stamp() == stamp_of(ring.map));
-
-  LavaRing foreign;
-  foreign.must(Found{.filesystem = {9}, .profile = profile(1)});
-  foreign.map.generation = 100;
-  CHECK(router.offer(foreign.map) == MapVerdict::foreign);
-  CHECK(router.address(VolcanoId(50)).empty());
-}
-
-TEST_CASE("slot router: a slot that waits has a primary that does not serve") {
-  LavaRing ring = two();
-  ring.down(kGromit);
-  ring.down(kWallace);
-  SlotRouter router;
-  router.offer(ring.map);
-  CHECK_FALSE(router.route(slot(0)).serves);
-  CHECK(router.route(slot(0)).volcano == ring.entry(0).primary());
-  CHECK(router.addresses().empty());
-  CHECK(router.address(kPenguin).empty());
 }

@@ -75,6 +75,9 @@ TEST_CASE("mount options: mount(8)'s style") {
   CHECK(o.port == 1);
   CHECK(o.fail_when_away);
   CHECK(o.stall == magma::seconds(30));
+  CHECK_FALSE(o.through_hosts);
+  CHECK(parsed({"h:/", "/m", "-o", "noproxy,proxy"}).through_hosts);
+  CHECK_FALSE(parsed({"h:/", "/m", "-o", "proxy,noproxy"}).through_hosts);
   CHECK(o.allow_other);
   CHECK(o.read_only);  // the last of ro and rw
   CHECK(o.kernel_options == std::vector<std::string>{"noexec", "nosuid"});
