@@ -415,6 +415,55 @@ TEST_CASE("ring: what the primary says of a mirror is in the map at once") {
   check_sound(ring);
 }
 
+namespace {
+constexpr Duration kNotAtAll = seconds(3600);
+
+// From when the first one of `ring` has a map in which that member is (not) alive until all who run
+// have one; kNotAtAll: not within `limit`.
+Duration spread(NodeRing& ring, std::size_t member, bool alive, Duration limit) {
+  const auto has_it = [&](std::size_t asked) {
+    return !ring.is_node(asked) || ring.node(asked).map().find(ring.id(member))->is_alive() == alive;
+  };
+  const auto nobody_lacks_it = [&] {
+    for (std::size_t i = 0; i < ring.size(); ++i)
+      if (i != member && !has_it(i)) return false;
+    return true;
+  };
+  const auto somebody_has_it = [&] {
+    for (std::size_t i = 0; i < ring.size(); ++i)
+      if (i != member && ring.is_node(i) && has_it(i)) return true;
+    return false;
+  };
+  if (!ring.run_until(somebody_has_it, limit)) return kNotAtAll;
+  const Instant first = ring.now();
+  return ring.run_until(nobody_lacks_it, limit) ? ring.now() - first : kNotAtAll;
+}
+}  // namespace
+
+TEST_CASE("ring: of 64 volcanoes all have a change of the map within a second") {
+  NodeRing ring({.seed = 64, .release_chance = 0});
+  grow(ring, 64);
+  CHECK(ring.voters() == 5);
+  Duration longest{};
+  for (const double loss : {0.0, 0.02}) {
+    ring.network().set_faults({.loss = loss, .delay = microseconds(200), .jitter = milliseconds(1)});
+    for (const std::size_t member : {63u, 17u, 2u}) {
+      CAPTURE(loss);
+      CAPTURE(member);
+      ring.crash(member);
+      const Duration down = spread(ring, member, false, seconds(15));
+      CHECK(down < seconds(1));
+      ring.start(member);
+      const Duration up = spread(ring, member, true, seconds(15));
+      CHECK(up < seconds(1));
+      longest = std::max({longest, down, up});
+      REQUIRE(ring.run_until([&] { return ring.is_at_peace(); }, seconds(20)));
+    }
+  }
+  MESSAGE("the longest took ", longest.ms(), " ms");
+  check_sound(ring);
+}
+
 TEST_CASE("ring: everything waits for the founder, and says so, while it is away") {
   NodeRing ring({.seed = 19, .release_chance = 0});
   grow(ring, 3);
