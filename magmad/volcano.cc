@@ -401,6 +401,7 @@ const VolcanoConfig& Volcano::config() const { return parts_->config; }
 const rpc::Counters& Volcano::rpc_counters() const { return parts_->endpoint->counters(); }
 VolcanoReport Volcano::report(std::size_t lines_max) { return parts_->shard->report(lines_max); }
 void Volcano::plant_impatience() { parts_->source->plant_impatience(); }
+void Volcano::plant_carelessness() { parts_->source->plant_carelessness(); }
 void Volcano::plant_disorder() { parts_->source->plant_disorder(); }
 void Volcano::plant_forgetful_peers() { parts_->peers->plant_forgetfulness(); }
 void Volcano::plant_late_peers() { parts_->peers->plant_lateness(); }

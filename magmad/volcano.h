@@ -123,9 +123,10 @@ class Volcano final : public rpc::Handler {
   const VolcanoConfig& config() const;
   VolcanoStats stats() const;
   const rpc::Counters& rpc_counters() const;
-  // As Source::plant_impatience(), plant_disorder().
+  // As Source::plant_impatience(), plant_disorder(), plant_carelessness().
   void plant_impatience();
   void plant_disorder();
+  void plant_carelessness();
   // As Peers::plant_...().
   void plant_forgetful_peers();
   void plant_late_peers();

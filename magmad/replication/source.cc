@@ -155,7 +155,41 @@ void Source::set_map(const ring::LavaMap& map) {
     mirror.address = address;
     if (mirror.phase == Phase::away) mirror.dial_at = {};
   }
+  if (const bool was_alone = std::exchange(is_alone_, has_lone_slots(map)); was_alone != is_alone_)
+    log_info("slots_with_one_copy state={}", is_alone_ ? "answers_wait_for_own_disk" : "ended");
   settle();
+}
+
+bool Source::has_lone_slots(const ring::LavaMap& map) const {
+  const bool are_others =
+      std::any_of(map.volcanoes.begin(), map.volcanoes.end(), [this](const ring::Volcano& v) {
+        return v.id != self_ && v.stores() &&
+               v.state != ring::VolcanoState::joining && v.state != ring::VolcanoState::gone;
+      });
+  if (map.copies < 2 || !are_others) return false;
+  for (unsigned n = 0; n < ring::kSlotCount; ++n)
+    if (shard_.owned()[n] && map.slots[n].replicas.in_sync() < 2) return true;
+  return false;
+}
+
+// One at a time: what comes meanwhile shares the next one. A content that cannot be synced is
+// refused from then on by itself (ContentStore::sync), and keeps nobody else waiting.
+void Source::sync_what_is_alone() {
+  const std::uint64_t batch = shard_.position().batch;
+  if (!is_alone_ || is_syncing_own_ || own_synced_ >= batch) return;
+  is_syncing_own_ = true;
+  const std::weak_ptr<int> life = life_;
+  content_.sync_all([this, life, batch](Result<void>) {
+    if (life.expired()) return;
+    metadata_.sync_all([this, life, batch](Result<void> rows) {
+      if (life.expired()) return;
+      is_syncing_own_ = false;
+      if (!rows) return;  // the store has failed: nothing is acknowledged any more
+      own_synced_ = batch;
+      is_ready_ = true;
+      settle();
+    });
+  });
 }
 
 std::vector<wire::MirrorFact> Source::facts() {
@@ -492,6 +526,7 @@ void Source::pump() {
     mirror->dial_at = clock_.now() + seconds(5);
   }
   listen();
+  sync_what_is_alone();
   settle();
 }
 
@@ -537,6 +572,7 @@ void Source::settle() {
     if (mirror->phase == Phase::going && mirror->live_bytes > kBacklogBytes)
       batch = std::min(batch, mirror->answered);
   }
+  if (is_alone_ && !is_careless_) batch = std::min(batch, own_synced_);
   if (is_impatient_) batch = sync = kAll;
   if (is_any || awaits_ring_) shard_.on_sync_mirrors([this](std::uint64_t n) { on_sync(n); });
   shard_.set_replicated(batch, sync);

@@ -9,6 +9,10 @@
 // is away nothing is acknowledged; after kReleaseAfter the coordinator is asked to release it. One
 // that the coordinator misses itself is behind by the next map.
 //
+// While no other volcano has everything of a slot, though there are others (one that is merely joining
+// is not yet), nothing is acknowledged before it is on stable storage here: it would be lost with
+// this machine's power.
+//
 // Slots that the map gives to a mirror later than others are a stream of their own
 // (libmagma/wire/replica_messages.h), which catches up while the others go on.
 //
@@ -78,6 +82,9 @@ class Source {
   bool has_all(ring::VolcanoId id, const ring::SlotMask& slots) const;
   // Whether every mirror that is there, or must be waited for, has all that was committed.
   bool has_told_all() const;
+
+  // For tests of the tests: answers do not wait for this volcano's own disk.
+  void plant_carelessness() { is_careless_ = true; }
 
   // For the coordinator; what it says may bind this volcano (above).
   std::vector<wire::MirrorFact> facts();
@@ -176,6 +183,8 @@ class Source {
   void send_comparisons(Mirror& mirror);
   void send_comparison(Mirror& mirror, Comparisons::Asked asked);
   void answered(Mirror& mirror, const Sent& sent, ByteSpan body);
+  bool has_lone_slots(const ring::LavaMap& map) const;
+  void sync_what_is_alone();
   void confirm(Mirror& mirror);
   void on_batch(Effects effects);
   void on_sync(std::uint64_t sync);
@@ -213,6 +222,10 @@ class Source {
   std::shared_ptr<int> life_ = std::make_shared<int>(0);  // shared with callbacks, as weak_ptr
   bool is_listening_ = false;
   bool is_ready_ = false;  // a read of a catch-up has come
+  bool is_alone_ = false;  // with some slots
+  std::uint64_t own_synced_ = 0;  // batches that are on stable storage here, while it is alone
+  bool is_syncing_own_ = false;
+  bool is_careless_ = false;  // planted
   Stats stats_;
 };
 
