@@ -9,9 +9,9 @@
 // is away nothing is acknowledged; after kReleaseAfter the coordinator is asked to release it. One
 // that the coordinator misses itself is behind by the next map.
 //
-// While no other volcano has everything of a slot, though there are others (one that is merely joining
-// is not yet), nothing is acknowledged before it is on stable storage here: it would be lost with
-// this machine's power.
+// While no other volcano has everything of a slot, though there are others (one that is merely
+// joining is not yet), nothing is acknowledged before it is on stable storage here: it would be
+// lost with this machine's power.
 //
 // Slots that the map gives to a mirror later than others are a stream of their own
 // (libmagma/wire/replica_messages.h), which catches up while the others go on.
