@@ -98,6 +98,7 @@ struct Volcano::Parts {
   Result<void> note_left(const HandOver& hand_over);
   void claim(const ring::LavaMap& map);
   void relay_for(const ring::LavaMap& map);
+  Answer point_to_owners(const Request& request) const;
   wire::SlotsFact serving() const;
 };
 
@@ -142,6 +143,35 @@ void Volcano::Parts::relay_for(const ring::LavaMap& map) {
     if (auto address = sys::Address::parse(volcano.profile.flare, config.address.port))
       volcanoes.push_back(*address);
   endpoint->set_volcanoes(volcanoes);
+}
+
+// To an attach at a volcano without slots: who has them, all with epoch 0, so that the client asks
+// there. It gets no session here.
+Answer Volcano::Parts::point_to_owners(const Request& request) const {
+  Answer answer;
+  answer.target = request.target;
+  answer.op = request.op();
+  answer.ok = false;
+  answer.code = Code::not_primary;
+  const node::RingViewPtr& view = host_requests->ring();
+  if (!view || !view->map) return answer;
+  wire::AttachReply reply;
+  reply.nick = config.nick;
+  reply.small_file_bytes_max = config.small_file_bytes_max;
+  reply.root = Shard::root();
+  for (unsigned n = 0; n < ring::kSlotCount; ++n) {
+    const ring::Slot slot(static_cast<std::uint16_t>(n));
+    const ring::Volcano* owner = view->map->find(view->map->slots[n].primary());
+    if (owner == nullptr || owner->id == config.self) return answer;  // it is changing
+    const std::string& address = owner->profile.flare;
+    if (!reply.map.empty() && reply.map.back().replicas.front() == address)
+      reply.map.back().last = slot;
+    else
+      reply.map.push_back({slot, slot, Epoch(0), {address}});
+  }
+  answer.ok = true;
+  answer.body = wire::encode(reply);
+  return answer;
 }
 
 // Of the slots that the map gives to this volcano those that it serves, or would.
@@ -495,6 +525,9 @@ void Volcano::on_request(rpc::ConnectionId connection, rpc::RequestId id, ByteSp
       (parts_->host_requests->has_ring_key(connection.value) ||
        parts_->peers->has_dialed(connection)))
     return parts_->peers->handle(std::move(request));
+  if (!parts_->config.serves && !parts_->quiet_by && is_known &&
+      request->op() == wire::FlareOp::attach)
+    return parts_->send(parts_->point_to_owners(*request));
   if (!parts_->config.serves || parts_->quiet_by) {
     Answer answer;
     answer.target = request->target;

@@ -51,7 +51,8 @@ struct VolcanoConfig {
   // of power.
   std::uint64_t machine_boot = 0;
   // False: it serves no slots, but may mirror another volcano's (magmad/replication/mirror.h).
-  // It answers what operators ask; everything else of clients with not_primary.
+  // It answers what operators ask, and tells who attaches who has slots; everything else of clients
+  // with not_primary.
   bool serves = true;
   // A volcano that serves: if it has ever had mirrors nobody is answered before it knows the lava
   // map (set_ring), because there may be some that must have what it acknowledges.

@@ -135,7 +135,7 @@ Attachments::Outcome Attachments::on_answer(LinkIndex link, Result<ByteSpan> mes
   const Code code = front ? static_cast<Code>(front->first.code) : front.error().code;
   if (code == Code{}) {
     auto reply = wire::decode<wire::AttachReply>(front->second);
-    if (!reply) return try_later(attachment), Outcome::none;
+    if (!reply || !Router::is_of_owner(*reply)) return try_later(attachment), Outcome::none;
     confirmed(link, attachment.sent);
     log_debug('n', "attached_too session={:016x} address={} map_version={} owners_version={}",
               session_.value, links_.address(link).text(), reply->map_version,

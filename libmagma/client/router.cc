@@ -18,6 +18,21 @@ LinkIndex link_of(const wire::MapRun& run, Links& links) {
 }
 }  // namespace
 
+bool Router::is_of_owner(const wire::AttachReply& reply) {
+  return std::any_of(reply.map.begin(), reply.map.end(),
+                     [](const wire::MapRun& run) { return run.epoch != Epoch(0); });
+}
+
+std::vector<LinkIndex> Router::links_of_named(const wire::AttachReply& reply, Links& links) {
+  std::vector<LinkIndex> named;
+  for (const wire::MapRun& run : reply.map) {
+    const LinkIndex link = link_of(run, links);
+    if (link != kNoLink && std::find(named.begin(), named.end(), link) == named.end())
+      named.push_back(link);
+  }
+  return named;
+}
+
 LinkIndex Router::link_of_teller(const wire::AttachReply& reply, Links& links) {
   for (const wire::MapRun& run : reply.map)
     if (run.epoch != Epoch(0)) return link_of(run, links);

@@ -44,6 +44,10 @@ class Router {
   // Whether another volcano may get slots while this client is there.
   bool may_change() const { return may_change_; }
   const std::vector<Owner>& owners() const { return owners_; }
+  // Whether the volcano that has told it serves any slot; else it only says who does.
+  static bool is_of_owner(const wire::AttachReply& reply);
+  // The links of all volcanoes that it names are added.
+  static std::vector<LinkIndex> links_of_named(const wire::AttachReply& reply, Links& links);
   // The link by which the map names the volcano that has told it; kNoLink: by none.
   static LinkIndex link_of_teller(const wire::AttachReply& reply, Links& links);
 

@@ -161,6 +161,7 @@ void Session::on_answer(LinkIndex link, Result<ByteSpan> message) {
   if (head.code == 0) {
     auto reply = wire::decode<wire::AttachReply>(body);
     if (!reply) return retry_later();
+    if (!Router::is_of_owner(*reply)) return go_elsewhere(*reply);
     return accept(link, *reply);
   }
   auto code = static_cast<Code>(head.code);
@@ -176,6 +177,12 @@ void Session::on_answer(LinkIndex link, Result<ByteSpan> message) {
   retry_later();
   if (class_of(code) == ErrorClass::final)
     events_.on_attach_refused(Error{code, links_.address(link).text()});
+}
+
+// The volcano has no slots, and so no sessions, but it knows who has: asked as soon as connected.
+void Session::go_elsewhere(const wire::AttachReply& reply) {
+  retry_later();
+  for (LinkIndex named : Router::links_of_named(reply, links_)) links_.want(named);
 }
 
 void Session::accept(LinkIndex link, const wire::AttachReply& reply) {

@@ -88,6 +88,7 @@ class Session {
   LinkIndex choose_link();
   void retry_later();
   void accept(LinkIndex link, const wire::AttachReply& reply);
+  void go_elsewhere(const wire::AttachReply& reply);
 
   std::string host_;
   Links& links_;

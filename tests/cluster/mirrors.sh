@@ -193,8 +193,12 @@ healthy "both were killed"
 expect "all that was acknowledged is there, still" acknowledged
 expect "so is the load" python3 "$lib_dir/steady_load.py" verify "$mnt/load" "$tree"
 unmount_magma
+host=${address[gromit]}
 mount_magma
-same_tree "a fresh mount has the tree" "$tree" "$mnt/tree"
+same_tree "a fresh mount, by the mirror, has the tree" "$tree" "$mnt/tree"
+same "a tool asks the mirror for a file" \
+  "$("$MAGMA" cat --host "${address[gromit]}" --key-file "$key" /large | sha256sum)" \
+  "$(sha256sum <"$work/large")"
 expect "and the large file" cmp "$work/large" "$mnt/large"
 same "and all names, links and attributes" "$(ls "$mnt/many" | wc -l) $(readlink "$mnt/many/soft") \
 $(stat -c %h "$mnt/tree/main.cc") $(python3 -c 'import os, sys

@@ -164,7 +164,7 @@ void SimCluster::replace_primary(unsigned mirror) {
 bool SimCluster::start_client(unsigned index, const crypto::Keyring* other_keys) {
   SimClient& node = *clients_[index];
   client::ClientConfig config;
-  config.hosts = {volcano_address(0)};
+  config.hosts = {volcano_address(options_.host)};
   // With a proxy a second one may be asked to pass packets on, too.
   const bool is_proxy = options_.reach == client::Reach::proxy;
   for (unsigned i = 1; i < (is_proxy ? std::min(options_.split, 2u) : options_.split); ++i)

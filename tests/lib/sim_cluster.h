@@ -77,6 +77,7 @@ class SimCluster {
     // by the lava map, while it runs (magmad/tenures.h).
     bool moving = false;
     client::Reach reach = client::Reach::direct;
+    unsigned host = 0;  // whom clients know to begin with; with `split` others, too
   };
   explicit SimCluster(Options options);
   ~SimCluster();

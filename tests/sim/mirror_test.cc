@@ -144,6 +144,24 @@ TEST_CASE("mirror: after a loss of power, a kill soon after the start") {
     }
 }
 
+TEST_CASE("mirror: a client that knows the mirror only is told who has the slots") {
+  for (const client::Reach reach : {client::Reach::direct, client::Reach::proxy}) {
+    SimCluster cluster({.seed = 8, .mirrors = 1, .reach = reach, .host = 1});
+    REQUIRE((cluster.start_volcano(0) && cluster.start_volcano(1)));
+    if (reach == client::Reach::proxy) cluster.cut_client(0, 0, true);
+    REQUIRE(cluster.run_until([&] { return cluster.coordinator().is_in_sync(1); }, seconds(30)));
+    REQUIRE_MESSAGE(cluster.start_client(0), cluster.last_error());
+    RandomWorkload workload(cluster, {});
+    REQUIRE(workload.begin());
+    workload.run_operations(50, seconds(60));
+    CHECK_MESSAGE(!workload.failed(), workload.report());
+    cluster.run_for(seconds(15));  // longer than a session lives that nobody renews
+    workload.run_operations(50, seconds(60));
+    CHECK_MESSAGE(!workload.failed(), workload.report());
+    CHECK(cluster.client(0).stats().sessions == 1);
+  }
+}
+
 TEST_CASE("mirror: one that is away for good holds up nobody for ever") {
   Scenario s(9, 1, 1);
   wait_in_sync(s);
