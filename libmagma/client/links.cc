@@ -86,11 +86,15 @@ std::size_t Links::relayed() const {
   }));
 }
 
+bool Links::is_silent(const Link& link) const {
+  const Instant since = endpoint_.waiting_since(link.connection);
+  return since != Instant::never() && clock_.now() - since >= kSilentFor;
+}
+
 void Links::doubt(LinkIndex index) {
   Link& link = links_[index];
   if (reach_ == Reach::direct || link.state != State::up || link.trial.value != 0) return;
-  const Instant since = endpoint_.waiting_since(link.connection);
-  if (since == Instant::never() || clock_.now() - since < kSilentFor) return;
+  if (!is_silent(link)) return;
   const LinkIndex relay = next_relay(index);
   if (relay != kNoLink && relay != link.relay) return try_way(index, relay);
   if (link.relay != kNoLink && may_be_direct(link)) try_way(index, kNoLink);
@@ -106,9 +110,14 @@ void Links::try_way(LinkIndex index, LinkIndex relay) {
   by_connection_[link.trial] = index;
 }
 
-// Another way is open: what is under way on the one so far is asked again on this.
+// Another way is open: what is under way on the one so far is asked again on this. Not if that was
+// only slow: then it has been heard meanwhile.
 void Links::on_trial(LinkIndex index) {
   const rpc::ConnectionId trial = std::exchange(links_[index].trial, {});
+  if (links_[index].trial_relay != kNoLink && !is_silent(links_[index])) {
+    by_connection_.erase(trial);
+    return endpoint_.close(trial);
+  }
   endpoint_.close(links_[index].connection);
   by_connection_.erase(links_[index].connection);
   lose(index, Error{Code::connection_closed, "there is another way"});

@@ -127,6 +127,7 @@ class Links final : rpc::Handler {
   void connect(LinkIndex link);
   bool may_be_direct(const Link& link) const { return reach_ != Reach::proxy || link.is_host; }
   LinkIndex choose_relay(LinkIndex link) const;
+  bool is_silent(const Link& link) const;
   LinkIndex next_relay(LinkIndex link) const;
   void try_way(LinkIndex link, LinkIndex relay);
   void on_trial(LinkIndex link);

@@ -196,8 +196,8 @@ void Mirrors::pump() {
   for (const auto& [number, mirror] : streams_) {
     mirror->pump();
     if (mirror->take_whole_mark())
-      std::erase_if(torn_, [&](const wire::MirrorRange& range) {
-        return mirror->slots()[range.slot.value];
+      std::erase_if(torn_, [to = mirror.get()](const wire::MirrorRange& range) {
+        return to->slots()[range.slot.value];
       });
     for (wire::MirrorRange& range : mirror->take_torn()) torn_.push_back(std::move(range));
   }
