@@ -31,7 +31,7 @@ struct FsckOptions {
   // The last end was no clean stop: the databases may have been synced apart, and content files of
   // writes that were never committed may be there. Such findings are notes.
   bool unclean = false;
-  // Steps; the total may grow.
+  // Never less done, of the same total, than before.
   UniqueFunction<void(std::uint64_t done, std::uint64_t total)> progress{};
 };
 

@@ -11,6 +11,8 @@ namespace magma::store {
 
 namespace {
 
+constexpr std::uint64_t kPartSteps = 1000;  // of the progress, whatever a part has
+
 struct Parts {
   std::vector<ring::SlotMask> whole{};  // first its own
   std::vector<FsckProblem> problems{};
@@ -82,7 +84,8 @@ Result<FsckReport> fsck_by_parts(sys::Disk& disk, sys::Executor& executor, FsckO
     one.slots = parts.whole[i];
     if (options.progress)
       one.progress = [&, i](std::uint64_t done, std::uint64_t total) {
-        options.progress(i * total + done, parts.whole.size() * total);
+        const std::uint64_t share = total == 0 ? kPartSteps : done * kPartSteps / total;
+        options.progress(i * kPartSteps + share, parts.whole.size() * kPartSteps);
       };
     TRY_VALUE(FsckReport report, fsck(disk, executor, std::move(one)));
     add(all, std::move(report));

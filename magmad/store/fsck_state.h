@@ -67,6 +67,7 @@ class Fsck {
   // A note if an unclean end or an unfinished operation may be the reason.
   void remainder(std::string what);
   void step(std::uint64_t more = 1);
+  void tell_progress();
 
   // ---- fsck.cc: reading
   Result<bool> check_databases();  // false: one is too damaged to go on
@@ -126,6 +127,7 @@ class Fsck {
   std::unique_ptr<MetadataStore> metadata_;
   std::uint64_t steps_done_ = 0;
   std::uint64_t steps_total_ = 0;
+  std::uint64_t sums_done_ = 0;
 
   std::array<std::optional<std::uint64_t>, ring::kSlotCount> counter_limits_{};
   std::unordered_map<std::uint64_t, SeenInode> inodes_;

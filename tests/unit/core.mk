@@ -1,4 +1,4 @@
-core_tests = tests/unit/peers_test.cc tests/unit/replication_catch_up_test.cc tests/unit/replication_journal_test.cc tests/unit/replication_shard_test.cc \
+core_tests = tests/unit/peers_test.cc tests/unit/releases_test.cc tests/unit/replication_catch_up_test.cc tests/unit/replication_journal_test.cc tests/unit/replication_shard_test.cc \
 	tests/unit/replication_fixture.h tests/unit/replication_compare_test.cc tests/unit/replication_mirror_test.cc \
 	tests/unit/replication_streams_test.cc \
 	tests/unit/core_coordinator_test.cc tests/unit/core_mirror_rules_test.cc tests/unit/core_slot_rules_test.cc tests/unit/core_tenure_rules_test.cc \

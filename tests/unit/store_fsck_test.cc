@@ -385,6 +385,68 @@ TEST_CASE("of a part of the slots what lies elsewhere is not missed") {
   CHECK_MESSAGE(report->clean(), lines(*report));
 }
 
+TEST_CASE("of a volcano that shares, its own slots and each copy are checked by themselves") {
+  Tree tree;
+  const ring::Slot far = ring::home_of(tree.below);
+  REQUIRE(ring::home_of(tree.b.root()) != far);
+  REQUIRE(ring::home_of(tree.large) == far);
+  ring::SlotMask copied;
+  copied.set(far.value);
+  const auto check = [&](const Bytes& stream) {
+    tree.edit([&](store::MetadataStore& metadata) {
+      REQUIRE(metadata.put({Table::mirror, 0, 1, {}}, {}, stream));
+    });
+    SimExecutor executor;
+    store::FsckOptions options;
+    options.deep = true;
+    std::uint64_t last = 0;
+    options.progress = [&](std::uint64_t done, std::uint64_t total) {
+      CHECK(done >= last);
+      CHECK(done <= total);
+      last = done;
+    };
+    auto report = store::fsck_by_parts(tree.b.disk, executor, std::move(options));
+    REQUIRE(report);
+    return std::move(*report);
+  };
+  store::MirrorStreamRow row{.known = ring::runs_of(copied), .epoch = 1, .batch = 5};
+  // An entry that leads to nothing.
+  REQUIRE(ring::home_of(tree.in_row) == ring::home_of(tree.b.root()));
+  const auto break_own = [&] { tree.erase(Shard::inode_key(tree.in_row)); };
+  const auto break_copy = [&] { tree.erase(Shard::inode_key(tree.large)); };
+
+  FsckReport report = check(wire::encode(row));
+  CHECK_MESSAGE(report.clean(), lines(report));
+  const std::uint64_t files = report.files;
+  CHECK(files == tree.check().files);  // each once
+
+  SUBCASE("a damaged copy") {
+    break_copy();
+    CHECK_FALSE(check(wire::encode(row)).clean());
+    row.is_mixed = true;  // its rows are of different moments: no damage
+    report = check(wire::encode(row));
+    CHECK_MESSAGE(report.clean(), lines(report));
+    CHECK(lines(report).find("being caught up with") != std::string::npos);
+    CHECK(report.files < files);
+    break_own();
+    CHECK_FALSE(check(wire::encode(row)).clean());
+  }
+  SUBCASE("damaged slots of its own") {
+    break_own();
+    CHECK_FALSE(check(wire::encode(row)).clean());
+    row.known.clear();  // which slots are its own is not known
+    report = check(wire::encode(row));
+    CHECK_MESSAGE(report.clean(), lines(report));
+    CHECK(lines(report).find("cannot be told apart") != std::string::npos);
+    CHECK(report.files == 0);
+  }
+  SUBCASE("a row that makes no sense") {
+    CHECK(tells(check(Bytes(3)), "malformed"));
+    row.known = {{ring::Slot(9), ring::Slot(3)}};
+    CHECK(tells(check(wire::encode(row)), "malformed"));
+  }
+}
+
 TEST_CASE("a damaged database is told, a missing one is an error") {
   Tree tree;
   tree.b.stop();
