@@ -22,11 +22,11 @@ struct ReplyTarget {
 struct Request {
   wire::RequestHead head;
   ReplyTarget target;
-  ByteSpan body;     // what follows the head: valid inside the handler unless keep() was called
-  ByteSpan payload;  // what follows the message (write): part of body, set anew at each handling
-  Bytes kept;
-  Bytes copied;      // the payload of a copy, read from its source
-  std::optional<wire::NamesChanged> names_changed;  // goes with the answer
+  ByteSpan body{};     // what follows the head: valid inside the handler unless keep() was called
+  ByteSpan payload{};  // what follows the message (write): part of body, set anew at each handling
+  Bytes kept{};
+  Bytes copied{};      // the payload of a copy, read from its source
+  std::optional<wire::NamesChanged> names_changed{};  // goes with the answer
   // What the answer must wait for besides what its step must (Answer).
   std::vector<std::uint64_t> waits{};
   std::uint64_t batch = 0;

@@ -99,8 +99,7 @@ Result<void> Tenures::begin(bool create) {
   VolcanoConfig config = config_;
   if (share_) {
     config.serves = share_->serves;
-    config.owners.reset();
-    if (share_->serves) config.owners = share_->owners;
+    config.owners = share_->serves ? std::optional(share_->owners) : std::nullopt;
   }
   config.claims_slots = config.needs_lease = follows_map_;
   config.believers = std::exchange(believers_, {});
