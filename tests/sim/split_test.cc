@@ -103,6 +103,28 @@ TEST_CASE("moving: work goes on within 12 s after one of two volcanoes is lost")
   }
 }
 
+TEST_CASE("moving: what one of two has acknowledged alone survives its loss of power") {
+  if (sim_options().replay) return;
+  for (std::uint64_t seed = 1; seed <= 8; ++seed) {
+    CAPTURE(seed);
+    const unsigned first = seed % 2;
+    SimCluster cluster({.seed = seed, .split = 2, .copies = 2, .moving = true});
+    RandomWorkload workload(cluster, {.lag = seconds(30)});
+    REQUIRE((cluster.start_volcano(0) && cluster.start_volcano(1) && cluster.start_client(0)));
+    REQUIRE(workload.begin());
+    workload.run_operations(30, seconds(60));
+    REQUIRE(cluster.run_until([&] { return cluster.coordinator().is_split_at_peace(); },
+                              seconds(60)));
+    cluster.crash_volcano(Crash::kill, first);
+    REQUIRE(workload.run_operations(60, seconds(60)));
+    cluster.crash_volcano(Crash::power_cut, 1 - first);
+    cluster.run_for(seconds(1));
+    REQUIRE((cluster.start_volcano(1 - first) && cluster.start_volcano(first)));
+    CHECK_MESSAGE(workload.run_operations(30, seconds(60)), workload.report());
+    CHECK_MESSAGE(workload.verify(), workload.report());
+  }
+}
+
 // Of a client that reaches the first volcano only: what of the others it gets done.
 namespace {
 std::uint64_t done_through_one(std::uint64_t seed, client::Reach reach) {
