@@ -104,6 +104,7 @@ void EndpointImpl::end(Entry& entry, const Error& reason, bool tell, bool notify
     if (notify) handler_.on_closed(id, reason);
     return;
   }
+  forget_peer(entry);
   ended_.push_back(std::move(entry.connection));
   Connection& connection = *ended_.back();
   free_entry(entry);
@@ -257,17 +258,20 @@ Instant EndpointImpl::waiting_since(ConnectionId connection) const {
                                   : Instant::never();
 }
 
-std::uint64_t EndpointImpl::connection_with(const sys::Address& client) const {
-  for (const auto& entry : entries_)
-    if (entry->is_announced && entry->connection->peer().address == client) return entry->id;
-  return 0;
+// Of a connection that is established: its peer may have moved.
+void EndpointImpl::note_peer(Entry& entry) {
+  const sys::Address& address = entry.connection->peer().address;
+  if (entry.peer == address) return;
+  forget_peer(entry);
+  entry.peer = address;
+  ++peers_[address];
 }
 
-bool EndpointImpl::is_connection_with(std::uint64_t connection,
-                                      const sys::Address& client) const {
-  const Entry* entry = find(connection);
-  return entry != nullptr && entry->is_announced &&
-         entry->connection->peer().address == client;
+void EndpointImpl::forget_peer(Entry& entry) {
+  if (!entry.peer) return;
+  auto found = peers_.find(*entry.peer);
+  if (--found->second == 0) peers_.erase(found);
+  entry.peer.reset();
 }
 
 const Counters& EndpointImpl::counters() const {

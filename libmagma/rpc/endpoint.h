@@ -69,6 +69,7 @@ class EndpointImpl final : RelayClients {
     bool is_announced = false;             // the handler knows of it
     bool is_dirty = false;
     Instant made{};
+    std::optional<sys::Address> peer;      // as it is among peers_
     std::unique_ptr<Dial> dial;
     std::unique_ptr<Connection> connection;
     Bytes init_answer;                     // until the client has shown that it has it
@@ -96,8 +97,11 @@ class EndpointImpl final : RelayClients {
     EndpointImpl& endpoint_;
   };
 
-  std::uint64_t connection_with(const sys::Address& client) const override;
-  bool is_connection_with(std::uint64_t connection, const sys::Address& client) const override;
+  bool is_connected_with(const sys::Address& client) const override {
+    return peers_.contains(client);
+  }
+  void note_peer(Entry& entry);
+  void forget_peer(Entry& entry);
   Entry* find(std::uint64_t id);
   const Entry* find(std::uint64_t id) const;
   Entry* allocate(Instant now);
@@ -153,6 +157,7 @@ class EndpointImpl final : RelayClients {
   std::vector<std::uint32_t> free_;
   std::uint32_t next_counter_;
   std::size_t count_ = 0;         // established, both sides
+  std::unordered_map<sys::Address, unsigned> peers_;  // how many of these have that address
   std::size_t half_open_ = 0;     // accepted, client not heard since
   std::vector<std::unique_ptr<Connection>> ended_;
   unsigned depth_ = 0;

@@ -346,6 +346,7 @@ void EndpointImpl::announce(Entry& entry, Instant now) {
   --half_open_;
   ++count_;
   ++counters_.handshakes;
+  note_peer(entry);
   mark_dirty(entry);
   const PeerInfo peer = entry.connection->peer();
   share_credit();
@@ -373,8 +374,10 @@ void EndpointImpl::on_data(const sys::Address& from, const Header& header,
   if (!frames) return;
   if (!entry->is_announced) announce(*entry, now);
   if (connection->is_closed()) return;
-  if (Entry* still = find(header.connection)) mark_dirty(*still);
+  if (Entry* known = find(header.connection)) mark_dirty(*known);
   connection->on_packet(from, header, *frames, now);
+  Entry* still = find(header.connection);
+  if (still != nullptr && still->is_announced) note_peer(*still);
 }
 
 void EndpointImpl::send_reset(const sys::Address& to, const Header& header, std::size_t room,

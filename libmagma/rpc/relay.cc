@@ -10,7 +10,6 @@ namespace magma::rpc {
 namespace {
 
 constexpr std::size_t kTrainBytesMax = 65507;  // sys::Datagrams::send
-constexpr std::size_t kKnownMax = 4096;
 
 void write_relay_header(std::uint8_t* out, RelayLeg leg, const sys::Address& end) {
   out[0] = 0;
@@ -25,19 +24,6 @@ void write_relay_header(std::uint8_t* out, RelayLeg leg, const sys::Address& end
 
 void Relay::set_volcanoes(const std::vector<sys::Address>& volcanoes) {
   volcanoes_ = {volcanoes.begin(), volcanoes.end()};
-}
-
-// Whoever has been here is looked up once, as long as its connection lasts.
-bool Relay::is_client(const sys::Address& address) {
-  if (auto known = known_.find(address); known != known_.end()) {
-    if (clients_.is_connection_with(known->second, address)) return true;
-    known_.erase(known);
-  }
-  const std::uint64_t connection = clients_.connection_with(address);
-  if (connection == 0) return false;
-  if (known_.size() >= kKnownMax) known_.clear();
-  known_.emplace(address, connection);
-  return true;
 }
 
 void Relay::pass_on(const sys::Address& to, RelayLeg leg, const sys::Address& end,
@@ -62,11 +48,12 @@ std::optional<Relay::Arrived> Relay::take(const sys::Address& from, MutableByteS
   std::memcpy(end.ip.data(), datagram.data() + 6, end.ip.size());
   const auto leg = static_cast<RelayLeg>(datagram[2]);
   const MutableByteSpan packet = datagram.subspan(kRelayHeaderBytes);
-  if (leg == RelayLeg::forward && volcanoes_.contains(end) && is_client(from)) {
+  if (leg == RelayLeg::forward && volcanoes_.contains(end) &&
+      clients_.is_connected_with(from)) {
     pass_on(end, RelayLeg::forwarded, from, datagram);
     return std::nullopt;
   }
-  if (leg == RelayLeg::back && volcanoes_.contains(from) && is_client(end)) {
+  if (leg == RelayLeg::back && volcanoes_.contains(from) && clients_.is_connected_with(end)) {
     pass_on(end, RelayLeg::returned, from, datagram);
     return std::nullopt;
   }

@@ -23,7 +23,6 @@
 
 #include <cstdint>
 #include <optional>
-#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -41,13 +40,12 @@ inline bool is_relay_packet(ByteSpan datagram) {
   return datagram.size() >= 2 && datagram[1] == kRelayType;
 }
 
-// Whom this endpoint is connected to: asked before a packet is passed on.
+// Whom this endpoint is connected to: asked before a packet is passed on, so for packets of
+// strangers, too.
 class RelayClients {
  public:
   virtual ~RelayClients() = default;
-  // The connection with that address; 0: none.
-  virtual std::uint64_t connection_with(const sys::Address& client) const = 0;
-  virtual bool is_connection_with(std::uint64_t connection, const sys::Address& client) const = 0;
+  virtual bool is_connected_with(const sys::Address& client) const = 0;
 };
 
 class Relay final : public sys::Datagrams {
@@ -78,7 +76,6 @@ class Relay final : public sys::Datagrams {
 
  private:
   RelayLeg leg_away() const { return accepts_ ? RelayLeg::back : RelayLeg::forward; }
-  bool is_client(const sys::Address& address);
   void pass_on(const sys::Address& to, RelayLeg leg, const sys::Address& end,
                MutableByteSpan datagram);
 
@@ -86,7 +83,6 @@ class Relay final : public sys::Datagrams {
   const RelayClients& clients_;
   bool accepts_;
   std::unordered_set<sys::Address> volcanoes_;
-  std::unordered_map<sys::Address, std::uint64_t> known_;  // connections of clients
   Bytes burst_;
   Stats stats_;
 };

@@ -54,8 +54,7 @@ Bytes packet(RelayLeg leg, const sys::Address& end, ByteSpan inner) {
 }
 
 struct Nobody final : RelayClients {
-  std::uint64_t connection_with(const sys::Address&) const override { return 0; }
-  bool is_connection_with(std::uint64_t, const sys::Address&) const override { return false; }
+  bool is_connected_with(const sys::Address&) const override { return false; }
 };
 
 struct Sent final : sys::Datagrams {
@@ -130,6 +129,19 @@ TEST_CASE("relay: when the client's connection to it has ended, nothing more is 
   relayed.pair.network.run_for(seconds(2));
   CHECK(relayed.pair.client.answer_count == 1);
   CHECK(relayed.passed() == before);
+}
+
+TEST_CASE("relay: of two connections of a client one may end") {
+  Relayed relayed(55);
+  relayed.connect_to_relay();
+  const ConnectionId other =
+      relayed.pair.client.endpoint->connect(kRelay, crypto::Role::client, seconds(5));
+  relayed.pair.network.run_for(seconds(1));
+  REQUIRE(relayed.relay.connected.size() == 2);
+  relayed.pair.client.endpoint->close(other);
+  relayed.pair.network.run_for(seconds(1));
+  CHECK(relayed.relay.endpoint->connection_count() == 1);
+  CHECK(relayed.connect());
 }
 
 TEST_CASE("relay: a packet is passed on once") {
