@@ -76,6 +76,17 @@ TEST_CASE("moving random runs: and one of them loses power, or all") {
         }) == 0);
 }
 
+namespace {
+// Two volcanoes share the slots, and there are some files.
+void begin_with_two(SimCluster& cluster, RandomWorkload& workload) {
+  REQUIRE((cluster.start_volcano(0) && cluster.start_volcano(1) && cluster.start_client(0)));
+  REQUIRE(workload.begin());
+  workload.run_operations(30, seconds(60));
+  REQUIRE(cluster.run_until([&] { return cluster.coordinator().is_split_at_peace(); },
+                            seconds(60)));
+}
+}  // namespace
+
 // Three seconds until it is called down, then until its tokens have ended, and a little more.
 TEST_CASE("moving: work goes on within 12 s after one of two volcanoes is lost") {
   if (sim_options().replay) return;
@@ -83,11 +94,7 @@ TEST_CASE("moving: work goes on within 12 s after one of two volcanoes is lost")
     CAPTURE(seed);
     SimCluster cluster({.seed = seed, .split = 2, .copies = 2, .moving = true});
     RandomWorkload workload(cluster, {.lag = seconds(30)});
-    REQUIRE((cluster.start_volcano(0) && cluster.start_volcano(1) && cluster.start_client(0)));
-    REQUIRE(workload.begin());
-    workload.run_operations(30, seconds(60));
-    REQUIRE(cluster.run_until([&] { return cluster.coordinator().is_split_at_peace(); },
-                              seconds(60)));
+    begin_with_two(cluster, workload);
     workload.start_operations(2000);
     cluster.run_for(milliseconds(static_cast<std::int64_t>(5 + seed * 7)));
     cluster.crash_volcano(Crash::kill, 1);
@@ -110,11 +117,7 @@ TEST_CASE("moving: what one of two has acknowledged alone survives its loss of p
     const unsigned first = seed % 2;
     SimCluster cluster({.seed = seed, .split = 2, .copies = 2, .moving = true});
     RandomWorkload workload(cluster, {.lag = seconds(30)});
-    REQUIRE((cluster.start_volcano(0) && cluster.start_volcano(1) && cluster.start_client(0)));
-    REQUIRE(workload.begin());
-    workload.run_operations(30, seconds(60));
-    REQUIRE(cluster.run_until([&] { return cluster.coordinator().is_split_at_peace(); },
-                              seconds(60)));
+    begin_with_two(cluster, workload);
     cluster.crash_volcano(Crash::kill, first);
     REQUIRE(workload.run_operations(60, seconds(60)));
     cluster.crash_volcano(Crash::power_cut, 1 - first);
