@@ -218,8 +218,7 @@ client::ClientConfig MountProcess::client_config() {
   config.host_name = host_name();
   config.fail_when_away = plan_.options.fail_when_away;
   config.stall = plan_.options.stall;
-  config.reach =
-      plan_.options.through_hosts ? client::Reach::proxy : client::Reach::any;
+  config.reach = plan_.options.through_hosts ? client::Reach::proxy : client::Reach::any;
   return config;
 }
 

@@ -15,10 +15,10 @@ libmagma_client_sources = \
 	libmagma/client/paths.h libmagma/client/paths.cc \
 	libmagma/client/paths_directory.cc libmagma/client/paths_file.cc \
 	libmagma/client/profiles.h libmagma/client/profiles.cc \
+	libmagma/client/reach.h \
 	libmagma/client/requests.h libmagma/client/requests.cc \
 	libmagma/client/ring_stop.h libmagma/client/ring_stop.cc \
 	libmagma/client/ring_words.h libmagma/client/ring_words.cc \
-	libmagma/client/reach.h \
 	libmagma/client/router.h libmagma/client/router.cc \
 	libmagma/client/session.h libmagma/client/session.cc \
 	libmagma/client/slab.h \

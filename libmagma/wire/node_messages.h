@@ -99,7 +99,7 @@ struct SlotsFact {
 struct MirrorFact {
   ring::VolcanoId volcano;
   MirrorState state = MirrorState::away;
-  Epoch epoch{};                   // of the first of the slots
+  Epoch epoch{};                 // of the first of the slots
   std::uint64_t bytes_done = 0;  // while copying: of bytes_total, as far as it is known
   std::uint64_t bytes_total = 0;
   std::uint64_t batches_behind = 0;

@@ -172,8 +172,9 @@ bool Source::has_lone_slots(const ring::LavaMap& map) const {
   return false;
 }
 
-// One at a time: what comes meanwhile shares the next one. A content that cannot be synced is
-// refused from then on by itself (ContentStore::sync), and keeps nobody else waiting.
+// One at a time: what comes meanwhile shares the next one. A content that cannot be synced (the
+// store says so in the log) is refused from its next write on, and keeps nobody else waiting: what
+// was under way for it is answered all the same.
 void Source::sync_what_is_alone() {
   const std::uint64_t batch = shard_.position().batch;
   if (!is_alone_ || is_syncing_own_ || own_synced_ >= batch) return;

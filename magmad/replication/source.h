@@ -221,7 +221,7 @@ class Source {
   bool is_promising_ = false;
   std::shared_ptr<int> life_ = std::make_shared<int>(0);  // shared with callbacks, as weak_ptr
   bool is_listening_ = false;
-  bool is_ready_ = false;  // a read of a catch-up has come
+  bool is_ready_ = false;  // a read of a catch-up, or a sync, is done: pump() goes on
   bool is_alone_ = false;  // with some slots
   std::uint64_t own_synced_ = 0;  // batches that are on stable storage here, while it is alone
   bool is_syncing_own_ = false;

@@ -26,7 +26,7 @@ passed_on() {
     python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["counters"]["rpc.packets_relayed"])'
 }
 passes_on() { [ "$(passed_on "$1")" -gt "$2" ]; }
-# writes DIR NAME: 40 files of all slots and a large one, read again by their bytes.
+# writes DIR NAME: a tree of files and a large one, which is read again.
 writes() {
   mkdir "$1/$2" && cp -a "$tree" "$1/$2/tree" && cp "$work/large" "$1/$2/large" &&
     cmp "$work/large" "$1/$2/large"
