@@ -3,6 +3,7 @@
 #include "config.h"
 #include "libmagma/base/log.h"
 #include "libmagma/wire/codec.h"
+#include "magmad/space_guard.h"
 #include "magmad/volcano.h"
 
 namespace magma {
@@ -151,7 +152,7 @@ void HostRequests::status(RequestPtr request) {
   reply.uptime_ns = static_cast<std::uint64_t>((clock_.now() - started_).ns);
   reply.epoch = shard_.start_epoch();
   if (auto space = shard_.space()) {
-    const std::uint64_t reserve = Shard::reserve_bytes(space->total_bytes);
+    const std::uint64_t reserve = SpaceGuard::reserve_bytes(space->total_bytes);
     reply.space_total = space->total_bytes;
     reply.space_free = space->free_bytes;
     reply.space_available = space->free_bytes > reserve ? space->free_bytes - reserve : 0;
@@ -212,7 +213,7 @@ wire::VolcanoFacts HostRequests::facts() {
     space_ = space ? std::optional(*space) : std::nullopt;
   }
   if (space_) {
-    const std::uint64_t reserve = Shard::reserve_bytes(space_->total_bytes);
+    const std::uint64_t reserve = SpaceGuard::reserve_bytes(space_->total_bytes);
     facts.space_total = space_->total_bytes;
     facts.space_available = space_->free_bytes > reserve ? space_->free_bytes - reserve : 0;
   }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "libmagma/base/bytes.h"
+#include "libmagma/sys/clock.h"
 #include "libmagma/wire/flare_messages.h"
 #include "magmad/store/rows.h"
 
@@ -32,6 +33,8 @@ struct Request {
   std::uint64_t batch = 0;
   OpId applied{};
   std::optional<store::EntryRow> told_entry{};  // by another volcano
+
+  Instant short_since{};  // when too little space was found for it
 
   // Copies the body so that the request may outlive the packet.
   void keep() {

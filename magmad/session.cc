@@ -27,10 +27,7 @@ std::vector<wire::MapRun> Shard::map_of_slots() const {
     const ring::Slot slot(static_cast<std::uint16_t>(index));
     const std::string& address = owns(slot) ? config_.address : owners_->owner(slot).address;
     const Epoch epoch = owns(slot) ? epoch_of(slot) : Epoch(0);
-    if (!map.empty() && map.back().epoch == epoch && map.back().replicas.front() == address)
-      map.back().last = slot;
-    else
-      map.push_back({slot, slot, epoch, {address}});
+    wire::add_slot(map, slot, epoch, address);
   }
   if (owners_ && !map.empty())
     for (const std::string& other : owners_->others) map.front().replicas.push_back(other);

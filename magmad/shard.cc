@@ -18,7 +18,6 @@ constexpr Duration kSessionCheckEvery = seconds(1);
 // connection has been silent for rpc::Limits::dead_after and keepalive, longer than its lease.
 constexpr Duration kUnnoticed = seconds(6);
 constexpr Duration kSyncEvery = seconds(1);       // DESIGN 4.1: metadata synced each second
-constexpr Duration kSpaceCheckEvery = milliseconds(50);
 constexpr std::size_t kStraysPerCommit = 256;
 constexpr SessionId kUnknownSession{};  // no client has it
 
@@ -33,6 +32,7 @@ Shard::Shard(ShardConfig config, sys::Clock& clock, sys::Disk& disk,
     : config_(std::move(config)),
       clock_(clock),
       disk_(disk),
+      space_guard_(disk),
       metadata_(metadata),
       content_(content),
       operations_(std::make_unique<ops::Operations>(*this)),
@@ -577,22 +577,20 @@ bool Shard::drop_open(SessionId session_id, Ino ino, bool for_write) {
   return true;
 }
 
-std::uint64_t Shard::reserve_bytes(std::uint64_t total_bytes) {
-  return std::clamp<std::uint64_t>(total_bytes / 20, 16u << 20, 256u << 20);
+// ---- space
+
+// Hurries what gives blocks back: a step of each is behind a sync of the metadata.
+void Shard::refuse_for_space(RequestPtr request) {
+  if (request->short_since == Instant{}) request->short_since = now_;
+  if (!space_guard_.may_wait(request->short_since, now_))
+    return refuse(std::move(request), Code::no_space);
+  next_sync_ = std::min(next_sync_, now_ + SpaceGuard::kCheckEvery);
+  retry_later(std::move(request), SpaceGuard::kCheckEvery);
 }
 
-bool Shard::is_space_short() {
-  if (now_ < next_space_check_) return space_short_;
-  next_space_check_ = now_ + kSpaceCheckEvery;
-  auto space = disk_.space();
-  if (!space) return space_short_;
-  std::uint64_t reserve = reserve_bytes(space->total_bytes);
-  bool is_short = space->free_bytes < reserve;
-  if (is_short != space_short_)
-    log_warning("space state={} free={} reserve={}", is_short ? "short" : "ok", space->free_bytes,
-                reserve);
-  space_short_ = is_short;
-  return space_short_;
+void Shard::refuse_or_wait(RequestPtr request, const Error& error) {
+  if (error.code == Code::no_space) return refuse_for_space(std::move(request));
+  refuse(std::move(request), error);
 }
 
 // ---- time

@@ -32,6 +32,7 @@
 #include "magmad/report.h"
 #include "magmad/request.h"
 #include "magmad/slot_owners.h"
+#include "magmad/space_guard.h"
 #include "magmad/store/content_store.h"
 #include "magmad/store/metadata_store.h"
 #include "magmad/store/rows.h"
@@ -312,10 +313,15 @@ class Shard {
   void drop_file_locks(Ino ino);
   void drop_file_locks(SessionId session);
 
-  // Whether a change that takes space must be refused: below the reserve that deletions need.
-  bool is_space_short();
-  // Enough for the -wal files and the rows that deleting needs.
-  static std::uint64_t reserve_bytes(std::uint64_t total_bytes);
+  // Whether a change that takes space must wait or be refused: below the reserve for deletions.
+  bool is_space_short() { return space_guard_.is_short(now_); }
+  // Handles the request anew while there may soon be room, and refuses it with no_space after that.
+  // Nothing of it must have happened.
+  void refuse_for_space(RequestPtr request);
+  // The same if the error of a part is no_space; refuses with any other.
+  void refuse_or_wait(RequestPtr request, const Error& error);
+  // Blocks of something that was removed are about to come back.
+  void space_is_freed() { space_guard_.removed(); }
   Result<sys::DiskSpace> space() { return disk_.space(); }
 
   store::MetadataStore& metadata() { return metadata_; }
@@ -426,6 +432,7 @@ class Shard {
   ShardConfig config_;
   sys::Clock& clock_;
   sys::Disk& disk_;
+  SpaceGuard space_guard_;
   store::MetadataStore& metadata_;
   replication::ContentJournal content_;
   std::unique_ptr<ops::Operations> operations_;
@@ -489,9 +496,7 @@ class Shard {
   std::vector<SessionId> ended_sessions_;  // whose reply rows are still to be dropped
   Instant next_session_check_{};
   Instant next_sync_{};
-  Instant next_space_check_{};
   bool sync_running_ = false;
-  bool space_short_ = false;
   bool stopping_ = false;
   bool broken_ = false;
   ShardStats stats_;

@@ -41,6 +41,8 @@ magmad_sources = \
 	magmad/shard_answers.cc \
 	magmad/shard_batch.cc \
 	magmad/slot_owners.h \
+	magmad/space_guard.cc \
+	magmad/space_guard.h \
 	magmad/tenures.cc \
 	magmad/tenures.h \
 	magmad/tokens.cc \

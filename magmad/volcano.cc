@@ -163,11 +163,7 @@ Answer Volcano::Parts::point_to_owners(const Request& request) const {
     const ring::Slot slot(static_cast<std::uint16_t>(n));
     const ring::Volcano* owner = view->map->find(view->map->slots[n].primary());
     if (owner == nullptr || owner->id == config.self) return answer;  // it is changing
-    const std::string& address = owner->profile.flare;
-    if (!reply.map.empty() && reply.map.back().replicas.front() == address)
-      reply.map.back().last = slot;
-    else
-      reply.map.push_back({slot, slot, Epoch(0), {address}});
+    wire::add_slot(reply.map, slot, Epoch(0), owner->profile.flare);
   }
   answer.ok = true;
   answer.body = wire::encode(reply);

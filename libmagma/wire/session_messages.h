@@ -67,6 +67,14 @@ struct MapRun {
     v("replicas", s.replicas);
   }
 };
+// Adds the slot after the last one of the runs.
+inline void add_slot(std::vector<MapRun>& runs, ring::Slot slot, Epoch epoch,
+                     const std::string& primary) {
+  if (!runs.empty() && runs.back().epoch == epoch && runs.back().replicas.front() == primary)
+    runs.back().last = slot;
+  else
+    runs.push_back({slot, slot, epoch, {primary}});
+}
 
 struct AttachReply {
   std::string nick{};

@@ -128,7 +128,10 @@ std::optional<Directory> directory_for_new(Shard& shard, RequestPtr& request, In
   else if (shard.is_space_short())
     error = Code::no_space;
   if (!error) return std::move(*dir);
-  shard.refuse(std::move(request), *error);
+  if (*error == Code::no_space)
+    shard.refuse_for_space(std::move(request));
+  else
+    shard.refuse(std::move(request), *error);
   return std::nullopt;
 }
 
@@ -181,6 +184,7 @@ void reap(Shard& shard, Ino ino, const store::InodeRow& row) {
     return;
   }
   ring::Slot home = ring::home_of(ino);
+  shard.space_is_freed();
   switch (row.place) {
     case store::ContentPlace::none:
       break;
@@ -210,6 +214,7 @@ void reap(Shard& shard, Ino ino, const store::InodeRow& row) {
 
 void remove_chunk(Shard& shard, const store::ContentId& id) {
   shard.version_of(id.slot);
+  shard.space_is_freed();
   if (auto removed = shard.content().remove(id); !removed) shard.poison(removed.error());
   shard.erase(id.row(store::Table::chunk));
 }

@@ -49,7 +49,7 @@ void spilled(Shard& shard, OpId op, Ino ino, const ring::Key& key, Result<Bytes>
   if (!row) {
     RequestPtr request = shard.operations().abort(op);
     Error error = prepared ? Error{Code::stale, {}} : prepared.error();
-    return shard.refuse(std::move(request), error);
+    return shard.refuse_or_wait(std::move(request), error);
   }
   // At the home slot itself chunk 0 is the same file as the home file.
   bool same_file = key.slot() == ring::home_of(ino);

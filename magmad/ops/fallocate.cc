@@ -83,7 +83,7 @@ void at_authority(Shard& shard, RequestPtr request, const wire::FallocateRequest
                   store::InodeRow row) {
   if ((message.mode & (wire::kFallocatePunchHole | wire::kFallocateZeroRange)) != 0)
     return shard.refuse(std::move(request), Code::unsupported);
-  if (shard.is_space_short()) return shard.refuse(std::move(request), Code::no_space);
+  if (shard.is_space_short()) return shard.refuse_for_space(std::move(request));
   const std::uint64_t end = message.offset + message.length;
   WallTime when = shard.time();
   if ((message.mode & wire::kFallocateKeepSize) == 0)
@@ -122,9 +122,10 @@ void fallocate(Shard& shard, RequestPtr request, wire::FallocateRequest message)
     auto space = shard.space();
     std::uint64_t there = message.offset < known.size ? known.size - message.offset : 0;
     std::uint64_t wanted = message.length > there ? message.length - there : 0;
-    bool fits = !space || wanted + Shard::reserve_bytes(space->total_bytes) <= space->free_bytes;
-    if (shard.is_space_short() || !fits)
-      return shard.refuse(std::move(request), Code::no_space);
+    bool fits = !space ||
+                wanted + SpaceGuard::reserve_bytes(space->total_bytes) <= space->free_bytes;
+    if (shard.is_space_short()) return shard.refuse_for_space(std::move(request));
+    if (!fits) return shard.refuse(std::move(request), Code::no_space);
   }
   // Zeros first: the last request makes the file longer.
   std::uint64_t next = end;

@@ -17,7 +17,7 @@ void enter(Shard& shard, OpId op, const wire::MkdirRequest& message, WallTime wh
   auto dir = made ? directory_of(shard, message.dir) : fail(made.error());
   if (!dir) {
     RequestPtr request = shard.operations().abort(op);
-    return shard.refuse(std::move(request), dir.error());
+    return shard.refuse_or_wait(std::move(request), dir.error());
   }
   shard.put(Shard::entry_key(message.dir, message.name),
             store::EntryRow{made->ino, DT_DIR, message.key, 0});

@@ -82,7 +82,7 @@ void reserve(Shard& shard, RequestPtr request, wire::ReserveRequest message) {
     auto row = made ? authority_of(shard, message.ino, message.key) : std::nullopt;
     if (!row) {
       const Error error = made ? Error{Code::stale, {}} : made.error();
-      return shard.refuse(shard.operations().abort(op), error);
+      return shard.refuse_or_wait(shard.operations().abort(op), error);
     }
     add_chunk(row->chunks, message.chunk);
     put_authority(shard, message.ino, *row);

@@ -63,7 +63,7 @@ void setattr(Shard& shard, RequestPtr request, wire::SetattrRequest message) {
     if (!S_ISREG(row->mode)) return shard.refuse(std::move(request), Code::invalid);
     if (message.size > wire::kFileBytesMax) return shard.refuse(std::move(request), Code::too_big);
     if (message.size > row->size && shard.is_space_short())
-      return shard.refuse(std::move(request), Code::no_space);
+      return shard.refuse_for_space(std::move(request));
     if (set_size(shard, request, message.ino, *row, message.size, message.key_for_chunks, when) ==
         Resize::taken)
       return;

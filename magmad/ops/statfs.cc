@@ -10,7 +10,7 @@ void statfs(Shard& shard, RequestPtr request, wire::StatfsRequest) {
   reply.block_bytes = 4096;
   reply.blocks = space->total_bytes / 4096;
   reply.blocks_free = space->free_bytes / 4096;
-  std::uint64_t reserve = Shard::reserve_bytes(space->total_bytes);
+  std::uint64_t reserve = SpaceGuard::reserve_bytes(space->total_bytes);
   reply.blocks_available = space->free_bytes > reserve ? (space->free_bytes - reserve) / 4096 : 0;
   // Inodes are rows: as many as fit, a KiB each.
   reply.files_free = reply.blocks_available * 4;

@@ -10,7 +10,7 @@ void tmpfile(Shard& shard, RequestPtr request, wire::TmpfileRequest message) {
   if (shard.is_locked(message.dir)) return shard.park(std::move(request), message.dir);
   auto dir = directory_of(shard, message.dir);
   if (!dir) return shard.refuse(std::move(request), dir.error());
-  if (shard.is_space_short()) return shard.refuse(std::move(request), Code::no_space);
+  if (shard.is_space_short()) return shard.refuse_for_space(std::move(request));
 
   Ino ino = shard.new_ino(request->head.slot);
   store::InodeRow row =

@@ -83,7 +83,7 @@ void write_home(Shard& shard, RequestPtr request, const wire::WriteRequest& mess
   if (row->place == store::ContentPlace::chunks)
     return shard.refuse_moved(std::move(request), Code::moved_to_chunks,
                               moved_reply(shard, ino, *row));
-  if (shard.is_space_short()) return shard.refuse(std::move(request), Code::no_space);
+  if (shard.is_space_short()) return shard.refuse_for_space(std::move(request));
   ByteSpan bytes = request->payload;
   std::uint64_t offset = message.append ? row->size : message.offset;
   std::uint64_t end = offset + bytes.size();
@@ -169,7 +169,7 @@ void write_far_chunk(Shard& shard, RequestPtr request, const wire::WriteRequest&
   const ChunkPiece& piece = pieces.front();
   if (message.offset + piece.bytes.size() > wire::kFileBytesMax)
     return shard.refuse(std::move(request), Code::too_big);
-  if (shard.is_space_short()) return shard.refuse(std::move(request), Code::no_space);
+  if (shard.is_space_short()) return shard.refuse_for_space(std::move(request));
   auto row = shard.get<store::ChunkRow>(piece.id.row(store::Table::chunk));
   if (!row) return shard.refuse(std::move(request), Code::no_chunk);
   if (row->truncate_number > message.truncate_number)
@@ -204,7 +204,7 @@ struct Append : std::enable_shared_from_this<Append> {
     if (--left > 0) return;
     auto authority = authority_of(shard, message.ino, *message.key);
     if (!error && !authority) error = Error{Code::stale, {}};
-    if (error) return shard.refuse(shard.operations().abort(op), *error);
+    if (error) return shard.refuse_or_wait(shard.operations().abort(op), *error);
     for (std::uint32_t chunk : chunks) add_chunk(authority->chunks, chunk);
     WallTime when = shard.time();
     authority->size = std::max(authority->size, end);
@@ -253,7 +253,7 @@ void write_chunk(Shard& shard, RequestPtr request, const wire::WriteRequest& mes
   if (authority->truncate_number != message.truncate_number)
     return shard.refuse_moved(std::move(request), Code::moved_to_chunks,
                               moved_reply(ino, *authority));
-  if (shard.is_space_short()) return shard.refuse(std::move(request), Code::no_space);
+  if (shard.is_space_short()) return shard.refuse_for_space(std::move(request));
   std::uint64_t offset = message.append ? authority->size : message.offset;
   std::uint64_t end = offset + request->payload.size();
   if (end > wire::kFileBytesMax) return shard.refuse(std::move(request), Code::too_big);

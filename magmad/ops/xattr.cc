@@ -117,7 +117,7 @@ void setxattr(Shard& shard, RequestPtr request, wire::SetxattrRequest message) {
     return shard.refuse(std::move(request), Code::exists);
   if (!exists && (message.flags & wire::kXattrReplace) != 0)
     return shard.refuse(std::move(request), Code::no_attribute);
-  if (shard.is_space_short()) return shard.refuse(std::move(request), Code::no_space);
+  if (shard.is_space_short()) return shard.refuse_for_space(std::move(request));
   if (!exists && row->xattr_kinds != 0) {
     std::size_t list = message.name.size() + 1;
     for (const std::string& name : names_of(shard, message.ino)) list += name.size() + 1;
