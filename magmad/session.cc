@@ -106,7 +106,7 @@ void Shard::end_session(SessionId id) {
     for (std::uint32_t i = 0; i < row.writers; ++i) drop_open(id, Ino(ino), true);
     if (opens_of(Ino(ino)).readers + opens_of(Ino(ino)).writers == 0 ||
         opens_of(Ino(ino)).writers == 0)
-      ops::after_last_open(*this, Ino(ino));
+      ops::after_last_open(*this, Ino(ino), id);
   }
   drop_file_locks(id);
   sessions_.erase(id);

@@ -156,6 +156,7 @@ Result<void> Shard::reload() {
   ready_.clear();
   ready_steps_.clear();
   delayed_.clear();
+  orphans_to_look_at_.clear();
   load_opens();
   TRY(load_file_locks());
   record_adopted_sessions();
@@ -272,7 +273,7 @@ void Shard::reap_orphans() {
       poison(scanned.error());
   }
   for (Ino ino : orphans)
-    if (!opens_.contains(ino.value)) ops::after_last_open(*this, ino);
+    if (!opens_.contains(ino.value)) ops::after_last_open(*this, ino, SessionId());
 }
 
 // ---- requests
@@ -418,6 +419,13 @@ bool Shard::may_use(const store::RowKey& key) {
   MAGMA_CHECK(config_.pretended_parts == 0);
   poison(Error{Code::io, "a row of another volcano's slot was wanted"}, key);
   return false;
+}
+
+bool Shard::has(const store::RowKey& key) {
+  if (!may_use(key)) return false;
+  auto row = metadata_.get(key);
+  if (!row) poison(row.error(), key);
+  return row && row->has_value();
 }
 
 std::optional<Bytes> Shard::get_raw(const store::RowKey& key) {

@@ -182,6 +182,8 @@ class Shard {
     return std::move(*row);
   }
   std::optional<Bytes> get_raw(const store::RowKey& key);
+  // Whether there is such a row. Does not make the answer wait until others know it.
+  bool has(const store::RowKey& key);
   template <class T>
   void put(const store::RowKey& key, const T& row) {
     scratch_.clear();
@@ -300,6 +302,13 @@ class Shard {
   };
   OpenCount opens_of(Ino ino) const;
   void add_open(SessionId session, Ino ino, bool for_write);
+  // Whether a client besides `by` may have opened it without having told, or may do so: until it
+  // has confirmed that it is another one.
+  bool is_believed_by_others(Ino ino, SessionId by) const {
+    return tokens_.is_unconfirmed(ino, by);
+  }
+  // When some notice has ended: ops::after_last_open.
+  void look_again_at_orphan(Ino ino, SessionId by) { orphans_to_look_at_.emplace_back(ino, by); }
   // False if there was none.
   bool drop_open(SessionId session, Ino ino, bool for_write);
 
@@ -395,6 +404,7 @@ class Shard {
   void finish_step();
   void note_change(const store::RowKey& key);
   void note_reading(const store::RowKey& key);
+  void look_at_orphans();
   void run_steps();
   void pretend_to_send();
   bool is_held_back(Answer& answer);
@@ -473,6 +483,8 @@ class Shard {
   Step step_;
   Tokens tokens_;
   std::deque<Answer> held_;  // until their notices have ended
+  std::vector<std::pair<Ino, SessionId>> orphans_to_look_at_;
+  std::uint64_t orphans_looked_at_ = 0;  // as held_looked_at_
   std::uint64_t held_looked_at_ = 0;  // Tokens::ended() of the last time
   // By database: those (bits) whose commit must come first, because a reply in this one says that
   // what they hold was done. A kill in between leaves a request that is asked, and done, again.

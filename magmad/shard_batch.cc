@@ -24,6 +24,7 @@ bool Shard::has_work() const {
       !held_.empty() && (tokens_.ended() != held_looked_at_ || has_news_of_held_);
   const bool any_answer = !answers_.empty() || !answers_committed_.empty() || is_held_to_look_at;
   if (failed()) return any_answer;
+  if (!orphans_to_look_at_.empty() && tokens_.ended() != orphans_looked_at_) return true;
   return any_answer || !ready_.empty() || !ready_steps_.empty() || !touched_.empty() ||
          !logged_.empty() || batch_error_.has_value() || operations_->has_messages() ||
          metadata_.in_transaction();
@@ -33,6 +34,7 @@ void Shard::flush(UniqueFunction<void(Answer)>& send) {
   for (std::size_t round = 0; round < kRoundsPerFlush && has_work(); ++round) {
     now_ = clock_.now();
     operations_->deliver();
+    look_at_orphans();
     run_steps();
     auto requests = std::move(ready_);
     ready_.clear();
@@ -53,6 +55,13 @@ void Shard::flush(UniqueFunction<void(Answer)>& send) {
     }
     if (config_.pretended_parts > 0) pretend_to_send();
   }
+}
+
+void Shard::look_at_orphans() {
+  if (orphans_looked_at_ == tokens_.ended()) return;
+  orphans_looked_at_ = tokens_.ended();
+  for (auto [ino, by] : std::exchange(orphans_to_look_at_, {}))
+    ready_steps_.push_back([this, ino, by] { ops::after_last_open(*this, ino, by); });
 }
 
 // As over a network: later, in order for each operation.

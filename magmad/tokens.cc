@@ -91,6 +91,12 @@ void Tokens::add_unconfirmed(Ino ino, std::vector<NoticeId>& wait_for) const {
   wait_for.insert(wait_for.end(), found->second.begin(), found->second.end());
 }
 
+bool Tokens::is_unconfirmed(Ino ino, SessionId by) const {
+  return unconfirmed_.contains(ino) ||
+         std::any_of(grace_.begin(), grace_.end(),
+                     [&](const auto& believer) { return believer.first != by; });
+}
+
 std::vector<Tokens::Message> Tokens::take_messages() {
   std::vector<Message> messages;
   for (NoticeId id : std::exchange(unsent_, {})) {

@@ -54,6 +54,8 @@ class Tokens {
   // Adds what an answer that tells of `ino` must wait for.
   void add_unconfirmed(Ino ino, std::vector<NoticeId>& wait_for) const;
   bool has_unconfirmed() const { return !unconfirmed_.empty(); }
+  // Whether somebody besides `by` may believe what was true of the flare before it was changed.
+  bool is_unconfirmed(Ino ino, SessionId by) const;
   bool is_open(NoticeId notice) const { return notices_.contains(notice); }
   // Counts notices that have ended; while it stays the same, what was open is.
   std::uint64_t ended() const { return ended_; }

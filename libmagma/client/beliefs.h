@@ -17,11 +17,12 @@ class Beliefs {
   static constexpr std::size_t kChangesMax = 4096;
 
   void changed(Ino ino, Instant now) {
-    if (changed_at_.size() >= kChangesMax) {
-      all_changed_at_ = now;
-      changed_at_.clear();
-    }
+    if (changed_at_.size() >= kChangesMax) all_changed(now);
     changed_at_[ino] = now;
+  }
+  void all_changed(Instant now) {
+    all_changed_at_ = now;
+    changed_at_.clear();
   }
   // Until when an answer to a request made at `made_at` is believed of `ino`, if the volcano allows
   // it until `until`; zero: not at all.

@@ -125,7 +125,9 @@ class ClientImpl final : public LinkEvents, public SessionEvents {
             .reconnects = links_.reconnects(),
             .moved = content_.moved(),
             .sessions = session_.count(),
-            .relayed = links_.relayed()};
+            .relayed = links_.relayed(),
+            .local_opens = requests_.local_opens(),
+            .keeps = requests_.keeps()};
   }
   bool is_waiting() const { return requests_.is_waiting(); }
 
@@ -273,9 +275,12 @@ void ClientImpl::on_request(rpc::ConnectionId connection, rpc::RequestId request
     return answer(Code::unknown_op);
   auto changed = wire::decode<wire::ChangedRequest>(front->second);
   if (!changed) return answer(Code::malformed);
-  requests_.on_changed(changed->changes);
-  if (listener_ == nullptr) return answer(Code{});
-  listener_->on_changed(std::move(changed->changes), [answer] { answer(Code{}); });
+  auto left = std::make_shared<unsigned>(listener_ == nullptr ? 1 : 2);
+  auto one_done = [answer, left] {
+    if (--*left == 0) answer(Code{});
+  };
+  requests_.on_changed(changed->changes, one_done);
+  if (listener_ != nullptr) listener_->on_changed(std::move(changed->changes), one_done);
 }
 
 void ClientImpl::on_session_usable(bool is_new, const wire::AttachReply& reply) {
@@ -419,6 +424,11 @@ CallId Client::rename(wire::RenameRequest request, Credentials who, Done<wire::E
 CallId Client::open(Ino ino, bool for_write, bool truncate, Credentials who,
                     Done<wire::Attr> done) {
   if (impl_->refuse(done) || impl_->has_no_room(ino, done)) return 0;
+  if (!for_write && !truncate)
+    if (const wire::Attr* attr = impl_->requests().open_locally(ino)) {
+      done(wire::Attr(*attr));
+      return 0;
+    }
   wire::OpenRequest message;
   message.ino = ino;
   message.for_write = for_write;
@@ -430,6 +440,10 @@ CallId Client::open_with_content(Ino ino, std::optional<std::uint64_t> known_ver
                                  Credentials who, Done<Opened> done) {
   constexpr std::uint64_t kNoVersion = ~std::uint64_t{0};  // of no file
   if (impl_->refuse(done) || impl_->has_no_room(ino, done)) return 0;
+  if (const wire::Attr* attr = impl_->requests().open_locally(ino)) {
+    done(Opened{.attr = *attr});
+    return 0;
+  }
   wire::OpenRequest message;
   message.ino = ino;
   message.content_unless = known_version.value_or(kNoVersion);

@@ -184,6 +184,8 @@ class Client {
   struct Stats {
     std::uint64_t calls = 0, retries = 0, reconnects = 0, moved = 0, sessions = 0;
     std::uint64_t relayed = 0;  // volcanoes that are reached through another one now
+    std::uint64_t local_opens = 0;  // opens that were not asked for (local_opens.h)
+    std::uint64_t keeps = 0;        // of them, told later
   };
   Stats stats() const;
   const rpc::Counters& counters() const;

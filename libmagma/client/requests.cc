@@ -70,7 +70,8 @@ Token Requests::admit(wire::FlareOp op, ring::Slot slot, Credentials who, AnyDon
     Answer answer;
     answer.code = is_ended_ ? end_error_.code : Code::overloaded;
     answer.detail = is_ended_ ? end_error_.detail : "too many calls under way";
-    finish(done, answer, {files_, directories_, beliefs_, clock_.now(), clock_.now()});
+    finish(done, answer,
+           {files_, directories_, beliefs_, local_opens_, clock_.now(), clock_.now()});
     return 0;
   }
   Token id = slab_.take();
@@ -133,6 +134,67 @@ template Token Requests::begin_made(const wire::CreateRequest&, Credentials,
                                     Done<wire::EntryReply>);
 template Token Requests::begin_made(const wire::TmpfileRequest&, Credentials,
                                     Done<wire::EntryReply>);
+
+// ---- opens that nobody was told of (local_opens.h)
+
+// Opens that nobody was told of are told first: what loses its name may be one of them. A volcano
+// that is away does not hold it up for long.
+void Requests::take_name(Token id) {
+  Request& request = *slab_.find(id);
+  request.takes_names = true;
+  local_opens_.names_change_begins();
+  if (!local_opens_.has_untold()) return dispatch(id);
+  request.state = Request::State::resting;
+  request.wake = clock_.now() + kKeepMax;
+  wakes_.push_back({request.wake, id});
+  std::push_heap(wakes_.begin(), wakes_.end());
+  local_opens_.when_all_told(clock_.now(), [this, id] {
+    Request* waiting = slab_.find(id);
+    const bool has_waited = waiting != nullptr && waiting->state == Request::State::resting &&
+                            waiting->sent_at == Instant{} && waiting->tries == 0;
+    if (has_waited) dispatch(id);
+  });
+  pump_keeps();
+}
+
+void Requests::pump_keeps() {
+  if (is_ended_) return;
+  for (Ino ino : local_opens_.due(clock_.now())) {
+    AnyDone none = RawDone([this, ino](Answer& answer) { kept(ino, answer.code); });
+    Token id = admit(wire::FlareOp::keep, ring::home_of(ino), {}, none);
+    if (id == 0) continue;
+    ++keeps_;
+    Request& request = *slab_.find(id);
+    request.role = Request::Role::keep;
+    request.ino = ino;
+    put_head(request, {});
+    wire::encode_to(request.head, wire::KeepRequest{ino});
+    dispatch(id);
+  }
+}
+
+void Requests::kept(Ino ino, Code code) {
+  using Told = LocalOpens::Told;
+  const Told how = code == Code{} ? Told::done : code == Code::stale ? Told::gone : Told::failed;
+  if (how == Told::gone) log_info("open_file_gone ino={:#x}", ino.value);
+  if (how == Told::done && local_opens_.is_closed(ino))
+    queue_release({.ino = ino});  // before a change of names that waits for this
+  else if (how == Told::done)
+    files_.add_open(ino, false, 0, 0);
+  local_opens_.told(ino, how, clock_.now());
+}
+
+// A change of this client has ended: what was believed of it is so no longer.
+void Requests::note_change(const Request& request) {
+  const Instant now = clock_.now();
+  if (request.takes_names) local_opens_.names_change_ends(now);
+  if (request.kind != wire::OpKind::change || request.ino == Ino()) return;
+  using Role = Request::Role;
+  if (request.role == Role::keep || request.role == Role::reopen) return;
+  if (request.role == Role::open && !request.for_write) return;
+  if (request.role == Role::release && !request.was_read) return;
+  local_opens_.changed(request.ino, now);
+}
 
 // ---- sending
 
@@ -357,11 +419,27 @@ void Requests::note_names(Request& request, Answer& answer) {
   directories_.made(*reply->attr);
 }
 
-void Requests::on_changed(const std::vector<wire::Change>& changes) {
+void Requests::on_changed(const std::vector<wire::Change>& changes, UniqueFunction<void()> done) {
+  const Instant now = clock_.now();
+  struct Waiting {
+    std::size_t left = 1;
+    UniqueFunction<void()> done;
+  };
+  auto waiting = std::make_shared<Waiting>();
+  waiting->done = std::move(done);
+  auto one_told = [waiting] {
+    if (--waiting->left == 0) waiting->done();
+  };
   for (const wire::Change& change : changes) {
-    beliefs_.changed(change.ino, clock_.now());
+    beliefs_.changed(change.ino, now);
     directories_.forget(change.ino);
+    local_opens_.changed(change.ino, now);
+    if (!change.name.empty()) continue;
+    ++waiting->left;
+    local_opens_.when_told(change.ino, now, one_told);
   }
+  pump_keeps();
+  one_told();
 }
 
 void Requests::complete(Token id, Answer& answer) {
@@ -373,6 +451,7 @@ void Requests::complete(Token id, Answer& answer) {
   }
   if (answer.is_ok()) note_success(request, answer.body);
   if (request.names) note_names(request, answer);
+  note_change(request);
   bool is_release = request.role == Request::Role::release;
   if (request.role == Request::Role::reopen) --reopening_;
   if (is_release) --releasing_;
@@ -420,13 +499,23 @@ void Requests::pump_link(LinkIndex link) {
 }
 
 void Requests::release(Ino ino, bool for_write, bool was_read) {
-  const File* file = files_.find(ino);
   Release item{.ino = ino, .for_write = for_write, .was_read = was_read};
-  if (file != nullptr) {
+  const auto local = for_write ? std::nullopt
+                               : local_opens_.close(ino, was_read, clock_.wall_now());
+  if (local) {
+    item.was_read = local->is_access_due;
+    item.was_untold = !local->is_told;
+    if (item.was_untold && !item.was_read) return;
+  }
+  if (const File* file = files_.find(ino)) {
     item.uid = file->uid;
     item.gid = file->gid;
   }
-  files_.drop_open(ino, for_write, clock_.now());
+  if (!item.was_untold) files_.drop_open(ino, for_write, clock_.now());
+  queue_release(item);
+}
+
+void Requests::queue_release(const Release& item) {
   if (is_ended_) return;
   if (releases_.empty()) releases_due_ = clock_.now() + kReleaseDelay;
   releases_.push_back(item);
@@ -451,6 +540,7 @@ void Requests::pump_releases(bool now) {
     message.ino = item.ino;
     message.for_write = item.for_write;
     message.was_read = item.was_read;
+    message.was_untold = item.was_untold;
     wire::encode_to(request.head, message);
     ++releasing_;
     dispatch(id);
@@ -558,6 +648,8 @@ void Requests::on_session_lost(SessionId old) {
   releases_.clear();
   lanes_.reset();
   directories_.clear();
+  local_opens_.forget_all(clock_.now());
+  local_opens_.tell_all(clock_.now());
   std::vector<Token> all;
   slab_.ids(all);
   for (Token id : all) {
@@ -579,6 +671,7 @@ void Requests::on_session_lost(SessionId old) {
 void Requests::on_routes_changed() {
   files_.begin_anew();
   directories_.clear();
+  local_opens_.forget_all(clock_.now());
   slab_.ids(walk_);
   std::vector<Token> ids = std::exchange(walk_, {});
   for (Token id : ids) {
@@ -613,6 +706,7 @@ void Requests::on_routes_changed() {
 
 Instant Requests::deadline() const {
   Instant next = wakes_.empty() ? next_sweep_ : std::min(next_sweep_, wakes_.front().at);
+  next = std::min(next, local_opens_.deadline());
   // Once due they wait for lanes, not for time.
   bool are_waiting = !releases_.empty() && clock_.now() < releases_due_;
   return are_waiting ? std::min(next, releases_due_) : next;
@@ -629,6 +723,7 @@ void Requests::on_timer() {
       dispatch(id);
   }
   if (!releases_.empty()) pump_releases(false);
+  pump_keeps();
   if (next_sweep_ <= now) sweep();
 }
 
@@ -666,7 +761,8 @@ void Requests::sweep() {
     }
     tell_of_waiting(*request, now);
     bool is_internal = request->role == Request::Role::release ||
-                       request->role == Request::Role::reopen;
+                       request->role == Request::Role::reopen ||
+                       request->role == Request::Role::keep;
     if (config_.fail_when_away && !is_internal && now - request->since >= config_.stall) {
       std::string text = request->link == kNoLink ? std::string("no volcano")
                                                   : links_.address(request->link).text();

@@ -31,6 +31,7 @@
 #include "libmagma/client/file_table.h"
 #include "libmagma/client/lanes.h"
 #include "libmagma/client/links.h"
+#include "libmagma/client/local_opens.h"
 #include "libmagma/client/router.h"
 #include "libmagma/client/session.h"
 #include "libmagma/client/slab.h"
@@ -47,6 +48,7 @@ inline constexpr Duration kRetryLast = milliseconds(500);
 inline constexpr Duration kSweepEvery = milliseconds(250);
 inline constexpr Duration kAskMapAfter = seconds(1);         // without an answer
 inline constexpr Duration kTellAfter = seconds(5);           // the log of one that waits
+inline constexpr Duration kKeepMax = seconds(2);             // a change of names waits for opens
 
 using RequestToken = Token;  // Slab id
 
@@ -68,6 +70,7 @@ struct Learner {
   FileTable& files;
   DirectoryCache& directories;
   Beliefs& beliefs;
+  LocalOpens& local_opens;
   Instant now;
   Instant made_at;
   Instant believe_until{};
@@ -77,6 +80,7 @@ struct Learner {
     attr.believed_until = until_of(attr.ino);
     files.learn(attr, now);
     directories.learn(attr);
+    local_opens.learn(attr, made_at);
   }
 };
 
@@ -90,7 +94,7 @@ using AnyDone =
 struct Request {
   enum class State : std::uint8_t { none, held, queued, laneless, sent, resting, partial };
   // What else its answer means.
-  enum class Role : std::uint8_t { plain, open, create, release, reopen };
+  enum class Role : std::uint8_t { plain, open, create, release, reopen, keep };
 
   Bytes head;  // RequestHead and the operation's struct; session, lane, epoch set at each sending
   Bytes tail;
@@ -104,6 +108,7 @@ struct Request {
   bool is_given_up = false;
   bool for_write = false;  // of an open
   bool was_read = false;   // of a release
+  bool takes_names = false;  // counted by LocalOpens
   ring::Slot slot;
   LinkIndex link = kNoLink;
   std::uint16_t lane = wire::kNoLane;
@@ -111,7 +116,7 @@ struct Request {
   std::uint32_t tries = 0;  // refusals in a row
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
-  Ino ino;  // of an open, release
+  Ino ino;  // that it is about, if it is about one
   Ino dir;  // of a request about names in it
   std::optional<NameChange> names{};
   SessionId session{};
@@ -147,6 +152,8 @@ class Requests {
     if (id == 0) return 0;
     Request& request = *slab_.find(id);
     if constexpr (requires { message.dir; }) request.dir = message.dir;
+    if constexpr (requires { message.ino; }) request.ino = message.ino;
+    if constexpr (requires { message.target; }) request.ino = message.target.ino;
     put_head(request, who);
     wire::encode_to(request.head, message);
     request.tail = std::move(tail);
@@ -162,13 +169,23 @@ class Requests {
     Request& request = *slab_.find(id);
     request.names = std::move(names);
     request.dir = request.names->dir;
+    if constexpr (requires { message.ino; }) request.ino = message.ino;
     put_head(request, who);
     wire::encode_to(request.head, message);
-    dispatch(id);
+    if (request.names->removes || request.names->from_dir != Ino())
+      take_name(id);
+    else
+      dispatch(id);
     return id;
   }
   // As begin(), for requests whose answer changes what this mount holds open.
   Token begin_open(const wire::OpenRequest& message, Credentials who, AnyDone done);
+  // The attributes of a file that can be opened for reading without asking, and is now.
+  const wire::Attr* open_locally(Ino ino) {
+    const wire::Attr* attr = local_opens_.open(ino, clock_.now());
+    opened_locally_ += attr != nullptr;
+    return attr;
+  }
   Token begin_create(const wire::CreateRequest& message, Credentials who,
                      Done<wire::EntryReply> done) {
     return begin_made(message, who, std::move(done));
@@ -190,8 +207,8 @@ class Requests {
   void end(Error error);
 
   void on_answer(LinkIndex link, Token id, Result<ByteSpan> message);
-  // A volcano says that these are others now.
-  void on_changed(const std::vector<wire::Change>& changes);
+  // A volcano says that these are others now. `done` is called when their opens are told.
+  void on_changed(const std::vector<wire::Change>& changes, UniqueFunction<void()> done);
   // Until when anything it was told may be believed.
   Instant believes_until() const { return beliefs_.last(); }
   void on_link_up(LinkIndex link);
@@ -208,6 +225,8 @@ class Requests {
   const DirectoryCache& directories() const { return directories_; }
   std::uint64_t begun() const { return begun_; }
   std::uint64_t retries() const { return retries_; }
+  std::uint64_t local_opens() const { return opened_locally_; }
+  std::uint64_t keeps() const { return keeps_; }
   std::size_t lanes_used() const { return lanes_.used(); }
 
  private:
@@ -217,6 +236,7 @@ class Requests {
     Ino ino;
     bool for_write = false;
     bool was_read = false;
+    bool was_untold = false;
     std::uint32_t uid = 0;
     std::uint32_t gid = 0;
   };
@@ -239,6 +259,11 @@ class Requests {
   void pump_lanes();
   void pump_link(LinkIndex link);
   void pump_releases(bool now);
+  void queue_release(const Release& item);
+  void take_name(Token id);
+  void pump_keeps();
+  void kept(Ino ino, Code code);
+  void note_change(const Request& request);
   void complete(Token id, Answer& answer);
   // An answer that does not tell all (completion.h), while the rest is asked for.
   struct Partial {
@@ -250,8 +275,8 @@ class Requests {
   void note_success(Request& request, ByteSpan body);
   void note_names(Request& request, Answer& answer);
   Learner learner(const Request& request, const Answer& answer) {
-    return {files_,          directories_,         beliefs_,    clock_.now(),
-            request.made_at, answer.believe_until, request.dir};
+    return {files_,       directories_,    beliefs_,             local_opens_,
+            clock_.now(), request.made_at, answer.believe_until, request.dir};
   }
   void give_up(Token id, Error error, bool tell);
   void tell_of_waiting(const Request& request, Instant now);
@@ -265,6 +290,7 @@ class Requests {
   FileTable& files_;
   DirectoryCache directories_;
   Beliefs beliefs_;
+  LocalOpens local_opens_;
   UniqueFunction<void(Ino)> on_read_;
   sys::Clock& clock_;
   sys::Random& random_;
@@ -285,6 +311,8 @@ class Requests {
   Instant told_at_{};
   std::uint64_t begun_ = 0;
   std::uint64_t retries_ = 0;
+  std::uint64_t opened_locally_ = 0;
+  std::uint64_t keeps_ = 0;
   bool is_ended_ = false;
   Error end_error_;
 };

@@ -343,15 +343,27 @@ struct OpenRequest {
   }
 };
 
+// To the home. The client holds the file open for reading, which it has not told yet because it
+// holds a token of it: from now on that open counts as any other.
+struct KeepRequest {
+  Ino ino;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+  }
+};
+
 struct ReleaseRequest {  // to the home; one open description ended
   Ino ino;
   bool for_write = false;
-  bool was_read = false;  // the access time is set, as relatime of mount(8) does
+  bool was_read = false;     // the access time is set, as relatime of mount(8) does
+  bool was_untold = false;   // the open was never told: no open that counts has ended
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("ino", s.ino);
     v("for_write", s.for_write);
     v("was_read", s.was_read);
+    v("was_untold", s.was_untold);
   }
 };
 

@@ -169,10 +169,17 @@ void drop_link(Shard& shard, Ino ino, store::InodeRow row, WallTime when, bool l
   if (row.nlink > 0) return shard.put_inode(ino, row);
   Shard::OpenCount opens = shard.opens_of(ino);
   const bool is_open = opens.readers + opens.writers > 0;
-  if (!is_open && !lingers) return reap(shard, ino, row);
+  shard.will_change(ino);
+  const SessionId by = shard.asker();
+  const bool is_believed = shard.is_believed_by_others(ino, by);
+  if (!is_open && !lingers && !is_believed) return reap(shard, ino, row);
   shard.put_inode(ino, row);
   shard.put_raw(Shard::orphan_key(ino), {});
-  if (!is_open) shard.later(kLinger, [&shard, ino] { after_last_open(shard, ino); });
+  if (is_open) return;
+  if (lingers)
+    shard.later(kLinger, [&shard, ino, by] { after_last_open(shard, ino, by); });
+  else
+    shard.look_again_at_orphan(ino, by);
 }
 
 void reap(Shard& shard, Ino ino, const store::InodeRow& row) {
@@ -180,7 +187,8 @@ void reap(Shard& shard, Ino ino, const store::InodeRow& row) {
     // Its content is on the way to its chunks: an orphan until that operation has ended.
     shard.put_inode(ino, row);
     shard.put_raw(Shard::orphan_key(ino), {});
-    held->waiters.push_back([&shard, ino] { after_last_open(shard, ino); });
+    held->waiters.push_back(
+        [&shard, ino, by = shard.asker()] { after_last_open(shard, ino, by); });
     return;
   }
   ring::Slot home = ring::home_of(ino);
@@ -219,11 +227,13 @@ void remove_chunk(Shard& shard, const store::ContentId& id) {
   shard.erase(id.row(store::Table::chunk));
 }
 
-void after_last_open(Shard& shard, Ino ino) {
+void after_last_open(Shard& shard, Ino ino, SessionId by) {
   auto row = shard.inode(ino);
   if (!row) return;
   Shard::OpenCount opens = shard.opens_of(ino);
-  if (row->nlink == 0 && opens.readers + opens.writers == 0) reap(shard, ino, *row);
+  if (row->nlink > 0 || opens.readers + opens.writers > 0) return;
+  if (shard.is_believed_by_others(ino, by)) return shard.look_again_at_orphan(ino, by);
+  reap(shard, ino, *row);
 }
 
 }  // namespace magma::ops

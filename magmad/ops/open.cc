@@ -1,5 +1,5 @@
-// open(inode) and release: opens are counted per session, so that an unlinked file lives until its
-// last close.
+// open(inode), keep and release: opens are counted per session, so that an unlinked file lives
+// until its last close.
 #include <sys/stat.h>
 
 #include "magmad/ops/authority.h"
@@ -42,6 +42,14 @@ void open(Shard& shard, RequestPtr request, wire::OpenRequest message) {
   shard.answer_raw(std::move(request), wire::encode(reply), std::move(content));
 }
 
+// Tells nothing of the file and waits for nobody: a change of it may be waiting for this.
+void keep(Shard& shard, RequestPtr request, wire::KeepRequest message) {
+  if (!shard.has(Shard::inode_key(message.ino)))
+    return shard.refuse(std::move(request), Code::stale);
+  shard.add_open(request->head.session, message.ino, false);
+  shard.answer(std::move(request), wire::EmptyReply{});
+}
+
 namespace {
 
 // The access time follows as relatime of mount(8): when it is older than a change, or than a day.
@@ -63,10 +71,12 @@ void touch_access(Shard& shard, Ino ino) {
 
 void release(Shard& shard, RequestPtr request, wire::ReleaseRequest message) {
   if (message.was_read) touch_access(shard, message.ino);
-  if (shard.drop_open(request->head.session, message.ino, message.for_write)) {
+  const SessionId session = request->head.session;
+  if (!message.was_untold && shard.drop_open(session, message.ino, message.for_write)) {
     Shard::OpenCount left = shard.opens_of(message.ino);
     bool last = left.readers + left.writers == 0;
-    if (last || (message.for_write && left.writers == 0)) after_last_open(shard, message.ino);
+    if (last || (message.for_write && left.writers == 0))
+      after_last_open(shard, message.ino, session);
   }
   shard.answer(std::move(request), wire::EmptyReply{});
 }

@@ -59,7 +59,8 @@ void tell_directory(Shard& shard, Request& request, Ino dir, const store::InodeR
                     std::vector<Ino> others = {});
 std::uint8_t dirent_type(std::uint32_t mode);
 
-// Gives back one link of an inode of this volcano; reaps it with the last one unless it is open.
+// Gives back one link of an inode of this volcano; reaps it with the last one unless it is open, or
+// may be by a client that holds a token of it and has not told (keep).
 // `lingers`: not at once, because something else has its name now, and who has just looked the name
 // up must still be able to open what he found (rename(2): the name is never missing).
 void drop_link(Shard& shard, Ino ino, store::InodeRow row, WallTime when, bool lingers = false);
@@ -73,7 +74,8 @@ void remove_chunk(Shard& shard, const store::ContentId& id);
 Result<std::vector<store::ContentId>> stray_chunks(Shard& shard);
 Result<void> forget_missing_chunks(Shard& shard);
 Result<void> finish_truncates(Shard& shard);
-// After the last open of an inode went away: an orphan is reaped.
-void after_last_open(Shard& shard, Ino ino);
+// After the last open of an inode went away, or nobody believes any more that it has a name: an
+// orphan is reaped. `by`: who let it go, and so has it open no more; no session: nobody did.
+void after_last_open(Shard& shard, Ino ino, SessionId by);
 
 }  // namespace magma::ops

@@ -59,6 +59,8 @@ TEST_CASE("random runs: rare things happened") {
   if (sim_options().seeds < 200) return;  // too few to ask for everything
   for (const char* name : {"workload: operation on a removed inode",
                            "workload: unlinked while open",
+                           "client: opened without asking",
+                           "client: told of an open",
                            "workload: read of an unlinked file",
                            "workload: rmdir of a full directory",
                            "workload: rename into itself refused",

@@ -8,6 +8,7 @@
 
 #include "libmagma/base/check.h"
 #include "libmagma/crypto/path_hash.h"
+#include "magmad/tokens.h"
 #include "tests/lib/sometimes.h"
 
 namespace magma::test {
@@ -149,13 +150,15 @@ void RandomWorkload::lost_name(NodeId node) {
   gone_after_lag(node);
 }
 
-// A volcano that was down meanwhile does what was left to do after its start.
-void RandomWorkload::gone_after_lag(NodeId node) {
+// A volcano that was down meanwhile does what was left to do after its start, and keeps a file as
+// long as a client of before may believe that it has a name.
+void RandomWorkload::gone_after_lag(NodeId node, Duration more) {
   const std::uint64_t starts = cluster_.counters().starts;
-  cluster_.loop().after(options_.lag, [this, node, starts, generation = generation_] {
+  const Duration wait{options_.lag.ns + more.ns};
+  cluster_.loop().after(wait, [this, node, starts, generation = generation_] {
     if (generation != generation_) return;
     if (!cluster_.primaries_run() || cluster_.counters().starts != starts)
-      return gone_after_lag(node);
+      return gone_after_lag(node, Duration{wire::kTokenTerm.ns + Tokens::kSlack.ns});
     gone_.push_back(node);
   });
 }
@@ -164,6 +167,8 @@ void RandomWorkload::gone_after_lag(NodeId node) {
 void RandomWorkload::check_known(const Worker& worker) {
   if (failed() || halted_) return;
   const client::Client& client = cluster_.client(worker.client);
+  sometimes("client: opened without asking", client.stats().local_opens);
+  sometimes("client: told of an open", client.stats().keeps);
   for (NodeId id : nodes_of(worker)) {
     const ModelNode& node = *model_.find(id);
     if (!node.is_directory()) continue;
@@ -601,6 +606,23 @@ void RandomWorkload::do_open(Worker& worker) {
   const bool for_write = random_.chance(2);
   const bool truncate = for_write && random_.chance(4);
   if (truncate) changed(node);
+  // As a kernel does that looks the name up first: then the client may open it without asking.
+  if (!for_write && random_.chance(2)) {
+    cluster_.client(worker.client)
+        .getattr(ino_of(node), kRootUser,
+                 [=, this, &worker, generation = generation_](const Result<wire::Attr>&) {
+                   cluster_.loop().after(microseconds(10), [=, this, &worker] {
+                     if (generation != generation_ || halted_) return finish(worker);
+                     open_node(worker, node, false, false);
+                     cluster_.touch_client(worker.client);
+                   });
+                 });
+    return;
+  }
+  open_node(worker, node, for_write, truncate);
+}
+
+void RandomWorkload::open_node(Worker& worker, NodeId node, bool for_write, bool truncate) {
   std::size_t line = note(worker, fmt::format("open {} write={} truncate={}", model_.path_of(node),
                                               for_write, truncate));
   cluster_.client(worker.client)

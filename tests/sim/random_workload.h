@@ -115,7 +115,7 @@ class RandomWorkload {
   // A name of the node went: it is gone, or lives while it is open. The inode's home may hear of it
   // only once the commit is on stable storage; until then it is not asked, and its nlink may lag.
   void lost_name(NodeId node);
-  void gone_after_lag(NodeId node);
+  void gone_after_lag(NodeId node, Duration more = {});
 
   void do_lookup(Worker& worker);
   void do_getattr(Worker& worker);
@@ -129,6 +129,7 @@ class RandomWorkload {
   void do_setattr(Worker& worker);
   void do_truncate(Worker& worker);
   void do_open(Worker& worker);
+  void open_node(Worker& worker, NodeId node, bool for_write, bool truncate);
   void do_release(Worker& worker);
   void do_write(Worker& worker);
   void do_read(Worker& worker);

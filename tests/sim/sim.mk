@@ -3,6 +3,7 @@ sim_test_sources = \
 	tests/sim/crash_steps_test.cc \
 	tests/sim/exactly_once_test.cc \
 	tests/sim/far_slots_test.cc \
+	tests/sim/local_opens_test.cc \
 	tests/sim/main.cc \
 	tests/sim/mirror_random_test.cc \
 	tests/sim/mirror_run.cc \

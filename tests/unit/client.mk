@@ -6,6 +6,7 @@ client_tests = \
 	tests/unit/client_fixture.h \
 	tests/unit/client_listing_test.cc \
 	tests/unit/client_parts_test.cc \
+	tests/unit/client_local_opens_test.cc \
 	tests/unit/client_paths_test.cc \
 	tests/unit/client_ring_stop_test.cc \
 	tests/unit/client_session_test.cc
