@@ -1,6 +1,8 @@
-// fsync: content files of the inode at this slot (asked at home: all of them), then all metadata of
-// the volcano: the file, and the entries and directories that lead to it.
+// fsync: content files of the inode at this slot (asked at home: all of them), and all metadata of
+// the volcano: the file, and the entries and directories that lead to it. Both at the same time, as
+// store::sync_everything.
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "libmagma/crypto/path_hash.h"
@@ -21,32 +23,48 @@ void sync_metadata(Shard& shard, RequestPtr request, std::uint64_t mirrors) {
   });
 }
 
-// Syncs contents one after the other, then the metadata. Holds itself through its callbacks; those
-// of contents that are clean come inside the call.
+// Syncs the metadata, and meanwhile contents one after the other. Holds itself through its
+// callbacks; those of contents that are clean come inside the call.
 struct Syncing : std::enable_shared_from_this<Syncing> {
   Syncing(Shard& s, RequestPtr r, std::vector<store::ContentId> contents)
       : shard(s), request(std::move(r)), left(std::move(contents)) {}
 
-  void go_on() {
+  void begin() {
+    shard.metadata().sync_all([self = shared_from_this()](Result<void> synced) {
+      self->half_done(std::move(synced));
+    });
+    next_content();
+  }
+
+  void next_content() {
     goes_on = true;
     if (is_running) return;
     is_running = true;
     while (std::exchange(goes_on, false)) {
-      if (left.empty()) return sync_metadata(shard, std::move(request), mirrors);
+      if (left.empty()) return half_done({});
       store::ContentId id = left.back();
       left.pop_back();
       shard.content().sync(id, [self = shared_from_this()](Result<void> synced) {
-        if (!synced) return self->shard.refuse(std::move(self->request), synced.error());
-        self->go_on();
+        if (!synced) return self->half_done(std::move(synced));
+        self->next_content();
       });
     }
     is_running = false;
+  }
+
+  void half_done(Result<void> synced) {
+    if (!synced && !error) error = std::move(synced.error());
+    if (--halves > 0) return;
+    if (error) return shard.refuse(std::move(request), *error);
+    shard.answer_when_synced(std::move(request), mirrors);
   }
 
   Shard& shard;
   RequestPtr request;
   std::vector<store::ContentId> left;
   const std::uint64_t mirrors = shard.sync_mirrors();
+  std::optional<Error> error{};
+  int halves = 2;  // metadata, contents
   bool is_running = false;
   bool goes_on = false;
 };
@@ -85,7 +103,7 @@ void fsync(Shard& shard, RequestPtr request, wire::FsyncRequest message) {
     }
   }
   request->keep();
-  std::make_shared<Syncing>(shard, std::move(request), std::move(contents))->go_on();
+  std::make_shared<Syncing>(shard, std::move(request), std::move(contents))->begin();
 }
 
 }  // namespace magma::ops

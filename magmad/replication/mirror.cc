@@ -555,23 +555,20 @@ void Mirror::sync(RequestPtr request) {
   });
 }
 
-// Contents first: rows that tell of them must not be durable before they are.
+// Which batch is durable is known when contents and rows are.
 void Mirror::sync_all(UniqueFunction<void(Result<void>)> done) {
-  content_.sync_all([this, life = std::weak_ptr<int>(life_), before = position(),
-                     generation = generation_,
-                     done = std::move(done)](Result<void> content) mutable {
-    if (life.expired()) return;
-    metadata_.sync_all([this, life, before, generation, done = std::move(done),
-                        content = std::move(content)](Result<void> metadata) mutable {
-      if (life.expired()) return;
-      const bool is_durable = content && metadata;
-      if (is_durable && generation == generation_ && !state_.known.empty()) {
-        state_.durable_epoch = state_committed_.durable_epoch = before.stream;
-        state_.durable_batch = state_committed_.durable_batch = before.batch;
-      }
-      done(content ? std::move(metadata) : std::move(content));
-    });
-  });
+  store::sync_everything(
+      content_, metadata_,
+      [this, life = std::weak_ptr<int>(life_), before = position(), generation = generation_,
+       done = std::move(done)](Result<void> contents, Result<void> rows) mutable {
+        if (life.expired()) return;
+        const bool is_durable = contents && rows;
+        if (is_durable && generation == generation_ && !state_.known.empty()) {
+          state_.durable_epoch = state_committed_.durable_epoch = before.stream;
+          state_.durable_batch = state_committed_.durable_batch = before.batch;
+        }
+        done(contents ? std::move(rows) : std::move(contents));
+      });
 }
 
 // ---- time

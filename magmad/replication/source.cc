@@ -180,17 +180,15 @@ void Source::sync_what_is_alone() {
   if (!is_alone_ || is_syncing_own_ || own_synced_ >= batch) return;
   is_syncing_own_ = true;
   const std::weak_ptr<int> life = life_;
-  content_.sync_all([this, life, batch](Result<void>) {
-    if (life.expired()) return;
-    metadata_.sync_all([this, life, batch](Result<void> rows) {
-      if (life.expired()) return;
-      is_syncing_own_ = false;
-      if (!rows) return;  // the store has failed: nothing is acknowledged any more
-      own_synced_ = batch;
-      is_ready_ = true;
-      settle();
-    });
-  });
+  store::sync_everything(content_, metadata_,
+                         [this, life, batch](const Result<void>&, const Result<void>& rows) {
+                           if (life.expired()) return;
+                           is_syncing_own_ = false;
+                           if (!rows) return;  // the store has failed: nothing is acknowledged
+                           own_synced_ = batch;
+                           is_ready_ = true;
+                           settle();
+                         });
 }
 
 std::vector<wire::MirrorFact> Source::facts() {

@@ -126,4 +126,9 @@ class ContentStore {
   virtual std::vector<ContentId> open_contents(std::size_t count) const = 0;
 };
 
+// Contents and metadata, as of now, at the same time: a disk takes two flushes at once better than
+// one after the other. What is hot may be of another age than its rows.
+void sync_everything(ContentStore& contents, MetadataStore& metadata,
+                     UniqueFunction<void(Result<void> contents, Result<void> metadata)> done);
+
 }  // namespace magma::store

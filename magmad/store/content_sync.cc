@@ -84,6 +84,28 @@ void ContentStoreImpl::sync_all(Done done) {
   joined->arrive({});
 }
 
+void sync_everything(ContentStore& contents, MetadataStore& metadata,
+                     UniqueFunction<void(Result<void>, Result<void>)> done) {
+  struct Both {
+    UniqueFunction<void(Result<void>, Result<void>)> done;
+    Result<void> contents{}, metadata{};
+    int left = 2;
+    void end() {
+      if (--left == 0) done(std::move(contents), std::move(metadata));
+    }
+  };
+  auto both = std::make_shared<Both>();
+  both->done = std::move(done);
+  metadata.sync_all([both](Result<void> synced) {
+    both->metadata = std::move(synced);
+    both->end();
+  });
+  contents.sync_all([both](Result<void> synced) {
+    both->contents = std::move(synced);
+    both->end();
+  });
+}
+
 Result<void> ContentStoreImpl::sync_now() {
   std::map<std::string, ContentFiles::Unsynced> directories;
   for (auto& [id, c] : contents_) {
