@@ -44,44 +44,27 @@ constexpr Ring kRings[] = {{"one volcano", 0, 0}, {"with a mirror", 1, 0}, {"par
 
 }  // namespace
 
-TEST_CASE("local opens: a file that another client removes lives until it is closed") {
+TEST_CASE("local opens: a file that is removed lives until it is closed") {
   for (const Ring& ring : kRings)
-    for (const bool is_replaced : {false, true}) {
-      CAPTURE(ring.name);
-      CAPTURE(is_replaced);
-      Scenario s(31, 2, ring.mirrors, ring.parts);
-      const Ino file = s.make_file(kRoot, "file", pattern(200'000));
-      s.make_file(kRoot, "other", pattern(10));
-      open_locally(s, kRoot, "file", file, 1);
-      CHECK(s.cluster().client(1).stats().keeps == 0);
-      if (is_replaced)
-        REQUIRE(s.rename(kRoot, "other", kRoot, "file").has_value());
-      else
-        REQUIRE(s.unlink(kRoot, "file").has_value());
-      s.cluster().run_for(seconds(8));
-      CHECK(s.cluster().client(1).stats().keeps == 1);
-      CHECK(s.read(file, 0, 200'000, 1).value() == pattern(200'000));
-      close(s, file, 1);
-    }
-}
-
-TEST_CASE("local opens: a file that the same client removes lives until it is closed") {
-  for (const Ring& ring : kRings)
-    for (const bool is_replaced : {false, true}) {
-      CAPTURE(ring.name);
-      CAPTURE(is_replaced);
-      Scenario s(32, 1, ring.mirrors, ring.parts);
-      const Ino file = s.make_file(kRoot, "file", pattern(200'000));
-      s.make_file(kRoot, "other", pattern(10));
-      open_locally(s, kRoot, "file", file, 0);
-      if (is_replaced)
-        REQUIRE(s.rename(kRoot, "other", kRoot, "file").has_value());
-      else
-        REQUIRE(s.unlink(kRoot, "file").has_value());
-      s.cluster().run_for(seconds(8));
-      CHECK(s.read(file, 0, 200'000).value() == pattern(200'000));
-      close(s, file, 0);
-    }
+    for (const bool is_replaced : {false, true})
+      for (const unsigned remover : {0u, 1u}) {  // another client, the same one
+        CAPTURE(ring.name);
+        CAPTURE(is_replaced);
+        CAPTURE(remover);
+        Scenario s(31, 2, ring.mirrors, ring.parts);
+        const Ino file = s.make_file(kRoot, "file", pattern(200'000));
+        s.make_file(kRoot, "other", pattern(10));
+        open_locally(s, kRoot, "file", file, 1);
+        CHECK(s.cluster().client(1).stats().keeps == 0);
+        if (is_replaced)
+          REQUIRE(s.rename(kRoot, "other", kRoot, "file", remover).has_value());
+        else
+          REQUIRE(s.unlink(kRoot, "file", remover).has_value());
+        s.cluster().run_for(seconds(8));
+        CHECK(s.cluster().client(1).stats().keeps == 1);
+        CHECK(s.read(file, 0, 200'000, 1).value() == pattern(200'000));
+        close(s, file, 1);
+      }
 }
 
 TEST_CASE("local opens: a client that is slow to hear of the removal keeps its file") {
