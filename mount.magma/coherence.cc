@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "libmagma/base/relatime.h"
 #include "mount.magma/filesystem.h"
 
 namespace magma::mount {
@@ -24,10 +25,8 @@ void Coherence::on_changed(std::vector<wire::Change> changes, UniqueFunction<voi
 void Coherence::on_read(Ino ino) {
   if (!filesystem_.inodes.knows(ino)) return;
   const wire::Attr* attr = filesystem_.seen.last(ino);
-  constexpr std::int64_t kDay = std::int64_t{86'400} * 1'000'000'000;
-  const bool is_due = attr == nullptr || attr->atime <= attr->mtime ||
-                      attr->atime <= attr->ctime ||
-                      filesystem_.clock.wall_now().ns - attr->atime.ns >= kDay;
+  const bool is_due = attr == nullptr || is_access_time_due(attr->atime, attr->mtime, attr->ctime,
+                                                            filesystem_.clock.wall_now());
   if (is_due) filesystem_.invalidate_attributes(ino);
 }
 

@@ -8,7 +8,7 @@ libmagma_base_sources = \
 	libmagma/base/log.h \
 	libmagma/base/owned.h \
 	libmagma/base/result.cc \
-	libmagma/base/result.h \
+	libmagma/base/relatime.h libmagma/base/result.h \
 	libmagma/base/strong.h \
 	libmagma/base/time.h \
 	libmagma/base/unique_function.h

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "libmagma/base/relatime.h"
+
 namespace magma::client {
 
 // ---- what is believed
@@ -61,10 +63,8 @@ std::optional<LocalOpens::Closed> LocalOpens::close(Ino ino, bool was_read, Wall
   if (--open.count > 0) return Closed{};
   Closed closed{.is_told = open.state == State::told, .is_access_due = open.was_read};
   if (auto known = known_.find(ino); known != known_.end() && open.was_read) {
-    constexpr std::int64_t kDay = std::int64_t{24} * 3600 * 1'000'000'000;
     const wire::Attr& attr = known->second;
-    closed.is_access_due = attr.atime <= attr.mtime || attr.atime <= attr.ctime ||
-                           now.ns - attr.atime.ns >= kDay;
+    closed.is_access_due = is_access_time_due(attr.atime, attr.mtime, attr.ctime, now);
   }
   if (open.state != State::telling) end(found);  // else told() does
   return closed;

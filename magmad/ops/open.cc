@@ -2,6 +2,7 @@
 // until its last close.
 #include <sys/stat.h>
 
+#include "libmagma/base/relatime.h"
 #include "magmad/ops/authority.h"
 #include "magmad/ops/content.h"
 #include "magmad/ops/ops.h"
@@ -54,15 +55,12 @@ namespace {
 
 // The access time follows as relatime of mount(8): when it is older than a change, or than a day.
 void touch_access(Shard& shard, Ino ino) {
-  constexpr std::int64_t kDay = std::int64_t{24} * 3600 * 1'000'000'000;
   auto row = shard.inode(ino);
   if (!row || !S_ISREG(row->mode)) return;
   store::InodeRow known = with_authority(shard, ino, *row);
   if (known.size == 0) return;
   WallTime when = shard.time();
-  bool is_old = row->atime <= known.mtime || row->atime <= known.ctime ||
-                when.ns - row->atime.ns >= kDay;
-  if (!is_old) return;
+  if (!is_access_time_due(row->atime, known.mtime, known.ctime, when)) return;
   row->atime = when;
   shard.put_inode(ino, *row);
 }
