@@ -28,6 +28,7 @@ struct Request {
   Bytes kept{};
   Bytes copied{};      // the payload of a copy, read from its source
   std::optional<wire::NamesChanged> names_changed{};  // goes with the answer
+  bool may_delay = false;                             // as well
   // What the answer must wait for besides what its step must (Answer).
   std::vector<std::uint64_t> waits{};
   std::uint64_t batch = 0;

@@ -21,6 +21,15 @@ constexpr Duration kSyncEvery = seconds(1);       // DESIGN 4.1: metadata synced
 constexpr std::size_t kStraysPerCommit = 256;
 constexpr SessionId kUnknownSession{};  // no client has it
 
+// The file that a request is about, if it is about one.
+template <class Message>
+Ino file_of(const Message& message) {
+  if constexpr (requires { message.ino; })
+    return message.ino;
+  else
+    return Ino();
+}
+
 store::RowKey slot_key(ring::Slot slot) {
   return {store::Table::slot, ring::with_counter(slot, 0), 0, {}};
 }
@@ -160,6 +169,7 @@ Result<void> Shard::reload() {
   load_opens();
   TRY(load_file_locks());
   record_adopted_sessions();
+  presume_writers();
   TRY(operations_->reload());
   if (batch_error_) return fail(*batch_error_);
   return {};
@@ -398,6 +408,7 @@ void Shard::dispatch(RequestPtr request) {
           (wire::FlareOp::name != wire::FlareOp::write && !message->second.empty()))       \
         return refuse(std::move(request), Code::malformed);                                \
       request->payload = message->second;                                                  \
+      if (recall_writes(request, file_of(message->first))) return;                         \
       return ops::name(*this, std::move(request), std::move(message->first));              \
     }                                                                                      \
   }
@@ -575,6 +586,7 @@ bool Shard::drop_open(SessionId session_id, Ino ino, bool for_write) {
   --mine;
   --(for_write ? count.writers : count.readers);
   store::RowKey key{store::Table::open, ino.value, session_id.value, {}};
+  if (row.writers == 0) tokens_.end_writes(session_id, ino);
   if (row.readers == 0 && row.writers == 0) {
     session->second.opens.erase(held);
     erase(key);

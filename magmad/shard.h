@@ -62,6 +62,7 @@ struct Answer {
   OpId applied{};                      // and its parts have been applied
   bool is_replay = false;              // the same of what was committed before this start
   bool is_believed = false;            // the session got tokens of all it tells of
+  bool may_delay = false;              // and may delay its writes to it
 };
 
 struct ShardConfig {
@@ -222,6 +223,15 @@ class Shard {
   void will_change(Ino ino, std::string_view name = {}) {
     tokens_.changed(ino, name, step_.session, now_, step_.waits);
   }
+  // Whether the request must wait until another client has sent what it has written to the file: it
+  // was taken then, and is handled anew.
+  bool recall_writes(RequestPtr& request, Ino ino);
+  // Whether another client may have written what is not here yet.
+  bool has_writes_elsewhere(Ino ino) const {
+    return tokens_.is_writer_another(ino, step_.session);
+  }
+  // Lets the asker delay its writes to the file, if it alone has it open.
+  void let_delay(Request& request, Ino ino);
   SessionId asker() const { return step_.session; }
   // The slot that the step under way is of. Requires: it is of one.
   ring::Slot step_slot() const { return step_.slot.value(); }
@@ -324,6 +334,8 @@ class Shard {
 
   // Whether a change that takes space must wait or be refused: below the reserve for deletions.
   bool is_space_short() { return space_guard_.is_short(now_); }
+  // Whether clients may delay what they write.
+  bool has_plenty_of_space() { return space_guard_.has_plenty(now_, sessions_.size()); }
   // Handles the request anew while there may soon be room, and refuses it with no_space after that.
   // Nothing of it must have happened.
   void refuse_for_space(RequestPtr request);
@@ -405,6 +417,8 @@ class Shard {
   void note_change(const store::RowKey& key);
   void note_reading(const store::RowKey& key);
   void look_at_orphans();
+  void look_at_recalls();
+  void presume_writers();
   void run_steps();
   void pretend_to_send();
   bool is_held_back(Answer& answer);
@@ -483,6 +497,8 @@ class Shard {
   Step step_;
   Tokens tokens_;
   std::deque<Answer> held_;  // until their notices have ended
+  std::vector<std::pair<NoticeId, RequestPtr>> recalling_;  // handled anew when it has ended
+  std::uint64_t recalling_looked_at_ = 0;                   // as held_looked_at_
   std::vector<std::pair<Ino, SessionId>> orphans_to_look_at_;
   std::uint64_t orphans_looked_at_ = 0;  // as held_looked_at_
   std::uint64_t held_looked_at_ = 0;  // Tokens::ended() of the last time

@@ -35,6 +35,7 @@ void Shard::push_answer(const Request& request, bool ok, Code code, Bytes body, 
   answer.waits = request.waits;
   answer.batch = request.batch;
   answer.applied = request.applied;
+  answer.may_delay = ok && request.may_delay;
 }
 
 void Shard::tells_content(Request& request, const store::ContentId& id) const {
@@ -185,6 +186,53 @@ void Shard::told(Ino ino, Tokens::Of what) {
   step_.tells = true;
   if (step_.session == SessionId() || !tokens_.grant(step_.session, ino, what, now_))
     step_.is_believed = false;
+}
+
+bool Shard::recall_writes(RequestPtr& request, Ino ino) {
+  const NoticeId recall = tokens_.recall_writes(ino, request->head.session);
+  if (recall == 0) return false;
+  if (recalling_.size() >= kParkedMax) {
+    refuse(std::move(request), Code::overloaded);
+    return true;
+  }
+  request->keep();
+  recalling_.emplace_back(recall, std::move(request));
+  return true;
+}
+
+// Near the end of the space what is written must be known to fit before the writer is told so.
+void Shard::let_delay(Request& request, Ino ino) {
+  auto session = sessions_.find(request.head.session);
+  if (session == sessions_.end() || !is_near(ring::home_of(ino))) return;
+  auto mine = session->second.opens.find(ino.value);
+  const OpenCount all = opens_of(ino);
+  const bool is_only = mine != session->second.opens.end() && mine->second.writers > 0 &&
+                       mine->second.writers == all.writers &&
+                       mine->second.readers == all.readers;
+  if (!is_only || !has_plenty_of_space()) return;
+  request.may_delay = tokens_.grant_writes(request.head.session, ino, now_);
+}
+
+void Shard::look_at_recalls() {
+  if (recalling_looked_at_ == tokens_.ended()) return;
+  recalling_looked_at_ = tokens_.ended();
+  for (auto& [recall, request] : std::exchange(recalling_, {})) {
+    if (tokens_.is_open(recall))
+      recalling_.emplace_back(recall, std::move(request));
+    else
+      ready_.push_back(std::move(request));
+  }
+}
+
+// The rows of opens tell who may delay writes.
+void Shard::presume_writers() {
+  tokens_.forget_writers();
+  std::unordered_map<std::uint64_t, unsigned> sessions_of;
+  for (const auto& [id, session] : sessions_)
+    for (const auto& [ino, row] : session.opens) ++sessions_of[ino];
+  for (const auto& [id, session] : sessions_)
+    for (const auto& [ino, row] : session.opens)
+      if (row.writers > 0 && sessions_of[ino] == 1) tokens_.presume_writes(id, Ino(ino));
 }
 
 void Shard::send_held(UniqueFunction<void(Answer)>& send) {

@@ -25,6 +25,7 @@ bool Shard::has_work() const {
   const bool any_answer = !answers_.empty() || !answers_committed_.empty() || is_held_to_look_at;
   if (failed()) return any_answer;
   if (!orphans_to_look_at_.empty() && tokens_.ended() != orphans_looked_at_) return true;
+  if (!recalling_.empty() && tokens_.ended() != recalling_looked_at_) return true;
   return any_answer || !ready_.empty() || !ready_steps_.empty() || !touched_.empty() ||
          !logged_.empty() || batch_error_.has_value() || operations_->has_messages() ||
          metadata_.in_transaction();
@@ -35,6 +36,7 @@ void Shard::flush(UniqueFunction<void(Answer)>& send) {
     now_ = clock_.now();
     operations_->deliver();
     look_at_orphans();
+    look_at_recalls();
     run_steps();
     auto requests = std::move(ready_);
     ready_.clear();
@@ -157,7 +159,7 @@ void Shard::fail_batch() {
     answer.batch = answer.sync = 0;
     answer.applied = OpId();
     answer.is_replay = false;
-    answer.is_believed = false;
+    answer.is_believed = answer.may_delay = false;
     answer.body.clear();
     answer.payload.clear();
   }
@@ -167,6 +169,8 @@ void Shard::fail_batch() {
     for (auto& request : held.requests) waiting.push_back(std::move(request));
   for (auto& request : ready_) waiting.push_back(std::move(request));
   for (auto& [ticket, request] : lock_waits_) waiting.push_back(std::move(request));
+  for (auto& [recall, request] : std::exchange(recalling_, {}))
+    waiting.push_back(std::move(request));
   lock_waits_.clear();
   for (auto& request : waiting)
     if (request) push_answer(*request, false, code, {}, {});

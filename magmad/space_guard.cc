@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "libmagma/base/log.h"
+#include "libmagma/wire/flare_messages.h"
 
 namespace magma {
 
@@ -17,11 +18,16 @@ bool SpaceGuard::is_short(Instant now) {
   if (!space) return is_short_;
   const std::uint64_t reserve = reserve_bytes(space->total_bytes);
   const bool is_short = space->free_bytes < reserve;
+  above_reserve_ = is_short ? 0 : space->free_bytes - reserve;
   if (is_short != is_short_)
     log_warning("space state={} free={} reserve={}", is_short ? "short" : "ok", space->free_bytes,
                 reserve);
   is_short_ = is_short;
   return is_short_;
+}
+
+bool SpaceGuard::has_plenty(Instant now, std::size_t clients) {
+  return !is_short(now) && above_reserve_ / wire::kDelayedBytesMax > clients;
 }
 
 bool SpaceGuard::may_wait(Instant since, Instant now) {

@@ -23,6 +23,8 @@ class SpaceGuard {
   // Whether a change that takes space must wait or be refused. Looks at the disk every kCheckEvery;
   // a disk that cannot be asked keeps the last answer.
   bool is_short(Instant now);
+  // Whether what so many clients may keep back (wire::kDelayedBytesMax each) still fits.
+  bool has_plenty(Instant now, std::size_t clients);
   // Whether one that found too little first at `since` may wait for more.
   bool may_wait(Instant since, Instant now);
   // Something was removed: its blocks come back.
@@ -37,6 +39,7 @@ class SpaceGuard {
   Instant next_check_{};
   Instant refuses_until_{};
   bool is_short_ = false;
+  std::uint64_t above_reserve_ = 0;  // bytes
 };
 
 }  // namespace magma

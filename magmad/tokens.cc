@@ -129,6 +129,11 @@ void Tokens::end(std::map<NoticeId, Notice>::iterator notice) {
     std::erase(found->second, notice->first);
     if (found->second.empty()) unconfirmed_.erase(found);
   }
+  for (const wire::Change& change : notice->second.changes) {
+    auto writer = change.recalls_writes ? writers_.find(change.ino) : writers_.end();
+    if (writer != writers_.end() && writer->second.recall == notice->first)
+      writers_.erase(writer);
+  }
   if (!notice->second.is_sent)
     std::erase_if(collecting_, [&](const auto& entry) { return entry.second == notice->first; });
   if (auto grace = grace_.find(notice->second.to);
@@ -147,6 +152,7 @@ void Tokens::forget(SessionId session) {
     auto notice = next++;
     if (notice->second.to == session) end(notice);
   }
+  std::erase_if(writers_, [&](const auto& writer) { return writer.second.session == session; });
   for (auto& [ino, held] : held_)
     size_ -= std::erase_if(held.holders,
                            [&](const Holder& holder) { return holder.session == session; });
@@ -194,6 +200,46 @@ void Tokens::begin_grace(const std::vector<SessionId>& sessions, Instant until) 
     grace_[session] = ++last_;
     notices_[last_] = {.to = session, .until = until, .changes = {}, .is_sent = true};
   }
+}
+
+// ---- delayed writes
+
+bool Tokens::grant_writes(SessionId session, Ino ino, Instant now) {
+  if (is_unconfirmed(ino, session)) return false;
+  if (auto found = held_.find(ino); found != held_.end())
+    for (const Holder& holder : found->second.holders)
+      if (holder.session != session && holder.until > now) return false;
+  auto found = writers_.find(ino);
+  if (found != writers_.end())
+    return found->second.session == session && found->second.recall == 0;
+  if (writers_.size() >= kTokensMax) return false;
+  writers_[ino] = {session};
+  return true;
+}
+
+// A recall under way goes on: the session confirms it, having nothing to send.
+void Tokens::end_writes(SessionId session, Ino ino) {
+  auto found = writers_.find(ino);
+  if (found != writers_.end() && found->second.session == session && found->second.recall == 0)
+    writers_.erase(found);
+}
+
+NoticeId Tokens::recall_writes(Ino ino, SessionId by) {
+  if (!is_writer_another(ino, by)) return 0;
+  Writer& writer = writers_[ino];
+  if (writer.recall != 0) return writer.recall;
+  ++stats_.recalled;
+  writer.recall = ++last_;
+  notices_[last_] = {.to = writer.session,
+                     .until = Instant::never(),
+                     .changes = {{.ino = ino, .recalls_writes = true}}};
+  unsent_.push_back(last_);
+  return writer.recall;
+}
+
+void Tokens::forget_writers() {
+  for (auto& [ino, writer] : std::exchange(writers_, {}))
+    if (writer.recall != 0) confirmed(writer.recall);
 }
 
 void Tokens::shorten_grace(SessionId session, Instant until) {

@@ -7,6 +7,12 @@
 // Who reads a changed inode before all holders have confirmed is held back as well: else he could
 // tell a holder of what the holder does not see.
 //
+// A session that alone has a file open may also delay its writes (a write token): then it alone
+// knows what the file is, and nobody else has a token of it. Who else asks for the file waits until
+// the writer has confirmed a `changed` message that recalls the token, or its session has ended.
+// Such a token has no term. The rows of opens tell which files it may be of, so a volcano knows
+// after a restart whom to ask.
+//
 // Tokens are in memory only. After a restart of the volcano the sessions of before may hold any:
 // changes of others wait until those have ended (begin_grace).
 //
@@ -83,11 +89,30 @@ class Tokens {
   // Such a session says how long it may still believe anything.
   void shorten_grace(SessionId session, Instant until);
 
+  // ---- delayed writes
+  // The session, which alone has the file open, may delay its writes from now on. False: somebody
+  // else may believe what the file was.
+  bool grant_writes(SessionId session, Ino ino, Instant now);
+  // The session may have been allowed to, by the run or the volcano before this one.
+  void presume_writes(SessionId session, Ino ino) { writers_[ino] = {session}; }
+  // The session has closed the file; or nobody asks for it any more.
+  void end_writes(SessionId session, Ino ino);
+  // What a request of `by` for the file must wait for; 0: for nothing. Asks for the token.
+  NoticeId recall_writes(Ino ino, SessionId by);
+  bool is_writer_another(Ino ino, SessionId by) const {
+    if (writers_.empty()) return false;
+    auto found = writers_.find(ino);
+    return found != writers_.end() && found->second.session != by;
+  }
+  std::size_t writers() const { return writers_.size(); }
+  void forget_writers();  // before presume_writes() of all
+
   std::size_t size() const { return size_; }
   std::size_t notices() const { return notices_.size(); }
   struct Stats {
     std::uint64_t sent = 0;     // `changed` messages, each time
     std::uint64_t expired = 0;  // notices that nobody confirmed in time
+    std::uint64_t recalled = 0;  // write tokens that were asked for
   };
   Stats stats() const { return stats_; }
 
@@ -103,6 +128,10 @@ class Tokens {
     std::vector<wire::Change> changes;
     bool is_sent = false;
     bool is_lost = false;  // waits for heard_from
+  };
+  struct Writer {
+    SessionId session;
+    NoticeId recall = 0;  // 0: not asked for
   };
   struct Held {
     std::vector<Holder> holders;
@@ -129,6 +158,7 @@ class Tokens {
   std::map<std::pair<SessionId, Ino>, NoticeId> collecting_;
   std::vector<NoticeId> unsent_;
   std::unordered_map<Ino, std::vector<NoticeId>> unconfirmed_;
+  std::unordered_map<Ino, Writer> writers_;
   std::unordered_map<SessionId, NoticeId> grace_;  // a notice that is never sent
   NoticeId last_ = 0;
   std::uint64_t ended_ = 0;

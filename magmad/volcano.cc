@@ -234,6 +234,7 @@ void send_answer(rpc::Endpoint& endpoint, std::uint32_t map_version, Answer answ
   if (answer.is_believed)
     head.believe_ms = static_cast<std::uint16_t>(wire::kTokenTerm.ns / 1'000'000);
   head.names_changed = std::move(answer.names_changed);
+  head.may_delay = answer.may_delay;
   rpc::Message message;
   message.head.reserve(16 + answer.body.size());
   wire::encode_to(message.head, head);

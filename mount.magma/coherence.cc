@@ -30,6 +30,10 @@ void Coherence::on_read(Ino ino) {
   if (is_due) filesystem_.invalidate_attributes(ino);
 }
 
+void Coherence::on_sent(Ino ino, std::uint64_t data_version) {
+  filesystem_.inodes.changed_here(ino, data_version);
+}
+
 void Coherence::let_go(const PendingPtr& pending, const wire::Change& change) {
   const bool is_busy = busy_.contains(change.ino);
   if (!is_busy) ++pending->left[change.ino];

@@ -178,9 +178,13 @@ void Filesystem::forget(Ino ino, std::uint64_t count) {
   removed_flares.erase(ino);
 }
 
-void Filesystem::content_changed(Ino ino, std::uint64_t version) {
+void Filesystem::content_changed_here(Ino ino) {
   ++content_changes;
   opened_contents.erase(ino);
+}
+
+void Filesystem::content_changed(Ino ino, std::uint64_t version) {
+  content_changed_here(ino);
   inodes.changed_here(ino, version);
 }
 

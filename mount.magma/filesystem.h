@@ -217,6 +217,8 @@ struct Filesystem {
   void forget_names(Ino dir, std::vector<std::string> names, UniqueFunction<void()> done);
   // A change of this mount has made the content of `ino` another one; 0: version not known.
   void content_changed(Ino ino, std::uint64_t version);
+  // The same, of which the ring does not know yet: it tells the version later.
+  void content_changed_here(Ino ino);
   static constexpr Duration kOpenedContentFresh = milliseconds(20);
   static constexpr std::size_t kOpenedContentsMax = 256;
   void keep_content(const wire::Attr& attr, Bytes bytes);

@@ -314,6 +314,7 @@ void op_write(fuse_req_t request, fuse_ino_t node, const char* bytes, std::size_
     const auto who = reply.who();
     // The kernel knows the end of the file as of its last look; the ring knows the real one.
     const bool append = (file->flags & O_APPEND) != 0;
+    const bool may_delay = (file->flags & (O_SYNC | O_DSYNC | O_DIRECT)) == 0;
     return fs.client.write(
         ino, static_cast<std::uint64_t>(offset), std::move(payload), append,
         fs.raw.kills_privileges, who,
@@ -324,9 +325,13 @@ void op_write(fuse_req_t request, fuse_ino_t node, const char* bytes, std::size_
             reply.fail(done.error());
             return;
           }
-          filesystem.content_changed(ino, done->data_version);
+          if (done->is_delayed)
+            filesystem.content_changed_here(ino);
+          else
+            filesystem.content_changed(ino, done->data_version);
           reply.written(size);
-        });
+        },
+        may_delay);
   });
 }
 

@@ -154,24 +154,31 @@ void op_flock(fuse_req_t request, fuse_ino_t node, fuse_file_info* file, int ope
   ask(std::move(reply), wanted, (operation & LOCK_NB) == 0);
 }
 
-// close(2) of any descriptor ends the record locks its process has on the file.
-void op_flush(fuse_req_t request, fuse_ino_t node, fuse_file_info* file) {
-  Reply reply(request);
-  Filesystem& fs = reply.filesystem();
-  const Ino ino = fs.ino_of(node);
-  if (fs.record_lock_owners.erase({ino, file->lock_owner}) == 0) {
-    reply.ok();  // everything written is with the ring already
-    return;
-  }
-  ask(std::move(reply), unlock_all(ino, wire::LockKind::record, file->lock_owner), false);
-}
-
 void let_go(Filesystem& fs, Ino ino, wire::LockKind kind, std::uint64_t owner) {
   fs.client.lock(unlock_all(ino, kind, owner), {}, [ino](Result<wire::LockReply> done) {
     if (!done)
       log_warning("lock_not_released ino={:016x} error={}", ino.value,
                   describe(done.error()));
   });
+}
+
+// close(2) of any descriptor ends the record locks its process has on the file.
+void op_flush(fuse_req_t request, fuse_ino_t node, fuse_file_info* file) {
+  Reply reply(request);
+  Filesystem& fs = reply.filesystem();
+  const Ino ino = fs.ino_of(node);
+  const std::optional<Error> lost = fs.client.close(ino);
+  const bool has_locks = fs.record_lock_owners.erase({ino, file->lock_owner}) > 0;
+  if (lost) {
+    if (has_locks) let_go(fs, ino, wire::LockKind::record, file->lock_owner);
+    reply.fail(*lost);
+    return;
+  }
+  if (!has_locks) {
+    reply.ok();
+    return;
+  }
+  ask(std::move(reply), unlock_all(ino, wire::LockKind::record, file->lock_owner), false);
 }
 
 }  // namespace

@@ -218,6 +218,9 @@ client::ClientConfig MountProcess::client_config() {
   config.host_name = host_name();
   config.fail_when_away = plan_.options.fail_when_away;
   config.stall = plan_.options.stall;
+  const auto& kernel_options = plan_.options.kernel_options;
+  config.delays_writes =
+      std::find(kernel_options.begin(), kernel_options.end(), "sync") == kernel_options.end();
   config.reach = plan_.options.through_hosts ? client::Reach::proxy : client::Reach::any;
   return config;
 }

@@ -52,6 +52,7 @@ struct ClientConfig {
   Reach reach = Reach::direct;
   std::size_t datagram_bytes_max = rpc::kDatagramBytesMax;
   std::size_t write_bytes_in_flight_max = 64u << 20;
+  bool delays_writes = false;          // where a volcano allows it (write_back.h)
 };
 
 // Keys of flares by their paths, as the mount knows them (only asked when a file outgrows its
@@ -73,6 +74,8 @@ class ChangeListener {
   // An open of this client, through which the file was read, has ended: its access time may be
   // another. (Of its own changes a client is not told.)
   virtual void on_read(Ino) {}
+  // Writes of this client that were delayed (wire::WriteReply) are with the ring now.
+  virtual void on_sent(Ino, std::uint64_t /*data_version*/) {}
 };
 
 using KnownDirectory = DirectoryCache::Known;
@@ -136,9 +139,14 @@ class Client {
   // split over chunks here.
   CallId read(Ino ino, std::uint64_t offset, std::uint32_t length, Credentials who,
               Done<Bytes> done);
-  // Writes all of `bytes` (at most 1 MiB), or fails. Handles the spill to chunks.
+  // Writes all of `bytes` (at most 1 MiB), or fails. Handles the spill to chunks. With
+  // `may_delay` they may be sent later (write_back.h): then the reply says so, and tells no version
+  // and no time.
   CallId write(Ino ino, std::uint64_t offset, Bytes bytes, bool append, bool kill_suidgid,
-               Credentials who, Done<wire::WriteReply> done);
+               Credentials who, Done<wire::WriteReply> done, bool may_delay = true);
+  // A program closes the file: what it has written is sent now, without waiting for it. The error
+  // of writes that were delayed and then lost, once.
+  std::optional<Error> close(Ino ino);
   CallId fsync(Ino ino, Credentials who, Done<wire::EmptyReply> done);
   // Copies up to 1 GiB at the volcano; fewer bytes only at the end of the source. The result is
   // the number of bytes copied.
@@ -186,6 +194,9 @@ class Client {
     std::uint64_t relayed = 0;  // volcanoes that are reached through another one now
     std::uint64_t local_opens = 0;  // opens that were not asked for (local_opens.h)
     std::uint64_t keeps = 0;        // of them, told later
+    std::uint64_t delayed_writes = 0, delayed_sent = 0;  // writes, and the requests they went in
+    std::uint64_t delayed_bytes = 0;  // not sent, now
+    std::uint64_t write_recalls = 0, write_claims = 0;
   };
   Stats stats() const;
   const rpc::Counters& counters() const;

@@ -20,6 +20,17 @@ std::vector<std::uint32_t> page_sums_of(std::uint64_t offset, ByteSpan bytes) {
   return sums;
 }
 
+std::vector<std::uint32_t> page_sums_of(const std::vector<wire::Extent>& extents,
+                                        ByteSpan bytes) {
+  std::vector<std::uint32_t> sums;
+  for (const wire::Extent& extent : extents) {
+    const auto more = page_sums_of(extent.offset, bytes.first(extent.length));
+    sums.insert(sums.end(), more.begin(), more.end());
+    bytes = bytes.subspan(extent.length);
+  }
+  return sums;
+}
+
 void ContentIo::Operation::reset() {
   std::vector<Token> kept = std::move(requests);
   kept.clear();
@@ -36,7 +47,11 @@ ContentIo::ContentIo(Config config, Requests& requests, FileTable& files, KeySou
 namespace {
 struct FailWith {
   Error error;
+  Bytes bytes{};
   void operator()(std::monostate) {}
+  void operator()(ContentIo::PiecesDone& done) {
+    done(fail(std::move(error)), std::move(bytes));
+  }
   template <class T>
   void operator()(Done<T>& done) {
     done(fail(std::move(error)));
@@ -46,7 +61,7 @@ struct FailWith {
 
 ContentIo::Id ContentIo::admit(Operation::Kind kind, Ino ino, Credentials who, Done3& done) {
   if (slab_.size() >= kOperationsMax) {
-    std::visit(FailWith{Error{Code::overloaded, "too many calls under way"}}, done);
+    std::visit(FailWith{.error = {Code::overloaded, "too many calls under way"}}, done);
     return 0;
   }
   Id id = slab_.take();
@@ -69,9 +84,11 @@ void ContentIo::finish(Id id, Error error, const wire::WriteReply* written) {
   if (was_in_flight) bytes_in_flight_ -= op.length;
   slab_.give_back(id);
   if (was_in_flight) pump_writes();
-  if (error.code != Code{}) return std::visit(FailWith{std::move(error)}, done);
+  if (error.code != Code{})
+    return std::visit(FailWith{.error = std::move(error), .bytes = std::move(bytes)}, done);
   if (auto* read_done = std::get_if<Done<Bytes>>(&done)) (*read_done)(std::move(bytes));
   if (auto* write_done = std::get_if<Done<wire::WriteReply>>(&done)) (*write_done)(*written);
+  if (auto* pieces = std::get_if<PiecesDone>(&done)) (*pieces)(*written, std::move(bytes));
   if (auto* synced = std::get_if<Done<wire::EmptyReply>>(&done)) (*synced)(wire::EmptyReply());
   if (auto* copied = std::get_if<Done<std::uint64_t>>(&done)) (*copied)(std::uint64_t{position});
 }
@@ -287,6 +304,22 @@ CallId ContentIo::write(Ino ino, std::uint64_t offset, Bytes bytes, bool append,
   return id | kOperationBit;
 }
 
+CallId ContentIo::write_pieces(Ino ino, std::vector<wire::Extent> extents, Bytes bytes,
+                               bool kill_suidgid, Credentials who, PiecesDone done) {
+  Done3 any = std::move(done);
+  Id id = admit(Operation::Kind::write, ino, who, any);
+  if (id == 0) return 0;
+  Operation& op = *find(id);
+  op.offset = extents.front().offset;
+  op.length = static_cast<std::uint32_t>(bytes.size());
+  op.bytes = std::move(bytes);
+  if (extents.size() > 1) op.extents = std::move(extents);
+  op.kill_suidgid = kill_suidgid;
+  op.is_waiting = true;
+  start_or_queue(id);
+  return id | kOperationBit;
+}
+
 // A write is always let through when nothing else is in flight, however long it is.
 void ContentIo::start_or_queue(Id id) {
   Operation& op = *find(id);
@@ -337,10 +370,12 @@ void ContentIo::step_write(Id id) {
     if (!op.append) {
       chunk = chunk_of(message.offset);
       std::uint64_t room = kChunkBytes - message.offset % kChunkBytes;
-      length = static_cast<std::uint32_t>(std::min<std::uint64_t>(length, room));
+      if (op.extents.empty())
+        length = static_cast<std::uint32_t>(std::min<std::uint64_t>(length, room));
     }
     slot = crypto::key_of_chunk(*placement.key, chunk).slot();
-  } else if (op.append || message.offset + length > small_file_bytes_max_) {
+  } else if (op.append || op.offset + op.length > small_file_bytes_max_ ||
+             op.offset + op.span() > small_file_bytes_max_) {
     message.key_for_chunks = keys_.key_of(op.ino);
   }
   op.part_length = length;
@@ -351,7 +386,11 @@ void ContentIo::step_write(Id id) {
     tail = std::move(op.bytes);
   else
     tail.assign(op.bytes.begin() + op.position, op.bytes.begin() + op.position + length);
-  if (!op.append) message.page_sums = page_sums_of(message.offset, tail);
+  message.extents = op.extents;
+  if (!op.extents.empty())
+    message.page_sums = page_sums_of(op.extents, tail);
+  else if (!op.append)
+    message.page_sums = page_sums_of(message.offset, tail);
   begin_part(id, slot, message, [this, id](Answer& answer) { on_written(id, answer); },
              std::move(tail));
 }
@@ -398,7 +437,7 @@ void ContentIo::publish(Id id, std::uint64_t offset) {
   message.ino = op.ino;
   message.key = *file->placement.key;
   message.offset = offset;
-  message.length = op.part_length;
+  message.length = op.span();
   message.truncate_number = op.truncate_number;
   message.kill_suidgid = op.kill_suidgid;
   op.pending = 1;
@@ -418,7 +457,7 @@ void ContentIo::on_published(Id id, Answer& answer) {
 
 void ContentIo::part_written(Id id, wire::WriteReply written) {
   Operation* op = find(id);
-  files_.learn_write(op->ino, written, op->part_length, small_file_bytes_max_, clock_.now());
+  files_.learn_write(op->ino, written, op->span(), small_file_bytes_max_, clock_.now());
   op->moves = 0;
   op->position += op->part_length;
   if (op->position < op->length) return step_write(id);

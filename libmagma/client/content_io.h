@@ -30,6 +30,8 @@ inline constexpr CallId kOperationBit = 1ull << 63;  // in a CallId: an operatio
 
 // CRC32C of each whole page, aligned in the file, that `bytes` at `offset` cover.
 std::vector<std::uint32_t> page_sums_of(std::uint64_t offset, ByteSpan bytes);
+// The same of several pieces, whose bytes follow one after the other.
+std::vector<std::uint32_t> page_sums_of(const std::vector<wire::Extent>& extents, ByteSpan bytes);
 
 class ContentIo {
  public:
@@ -49,6 +51,11 @@ class ContentIo {
               Done<Bytes> done);
   CallId write(Ino ino, std::uint64_t offset, Bytes bytes, bool append, bool kill_suidgid,
                Credentials who, Done<wire::WriteReply> done);
+  // Writes pieces that rise and lie in one chunk, at most wire::kExtentsMax and 1 MiB in all. The
+  // bytes come back with the answer.
+  using PiecesDone = UniqueFunction<void(Result<wire::WriteReply>, Bytes)>;
+  CallId write_pieces(Ino ino, std::vector<wire::Extent> extents, Bytes bytes, bool kill_suidgid,
+                      Credentials who, PiecesDone done);
   CallId fsync(Ino ino, Credentials who, Done<wire::EmptyReply> done);
   CallId copy(Ino from, std::uint64_t from_offset, Ino to, std::uint64_t to_offset,
               std::uint64_t length, bool kill_suidgid, Credentials who,
@@ -64,7 +71,7 @@ class ContentIo {
  private:
   using Id = std::uint64_t;
   using Done3 = std::variant<std::monostate, Done<Bytes>, Done<wire::WriteReply>,
-                             Done<wire::EmptyReply>, Done<std::uint64_t>>;
+                             Done<wire::EmptyReply>, Done<std::uint64_t>, PiecesDone>;
   struct Operation {
     enum class Kind : std::uint8_t { none, read, write, fsync, copy };
     Kind kind = Kind::none;
@@ -91,9 +98,15 @@ class ContentIo {
     Instant since{};
     Error error{};                 // the first part's that failed; code 0: none
     Bytes bytes;                   // write: the payload, read: the result
+    std::vector<wire::Extent> extents;  // write: if it is of several pieces
     std::vector<Token> requests;   // of the parts
     Done3 done;
 
+    // Write: what the part under way covers of the file, with what is between its pieces.
+    std::uint32_t span() const {
+      if (extents.empty()) return part_length;
+      return static_cast<std::uint32_t>(extents.back().offset + extents.back().length - offset);
+    }
     void reset();
   };
 

@@ -20,7 +20,8 @@ class Lanes {
     sequences_.fill(0);
     used_ = 0;
   }
-  bool has_free() const { return used_ < wire::kLanes; }
+  // With that many left over.
+  bool has_free(std::size_t kept = 0) const { return used_ + kept < wire::kLanes; }
   // Requires: has_free().
   std::uint16_t take() {
     std::size_t word = 0;

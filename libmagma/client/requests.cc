@@ -27,6 +27,12 @@ void put_at(Bytes& bytes, std::size_t at, U value) {
 // Whether a refusal shows that a volcano is there and works (then the stall clock starts anew).
 bool is_sign_of_life(Code code) { return code == Code::overloaded || code == Code::locked; }
 
+// Of content: nobody's change waits for such a one that waits for another client.
+bool is_write(const Request& request) {
+  return request.op == wire::FlareOp::write || request.op == wire::FlareOp::publish ||
+         request.op == wire::FlareOp::reserve;
+}
+
 bool is_whole(wire::FlareOp op, ByteSpan body) {
   return std::holds_alternative<std::monostate>(missing_in(op, body));
 }
@@ -41,12 +47,14 @@ void Request::reset() {
 }
 
 Requests::Requests(Config config, Links& links, Router& router, Session& session,
-                   FileTable& files, sys::Clock& clock, sys::Random& random)
+                   FileTable& files, WriteBack& write_back, sys::Clock& clock,
+                   sys::Random& random)
     : config_(config),
       links_(links),
       router_(router),
       session_(session),
       files_(files),
+      write_back_(write_back),
       clock_(clock),
       random_(random) {}
 
@@ -71,7 +79,8 @@ Token Requests::admit(wire::FlareOp op, ring::Slot slot, Credentials who, AnyDon
     answer.code = is_ended_ ? end_error_.code : Code::overloaded;
     answer.detail = is_ended_ ? end_error_.detail : "too many calls under way";
     finish(done, answer,
-           {files_, directories_, beliefs_, local_opens_, clock_.now(), clock_.now()});
+           {files_, directories_, beliefs_, local_opens_, write_back_, clock_.now(),
+            clock_.now()});
     return 0;
   }
   Token id = slab_.take();
@@ -215,7 +224,9 @@ void Requests::dispatch(Token id) {
   if (!links_.has_room(route.link) || !session_.is_usable_at(route.link, now))
     return wait_for_link(id, request, route.link);
   if (request.kind == wire::OpKind::change && request.lane == wire::kNoLane) {
-    if (!lanes_.has_free()) return enqueue(laneless_, id, Request::State::laneless);
+    if (!has_lane(request))
+      return enqueue(is_write(request) ? laneless_writes_ : laneless_, id,
+                     Request::State::laneless);
     request.lane = lanes_.take();
     request.sequence = lanes_.next_sequence(request.lane);
     request.session = session_.id();
@@ -283,6 +294,7 @@ void Requests::on_answer(LinkIndex link, Token id, Result<ByteSpan> message) {
     answer.believe_until = request->made_at + milliseconds(head.believe_ms);
     beliefs_.may_come(answer.believe_until);
   }
+  answer.may_delay = head.may_delay;
   if (head.map_version > router_.version(link)) session_.refresh_map_at(link);
   if (head.code == 0) {
     answer.body = body;
@@ -431,6 +443,11 @@ void Requests::on_changed(const std::vector<wire::Change>& changes, UniqueFuncti
     if (--waiting->left == 0) waiting->done();
   };
   for (const wire::Change& change : changes) {
+    if (change.recalls_writes) {
+      ++waiting->left;
+      write_back_.recalled(change.ino, now, one_told);
+      continue;
+    }
     beliefs_.changed(change.ino, now);
     directories_.forget(change.ino);
     local_opens_.changed(change.ino, now);
@@ -476,12 +493,19 @@ void Requests::free_lane(Request& request) {
   request.sequence = 0;
 }
 
+bool Requests::has_lane(const Request& request) const {
+  return lanes_.has_free(is_write(request) ? 0 : kWriteLanes);
+}
+
 void Requests::pump_lanes() {
-  while (!laneless_.empty() && lanes_.has_free()) {
-    Token id = laneless_.front();
-    laneless_.pop_front();
-    Request* request = slab_.find(id);
-    if (request != nullptr && request->state == Request::State::laneless) dispatch(id);
+  for (std::deque<Token>* queue : {&laneless_writes_, &laneless_}) {
+    const std::size_t kept = queue == &laneless_ ? kWriteLanes : 0;
+    while (!queue->empty() && lanes_.has_free(kept)) {
+      Token id = queue->front();
+      queue->pop_front();
+      Request* request = slab_.find(id);
+      if (request != nullptr && request->state == Request::State::laneless) dispatch(id);
+    }
   }
 }
 

@@ -35,6 +35,7 @@
 #include "libmagma/client/router.h"
 #include "libmagma/client/session.h"
 #include "libmagma/client/slab.h"
+#include "libmagma/client/write_back.h"
 #include "libmagma/wire/codec.h"
 #include "libmagma/wire/flare_messages.h"
 
@@ -42,6 +43,9 @@ namespace magma::client {
 
 inline constexpr std::size_t kRequestsMax = 65536;
 inline constexpr std::size_t kReleaseLanesMax = 32;          // of the 256; others must get on
+// Lanes that only writes take: another client's change may wait for one of ours to be sent, and all
+// of ours for that client.
+inline constexpr std::size_t kWriteLanes = 16;
 inline constexpr Duration kReleaseDelay = milliseconds(5);
 inline constexpr Duration kRetryFirst = milliseconds(4);     // after a refusal; doubles
 inline constexpr Duration kRetryLast = milliseconds(500);
@@ -61,6 +65,7 @@ struct Answer {
   Bytes tail{};
   std::optional<wire::NamesChanged> names_changed{};
   Instant believe_until{};  // zero: what it tells is so no longer, maybe
+  bool may_delay = false;   // wire::ResponseHead
   bool is_ok() const { return code == Code{}; }
 };
 using RawDone = UniqueFunction<void(Answer&)>;
@@ -71,14 +76,18 @@ struct Learner {
   DirectoryCache& directories;
   Beliefs& beliefs;
   LocalOpens& local_opens;
+  WriteBack& write_back;
   Instant now;
   Instant made_at;
   Instant believe_until{};
   Ino dir{};  // whose names the answer tells of
+  bool may_delay = false;
   Instant until_of(Ino ino) { return beliefs.until(ino, made_at, believe_until); }
   void learn(wire::Attr& attr) {
     attr.believed_until = until_of(attr.ino);
     files.learn(attr, now);
+    if (may_delay) write_back.granted(attr, made_at, now);
+    write_back.amend(attr);
     directories.learn(attr);
     local_opens.learn(attr, made_at);
   }
@@ -137,7 +146,7 @@ class Requests {
     Duration stall = seconds(5);
   };
   Requests(Config config, Links& links, Router& router, Session& session, FileTable& files,
-           sys::Clock& clock, sys::Random& random);
+           WriteBack& write_back, sys::Clock& clock, sys::Random& random);
 
   // Called when the volcano has ended an open of a file that was read: its access time may be
   // another.
@@ -194,6 +203,8 @@ class Requests {
                       Done<wire::EntryReply> done) {
     return begin_made(message, who, std::move(done));
   }
+  // A write of this client is delayed: what was believed of the file is so no longer.
+  void note_own_write(Ino ino) { local_opens_.changed(ino, clock_.now()); }
   // Sent with the next change, or after kReleaseDelay: alone it would cost the volcano a
   // transaction of its own.
   void release(Ino ino, bool for_write, bool was_read);
@@ -256,6 +267,7 @@ class Requests {
   void wait_for_link(Token id, Request& request, LinkIndex link);
   void unsend(Request& request);
   void free_lane(Request& request);
+  bool has_lane(const Request& request) const;
   void pump_lanes();
   void pump_link(LinkIndex link);
   void pump_releases(bool now);
@@ -275,8 +287,8 @@ class Requests {
   void note_success(Request& request, ByteSpan body);
   void note_names(Request& request, Answer& answer);
   Learner learner(const Request& request, const Answer& answer) {
-    return {files_,       directories_,    beliefs_,             local_opens_,
-            clock_.now(), request.made_at, answer.believe_until, request.dir};
+    return {files_,       directories_,    beliefs_,             local_opens_, write_back_,
+            clock_.now(), request.made_at, answer.believe_until, request.dir,  answer.may_delay};
   }
   void give_up(Token id, Error error, bool tell);
   void tell_of_waiting(const Request& request, Instant now);
@@ -288,6 +300,7 @@ class Requests {
   Router& router_;
   Session& session_;
   FileTable& files_;
+  WriteBack& write_back_;
   DirectoryCache directories_;
   Beliefs beliefs_;
   LocalOpens local_opens_;
@@ -299,6 +312,7 @@ class Requests {
   Lanes lanes_;
   std::deque<Token> held_;
   std::deque<Token> laneless_;
+  std::deque<Token> laneless_writes_;
   std::vector<std::deque<Token>> queues_;  // by link
   std::deque<Release> releases_;
   std::vector<Wake> wakes_;                // heap

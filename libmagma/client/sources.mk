@@ -3,6 +3,7 @@ libmagma_client_sources = \
 	libmagma/client/attachments.h libmagma/client/attachments.cc \
 	libmagma/client/beliefs.h \
 	libmagma/client/client.h libmagma/client/client.cc \
+	libmagma/client/client_impl.h libmagma/client/client_impl.cc \
 	libmagma/client/completion.h libmagma/client/completion.cc \
 	libmagma/client/content_io.h libmagma/client/content_io.cc \
 	libmagma/client/directory_cache.h libmagma/client/directory_cache.cc \
@@ -24,4 +25,5 @@ libmagma_client_sources = \
 	libmagma/client/session.h libmagma/client/session.cc \
 	libmagma/client/slab.h \
 	libmagma/client/space.h libmagma/client/space.cc \
+	libmagma/client/write_back.h libmagma/client/write_back.cc \
 	libmagma/client/zeroing.h libmagma/client/zeroing.cc

@@ -30,6 +30,8 @@ inline constexpr std::size_t kLinkTargetBytesMax = 4095;
 inline constexpr std::size_t kXattrNameBytesMax = 255;     // XATTR_NAME_MAX
 inline constexpr std::size_t kXattrValueBytesMax = 65536;  // XATTR_SIZE_MAX
 inline constexpr std::size_t kIoBytesMax = 1u << 20;       // payload of one read or write
+inline constexpr std::size_t kExtentsMax = 64;             // pieces of one write
+inline constexpr std::size_t kDelayedBytesMax = 64u << 20; // written at a client, not yet sent
 inline constexpr std::size_t kLanes = 256;                 // of one session
 inline constexpr std::uint16_t kNoLane = 0xffff;           // requests of kind read
 inline constexpr std::uint64_t kFileBytesMax = std::uint64_t{1} << 44;  // 16 TiB
@@ -137,12 +139,17 @@ struct ResponseHead {
   // changes one of them waits until the asker has confirmed `changed`, or the time is over.
   std::uint16_t believe_ms = 0;
   std::optional<NamesChanged> names_changed{};  // not with an answer that is given again
+  // Of create, tmpfile, open for writing, and getattr that wants it: the asker alone has the file
+  // open, and may keep what it writes there for a while, until it is recalled (Change), its last
+  // open for writing or its session ends. Who else asks for the file waits until it is sent.
+  bool may_delay = false;
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("code", s.code);
     v("map_version", s.map_version);
     v("believe_ms", s.believe_ms);
     v("names_changed", s.names_changed);
+    v("may_delay", s.may_delay);
   }
 };
 
@@ -187,9 +194,11 @@ struct LookupRequest {  // to the directory's home
 
 struct GetattrRequest {  // to the home
   Ino ino;
+  bool wants_to_delay = false;  // ResponseHead::may_delay
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("ino", s.ino);
+    v("wants_to_delay", s.wants_to_delay);
   }
 };
 
@@ -395,6 +404,17 @@ struct ReadReply {
   }
 };
 
+// A piece of the file, of a write of several.
+struct Extent {
+  std::uint64_t offset = 0;
+  std::uint32_t length = 0;
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("offset", s.offset);
+    v("length", s.length);
+  }
+};
+
 struct WriteRequest {  // to the home or the chunk's slot, as ReadRequest; the bytes follow
   Ino ino;
   std::uint64_t offset = 0;  // ignored if `append`
@@ -405,6 +425,9 @@ struct WriteRequest {  // to the home or the chunk's slot, as ReadRequest; the b
   std::uint64_t truncate_number = 0;
   std::uint64_t mark = 0;  // no longer used
   std::vector<std::uint32_t> page_sums{};  // CRC32C of each whole, aligned 4 KiB page in the bytes
+  // More than one piece: they follow one after the other, rise, and lie in one chunk; `offset` is
+  // the first one's. Empty: all the bytes are one piece.
+  std::vector<Extent> extents{};
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("ino", s.ino);
@@ -416,6 +439,7 @@ struct WriteRequest {  // to the home or the chunk's slot, as ReadRequest; the b
     v("truncate_number", s.truncate_number);
     v("mark", s.mark);
     v("page_sums", s.page_sums);
+    v("extents", s.extents);
   }
 };
 
@@ -427,6 +451,8 @@ struct WriteReply {
   // False: only the offset is told. The size authority is another volcano's, and does not know yet
   // what was written (PublishRequest).
   bool is_published = true;
+  bool may_delay = true;  // false: the space is nearly used up, who delays writes stops it
+  bool is_delayed = false;  // not on the wire: by the client, which keeps it for a while
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("offset", s.offset);
@@ -434,6 +460,7 @@ struct WriteReply {
     v("mtime", s.mtime);
     v("data_version", s.data_version);
     v("is_published", s.is_published);
+    v("may_delay", s.may_delay);
   }
 };
 

@@ -32,14 +32,17 @@ struct AttachRequest {
 };
 
 // A name of a directory now leads elsewhere, to nothing, or to something; without a name: the
-// attributes or the content of the flare are others.
+// attributes or the content of the flare are others. `recalls_writes`: they are what they were, but
+// somebody asks for them: writes that are delayed (ResponseHead) are to be sent first.
 struct Change {
   Ino ino;
   std::string name{};
+  bool recalls_writes = false;
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("ino", s.ino);
     v("name", s.name);
+    v("recalls_writes", s.recalls_writes);
   }
   friend bool operator==(const Change&, const Change&) = default;
 };

@@ -23,7 +23,9 @@ void create(Shard& shard, RequestPtr request, wire::CreateRequest message) {
   touch_directory(shard, message.dir, dir->row, when);
   tell_directory(shard, *request, message.dir, dir->row);
   shard.add_open(request->head.session, ino, message.for_write);
-  shard.answer(std::move(request), entry_reply(shard, ino, row));
+  const wire::EntryReply reply = entry_reply(shard, ino, row);
+  if (message.for_write) shard.let_delay(*request, ino);
+  shard.answer(std::move(request), reply);
 }
 
 }  // namespace magma::ops

@@ -15,6 +15,7 @@ void getattr(Shard& shard, RequestPtr request, wire::GetattrRequest message) {
   if (S_ISDIR(row->mode))
     if (auto name = shard.locked_name(message.ino))
       return shard.park(std::move(request), message.ino, *name);
+  if (message.wants_to_delay) shard.let_delay(*request, message.ino);
   shard.answer(std::move(request), wire::AttrReply{attr_of(shard, message.ino, *row)});
 }
 

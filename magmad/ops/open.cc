@@ -38,6 +38,7 @@ void open(Shard& shard, RequestPtr request, wire::OpenRequest message) {
   }
   shard.add_open(request->head.session, message.ino, message.for_write);
   if (changed) shard.put_inode(message.ino, *row);
+  if (message.for_write) shard.let_delay(*request, message.ino);
   Bytes content = wanted_content(shard, message, *row);
   const wire::AttrReply reply{attr_of(shard, message.ino, *row)};
   shard.answer_raw(std::move(request), wire::encode(reply), std::move(content));

@@ -64,9 +64,10 @@ void publish(Shard& shard, RequestPtr request, wire::PublishRequest message) {
   ++authority->data_version;
   put_authority(shard, message.ino, *authority);
   if (message.kill_suidgid) kill_privileges(shard, *request, message.ino);
-  shard.answer(std::move(request),
-               wire::WriteReply{message.offset, authority->size, authority->mtime,
-                                authority->data_version});
+  wire::WriteReply reply{message.offset, authority->size, authority->mtime,
+                         authority->data_version};
+  reply.may_delay = shard.has_plenty_of_space();
+  shard.answer(std::move(request), reply);
 }
 
 // The chunk is made at its slot, then the authority's row names it, which is the commit point.

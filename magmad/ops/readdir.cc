@@ -69,6 +69,7 @@ void readdir(Shard& shard, RequestPtr request, wire::ReaddirRequest message) {
       if (!shard.is_near(ring::home_of(item.ino))) continue;
       auto row = shard.inode(item.ino);
       if (!row || is_link_count_open(shard, item.ino, *row)) continue;
+      if (shard.has_writes_elsewhere(item.ino)) continue;
       item.attr = attr_of(shard, item.ino, *row);
       if (item.attr->is_partial) item.attr.reset();
     }

@@ -20,7 +20,9 @@ void tmpfile(Shard& shard, RequestPtr request, wire::TmpfileRequest message) {
   shard.put_inode(ino, row);
   shard.put_raw(Shard::orphan_key(ino), {});
   shard.add_open(request->head.session, ino, message.for_write);
-  shard.answer(std::move(request), entry_reply(shard, ino, row));
+  const wire::EntryReply reply = entry_reply(shard, ino, row);
+  if (message.for_write) shard.let_delay(*request, ino);
+  shard.answer(std::move(request), reply);
 }
 
 }  // namespace magma::ops

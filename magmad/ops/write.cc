@@ -14,6 +14,49 @@ namespace magma::ops {
 
 namespace {
 
+// Bytes that go to one place of the file.
+struct Piece {
+  std::uint64_t offset = 0;
+  ByteSpan bytes{};
+  std::vector<std::uint32_t> page_sums{};
+  std::uint64_t end() const { return offset + bytes.size(); }
+};
+
+// How many whole pages lie in the bytes: one checksum of the client's for each.
+std::size_t whole_pages(std::uint64_t offset, std::uint64_t length) {
+  const std::uint64_t first = (offset + store::kPageBytes - 1) / store::kPageBytes;
+  const std::uint64_t last = (offset + length) / store::kPageBytes;
+  return last > first ? last - first : 0;
+}
+
+// What the write is of: one piece, unless it says otherwise. Nothing: it makes no sense.
+std::optional<std::vector<Piece>> pieces_in(const wire::WriteRequest& message, ByteSpan bytes) {
+  if (message.extents.empty())
+    return std::vector<Piece>{{message.offset, bytes, message.page_sums}};
+  if (message.append || message.extents.size() > wire::kExtentsMax) return std::nullopt;
+  std::vector<Piece> pieces;
+  std::uint64_t end = message.offset;
+  std::size_t sums = 0;
+  for (const wire::Extent& extent : message.extents) {
+    const bool rises = extent.length > 0 && extent.offset >= end &&
+                       extent.offset <= wire::kFileBytesMax && extent.length <= bytes.size();
+    const std::size_t pages = whole_pages(extent.offset, extent.length);
+    const bool has_sums = !message.page_sums.empty();
+    if (!rises || (has_sums && sums + pages > message.page_sums.size())) return std::nullopt;
+    Piece& piece = pieces.emplace_back(Piece{extent.offset, bytes.first(extent.length)});
+    if (has_sums) {
+      const auto from = message.page_sums.begin() + static_cast<std::ptrdiff_t>(sums);
+      piece.page_sums.assign(from, from + static_cast<std::ptrdiff_t>(pages));
+    }
+    sums += pages;
+    end = piece.end();
+    bytes = bytes.subspan(extent.length);
+  }
+  const bool is_all = bytes.empty() && message.extents.front().offset == message.offset;
+  if (!is_all) return std::nullopt;
+  return pieces;
+}
+
 // The client's checksums of the whole pages in `bytes` at `offset`; none given is fine.
 bool sums_match(const std::vector<std::uint32_t>& sums, std::uint64_t offset, ByteSpan bytes) {
   if (sums.empty()) return true;
@@ -26,30 +69,42 @@ bool sums_match(const std::vector<std::uint32_t>& sums, std::uint64_t offset, By
   return true;
 }
 
+bool sums_match(const std::vector<Piece>& pieces) {
+  return std::all_of(pieces.begin(), pieces.end(), [](const Piece& piece) {
+    return sums_match(piece.page_sums, piece.offset, piece.bytes);
+  });
+}
+
 // The write may be the second half of a copy.
-void answer_written(Shard& shard, RequestPtr request, const wire::WriteReply& written) {
+void answer_written(Shard& shard, RequestPtr request, wire::WriteReply written) {
+  written.may_delay = shard.has_plenty_of_space();
   if (request->op() != wire::FlareOp::copy) return shard.answer(std::move(request), written);
   auto length = static_cast<std::uint32_t>(request->payload.size());
   shard.answer(std::move(request), wire::CopyReply{length, written});
 }
 
-void write_in_row(Shard& shard, Ino ino, store::InodeRow& row, std::uint64_t offset,
-                  ByteSpan bytes) {
+void write_in_row(Shard& shard, Ino ino, store::InodeRow& row,
+                  const std::vector<Piece>& pieces) {
   Bytes data;
-  if (row.place == store::ContentPlace::in_row && (offset > 0 || bytes.size() < row.size))
+  const Piece& first = pieces.front();
+  const bool is_whole = first.offset == 0 && first.bytes.size() >= row.size;
+  if (row.place == store::ContentPlace::in_row && !is_whole)
     data = shard.get_raw(Shard::inline_key(ino)).value_or(Bytes{});
-  if (data.size() < offset + bytes.size()) data.resize(offset + bytes.size());
-  std::copy(bytes.begin(), bytes.end(), data.begin() + static_cast<std::ptrdiff_t>(offset));
+  if (data.size() < pieces.back().end()) data.resize(pieces.back().end());
+  for (const Piece& piece : pieces)
+    std::copy(piece.bytes.begin(), piece.bytes.end(),
+              data.begin() + static_cast<std::ptrdiff_t>(piece.offset));
   shard.put_raw(Shard::inline_key(ino), data);
   row.place = store::ContentPlace::in_row;
 }
 
 // False: the request was taken.
 bool write_home_file(Shard& shard, RequestPtr& request, Ino ino, store::InodeRow& row,
-                     std::uint64_t offset, ByteSpan bytes, const wire::WriteRequest& message) {
+                     const std::vector<Piece>& pieces) {
   store::ContentId id{ring::home_of(ino), ino, 0};
-  std::uint64_t end = offset + bytes.size();
-  std::uint64_t first = row.place == store::ContentPlace::in_row ? 0 : offset;
+  std::uint64_t end = pieces.back().end();
+  std::uint64_t first =
+      row.place == store::ContentPlace::in_row ? 0 : pieces.front().offset;
   if (!ensure_hot(shard, request, id, first, end - first)) return false;
   store::Version version = shard.version_of(id.slot);
   if (row.place == store::ContentPlace::in_row) {
@@ -60,10 +115,9 @@ bool write_home_file(Shard& shard, RequestPtr& request, Ino ino, store::InodeRow
     }
     shard.erase(Shard::inline_key(ino));
   }
-  bool own_sums = message.append;  // the client did not know where its bytes would go
-  auto written = shard.content().write(id, version, offset, bytes,
-                                       own_sums ? std::vector<std::uint32_t>{} : message.page_sums);
-  if (!written) {
+  for (const Piece& piece : pieces) {
+    auto written = shard.content().write(id, version, piece.offset, piece.bytes, piece.page_sums);
+    if (written) continue;
     shard.refuse(std::move(request), written.error());
     return false;
   }
@@ -84,19 +138,21 @@ void write_home(Shard& shard, RequestPtr request, const wire::WriteRequest& mess
     return shard.refuse_moved(std::move(request), Code::moved_to_chunks,
                               moved_reply(shard, ino, *row));
   if (shard.is_space_short()) return shard.refuse_for_space(std::move(request));
-  ByteSpan bytes = request->payload;
-  std::uint64_t offset = message.append ? row->size : message.offset;
-  std::uint64_t end = offset + bytes.size();
+  auto pieces = pieces_in(message, request->payload);
+  if (!pieces) return shard.refuse(std::move(request), Code::malformed);
+  if (message.append)  // the client did not know where its bytes would go
+    pieces->front() = {row->size, request->payload, {}};
+  const std::uint64_t offset = pieces->front().offset, end = pieces->back().end();
   if (end > wire::kFileBytesMax) return shard.refuse(std::move(request), Code::too_big);
   if (end > shard.config().small_file_bytes_max)
     return spill(shard, std::move(request), ino, message.key_for_chunks);
-  if (!bytes.empty()) {
+  if (!request->payload.empty()) {
     bool fits_row = std::max(row->size, end) <= Shard::kInlineBytesMax;
     if (row->place != store::ContentPlace::home_file && fits_row) {
-      if (!message.append && !sums_match(message.page_sums, offset, bytes))
+      if (!sums_match(*pieces))
         return shard.refuse(std::move(request), Error{Code::checksum, "bytes of a write"});
-      write_in_row(shard, ino, *row, offset, bytes);
-    } else if (!write_home_file(shard, request, ino, *row, offset, bytes, message)) {
+      write_in_row(shard, ino, *row, *pieces);
+    } else if (!write_home_file(shard, request, ino, *row, *pieces)) {
       return;
     }
     WallTime when = shard.time();
@@ -117,38 +173,59 @@ struct ChunkPiece {
   store::ContentId id;
   std::uint64_t start;  // in the chunk
   ByteSpan bytes;
+  std::vector<std::uint32_t> page_sums;
 };
 
-std::vector<ChunkPiece> pieces_of(Ino ino, const ring::Key& key, std::uint64_t offset,
-                                  ByteSpan bytes) {
+// A piece that is cut loses its checksums: they are taken anew.
+std::vector<ChunkPiece> pieces_of(Ino ino, const ring::Key& key,
+                                  const std::vector<Piece>& wanted) {
   std::vector<ChunkPiece> pieces;
-  while (!bytes.empty()) {
-    auto chunk = static_cast<std::uint32_t>(offset / store::kChunkBytes);
-    std::uint64_t start = offset % store::kChunkBytes;
-    std::size_t length = std::min<std::uint64_t>(bytes.size(), store::kChunkBytes - start);
-    pieces.push_back(
-        {{crypto::key_of_chunk(key, chunk).slot(), ino, chunk}, start, bytes.first(length)});
-    bytes = bytes.subspan(length);
-    offset += length;
+  for (const Piece& piece : wanted) {
+    ByteSpan bytes = piece.bytes;
+    std::uint64_t offset = piece.offset;
+    while (!bytes.empty()) {
+      auto chunk = static_cast<std::uint32_t>(offset / store::kChunkBytes);
+      std::uint64_t start = offset % store::kChunkBytes;
+      std::size_t length = std::min<std::uint64_t>(bytes.size(), store::kChunkBytes - start);
+      const bool is_whole = length == piece.bytes.size();
+      pieces.push_back({{crypto::key_of_chunk(key, chunk).slot(), ino, chunk},
+                        start,
+                        bytes.first(length),
+                        is_whole ? piece.page_sums : std::vector<std::uint32_t>{}});
+      bytes = bytes.subspan(length);
+      offset += length;
+    }
   }
   return pieces;
 }
 
+// Requires: not empty. Whether all are of one chunk.
+bool is_one_chunk(const std::vector<ChunkPiece>& pieces) {
+  return std::all_of(pieces.begin(), pieces.end(), [&](const ChunkPiece& piece) {
+    return piece.id == pieces.front().id;
+  });
+}
+
+// False: the request was taken.
+bool ensure_all_hot(Shard& shard, RequestPtr& request, const std::vector<ChunkPiece>& pieces) {
+  return std::all_of(pieces.begin(), pieces.end(), [&](const ChunkPiece& piece) {
+    return ensure_hot(shard, request, piece.id, piece.start, piece.bytes.size());
+  });
+}
+
 // False: the request was refused.
 bool write_pieces(Shard& shard, RequestPtr& request, const std::vector<ChunkPiece>& pieces,
-                  const wire::WriteRequest& message, store::AuthorityRow& authority) {
+                  Ino ino, store::AuthorityRow& authority) {
   for (const ChunkPiece& piece : pieces) {
     auto row = shard.get<store::ChunkRow>(piece.id.row(store::Table::chunk));
     if (!row) row.emplace();
     // Every time: a power cut may have kept the chunk's row and lost the authority's.
     add_chunk(authority.chunks, piece.id.chunk);
-    bool own_sums = message.append || pieces.size() > 1;
-    auto written = shard.content().write(
-        piece.id, shard.version_of(piece.id.slot), piece.start, piece.bytes,
-        own_sums ? std::vector<std::uint32_t>{} : message.page_sums);
+    auto written = shard.content().write(piece.id, shard.version_of(piece.id.slot), piece.start,
+                                         piece.bytes, piece.page_sums);
     if (!written) {
       // What earlier pieces put stays without effect: the size was not published.
-      put_authority(shard, message.ino, authority);
+      put_authority(shard, ino, authority);
       shard.refuse(std::move(request), written.error());
       return false;
     }
@@ -163,26 +240,32 @@ bool write_pieces(Shard& shard, RequestPtr& request, const std::vector<ChunkPiec
 // the asker afterwards. A chunk that was cut since then knows a newer truncate number, one that was
 // dropped is not there.
 void write_far_chunk(Shard& shard, RequestPtr request, const wire::WriteRequest& message) {
-  auto pieces = pieces_of(message.ino, *message.key, message.offset, request->payload);
-  if (message.append || pieces.size() != 1 || pieces.front().id.slot != request->head.slot)
-    return shard.refuse(std::move(request), Code::malformed);
-  const ChunkPiece& piece = pieces.front();
-  if (message.offset + piece.bytes.size() > wire::kFileBytesMax)
+  const auto wanted = pieces_in(message, request->payload);
+  if (!wanted || message.append) return shard.refuse(std::move(request), Code::malformed);
+  const auto pieces = pieces_of(message.ino, *message.key, *wanted);
+  const bool is_here = !pieces.empty() && is_one_chunk(pieces) &&
+                       pieces.front().id.slot == request->head.slot;
+  if (!is_here) return shard.refuse(std::move(request), Code::malformed);
+  const store::ContentId id = pieces.front().id;
+  if (wanted->back().end() > wire::kFileBytesMax)
     return shard.refuse(std::move(request), Code::too_big);
   if (shard.is_space_short()) return shard.refuse_for_space(std::move(request));
-  auto row = shard.get<store::ChunkRow>(piece.id.row(store::Table::chunk));
+  auto row = shard.get<store::ChunkRow>(id.row(store::Table::chunk));
   if (!row) return shard.refuse(std::move(request), Code::no_chunk);
   if (row->truncate_number > message.truncate_number)
     return shard.refuse(std::move(request), Code::behind_truncate);
-  if (!ensure_hot(shard, request, piece.id, piece.start, piece.bytes.size())) return;
-  auto written = shard.content().write(piece.id, shard.version_of(piece.id.slot), piece.start,
-                                       piece.bytes, message.page_sums);
-  if (!written) return shard.refuse(std::move(request), written.error());
-  row->length = std::max(row->length, piece.start + piece.bytes.size());
-  shard.put(piece.id.row(store::Table::chunk), *row);
+  if (!ensure_all_hot(shard, request, pieces)) return;
+  for (const ChunkPiece& piece : pieces) {
+    auto written = shard.content().write(id, shard.version_of(id.slot), piece.start, piece.bytes,
+                                         piece.page_sums);
+    if (!written) return shard.refuse(std::move(request), written.error());
+    row->length = std::max(row->length, piece.start + piece.bytes.size());
+  }
+  shard.put(id.row(store::Table::chunk), *row);
   wire::WriteReply reply;
   reply.offset = message.offset;
   reply.is_published = false;
+  reply.may_delay = shard.has_plenty_of_space();
   shard.answer(std::move(request), reply);
 }
 
@@ -254,22 +337,23 @@ void write_chunk(Shard& shard, RequestPtr request, const wire::WriteRequest& mes
     return shard.refuse_moved(std::move(request), Code::moved_to_chunks,
                               moved_reply(ino, *authority));
   if (shard.is_space_short()) return shard.refuse_for_space(std::move(request));
-  std::uint64_t offset = message.append ? authority->size : message.offset;
-  std::uint64_t end = offset + request->payload.size();
+  auto wanted = pieces_in(message, request->payload);
+  if (!wanted) return shard.refuse(std::move(request), Code::malformed);
+  if (message.append) wanted->front() = {authority->size, request->payload, {}};
+  const std::uint64_t offset = wanted->front().offset, end = wanted->back().end();
   if (end > wire::kFileBytesMax) return shard.refuse(std::move(request), Code::too_big);
-  auto pieces = pieces_of(ino, key, offset, request->payload);
+  auto pieces = pieces_of(ino, key, *wanted);
   // An append goes to the authority's slot, any other write to the chunk's.
   ring::Slot asked = message.append || pieces.empty() ? key.slot() : pieces.front().id.slot;
-  if (asked != request->head.slot || (!message.append && pieces.size() > 1))
+  if (asked != request->head.slot || (!message.append && !is_one_chunk(pieces)))
     return shard.refuse(std::move(request), Code::malformed);
   const bool is_any_far = std::any_of(pieces.begin(), pieces.end(), [&](const ChunkPiece& piece) {
     return !shard.is_near(piece.id.slot);
   });
   if (is_any_far) return append_far(shard, std::move(request), message, *authority, pieces);
-  for (const ChunkPiece& piece : pieces)
-    if (!ensure_hot(shard, request, piece.id, piece.start, piece.bytes.size())) return;
+  if (!ensure_all_hot(shard, request, pieces)) return;
   if (!pieces.empty()) {
-    if (!write_pieces(shard, request, pieces, message, *authority)) return;
+    if (!write_pieces(shard, request, pieces, ino, *authority)) return;
     WallTime when = shard.time();
     authority->size = std::max(authority->size, end);
     authority->mtime = when;

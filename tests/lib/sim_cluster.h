@@ -78,6 +78,7 @@ class SimCluster {
     bool moving = false;
     client::Reach reach = client::Reach::direct;
     unsigned host = 0;  // whom clients know to begin with; with `split` others, too
+    bool delays_writes = false;  // clients do (libmagma/client/write_back.h)
   };
   explicit SimCluster(Options options);
   ~SimCluster();

@@ -28,7 +28,11 @@ class MirrorRun {
   explicit MirrorRun(const MirrorProfile& profile)
       : profile_(profile),
         random_(profile.seed ^ 0x3177),
-        cluster_({profile.seed, profile.clients, profile.loopback, 65536, profile.mirrors}),
+        cluster_({.seed = profile.seed,
+                  .clients = profile.clients,
+                  .loopback = profile.loopback,
+                  .mirrors = profile.mirrors,
+                  .delays_writes = profile.seed % 4 != 0}),
         workload_(cluster_, {.shared_tree = profile.shared_tree, .lag = kLagWithMirrors}),
         verify_(cluster_) {}
 

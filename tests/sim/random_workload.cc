@@ -168,6 +168,9 @@ void RandomWorkload::check_known(const Worker& worker) {
   if (failed() || halted_) return;
   const client::Client& client = cluster_.client(worker.client);
   sometimes("client: opened without asking", client.stats().local_opens);
+  sometimes("client: delayed a write", client.stats().delayed_writes);
+  sometimes("client: was asked for delayed writes", client.stats().write_recalls);
+  sometimes("client: asked to delay writes", client.stats().write_claims);
   sometimes("client: told of an open", client.stats().keeps);
   for (NodeId id : nodes_of(worker)) {
     const ModelNode& node = *model_.find(id);

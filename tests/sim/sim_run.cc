@@ -33,7 +33,11 @@ class Run {
       : profile_(profile),
         hooks_(hooks),
         random_(profile.seed ^ 0x5eed),
-        cluster_({profile.seed, profile.clients, profile.loopback, 65536, 0, profile.parts}),
+        cluster_({.seed = profile.seed,
+                  .clients = profile.clients,
+                  .loopback = profile.loopback,
+                  .pretended_parts = profile.parts,
+                  .delays_writes = profile.seed % 4 != 0}),
         workload_(cluster_, {.shared_tree = profile.shared_tree}) {}
 
   RunResult run() {

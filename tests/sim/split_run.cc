@@ -27,7 +27,8 @@ class Run {
                   .copies = profile.copies,
                   .spread = profile.spread,
                   .moving = profile.moving,
-                  .reach = profile.moving ? profile.reach : client::Reach::direct}),
+                  .reach = profile.moving ? profile.reach : client::Reach::direct,
+                  .delays_writes = profile.seed % 4 != 0}),
         workload_(cluster_, {.shared_tree = profile.shared_tree, .lag = seconds(30)}) {}
 
   RunResult run() {

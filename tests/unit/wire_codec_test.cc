@@ -128,7 +128,7 @@ TEST_CASE("codec: extreme numbers come back") {
 }
 
 TEST_CASE("codec: a bool or an optional that is neither 0 nor 1 is malformed") {
-  CHECK(decode<GetattrRequest>(hex("0000000000000001")).has_value());
+  CHECK(decode<GetattrRequest>(hex("000000000000000100")).has_value());
   // OpenRequest: ino, for_write, truncate, content_unless
   CHECK(decode<OpenRequest>(hex("0000000000000001"
                                 "01"

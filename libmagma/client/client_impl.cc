@@ -1,0 +1,311 @@
+#include "libmagma/client/client_impl.h"
+
+#include "libmagma/base/check.h"
+#include "libmagma/base/log.h"
+
+namespace magma::client {
+
+namespace {
+
+rpc::EndpointConfig endpoint_config(const ClientConfig& config) {
+  rpc::EndpointConfig endpoint;
+  endpoint.keys = config.keys;
+  endpoint.datagram_bytes_max = config.datagram_bytes_max;
+  return endpoint;
+}
+
+constexpr Duration kSendPatience = seconds(60);  // with the end, for writes that were delayed
+
+// Whether a connection that was closed for this reason will not do better next time.
+bool is_lasting(Code code) {
+  return code == Code::wrong_key || code == Code::wrong_version ||
+         code == Code::wrong_filesystem || code == Code::bad_key_file ||
+         code == Code::invalid;
+}
+
+}  // namespace
+
+ClientImpl::ClientImpl(ClientConfig config, sys::Clock& clock, sys::Random& random,
+                       sys::Datagrams& datagrams, KeySource& keys)
+    : config_(std::move(config)),
+      clock_(clock),
+      links_(endpoint_config(config_), std::move(config_.passphrase), config_.reach, clock,
+             random, datagrams, *this),
+      write_back_(*this, config_.delays_writes),
+      session_(config_.host_name, links_, router_, clock, random, *this),
+      requests_({.fail_when_away = config_.fail_when_away, .stall = config_.stall}, links_,
+                router_, session_, files_, write_back_, clock, random),
+      content_({.write_bytes_in_flight_max = config_.write_bytes_in_flight_max,
+                .fail_when_away = config_.fail_when_away,
+                .stall = config_.stall},
+               requests_, files_, keys, clock),
+      keys_(keys) {}
+
+// ---- start and stop
+
+void ClientImpl::start(Duration patience, Done<wire::AttachReply> done) {
+  MAGMA_CHECK(phase_ == Phase::idle);
+  for (const sys::Address& host : config_.hosts) links_.add_host(host);
+  if (links_.count() == 0) return done(fail(Code::unreachable, "no volcano was named"));
+  host_errors_.resize(links_.count());
+  phase_ = Phase::starting;
+  start_done_ = std::move(done);
+  start_until_ = clock_.now() + patience;
+  session_.begin();
+}
+
+// What most deserves to be told of why no volcano would have us.
+Error ClientImpl::start_error() const {
+  Error error{Code::unreachable, {}};
+  for (const Error& host : host_errors_)
+    if (is_lasting(host.code)) error.code = host.code;
+  for (std::size_t i = 0; i < host_errors_.size(); ++i) {
+    const Error& host = host_errors_[i];
+    if (!error.detail.empty()) error.detail += ", ";
+    error.detail += links_.address(static_cast<LinkIndex>(i)).text();
+    error.detail += " (";
+    error.detail += host.code == Code{} ? "no answer" : text_of(host.code);
+    error.detail += ")";
+  }
+  return error;
+}
+
+void ClientImpl::fail_start(const Error& error) {
+  shut();
+  auto done = std::move(start_done_);
+  done(fail(error));
+}
+
+void ClientImpl::shut() {
+  phase_ = Phase::stopped;
+  start_until_ = drain_until_ = stop_until_ = Instant::never();
+  session_.end();
+  links_.close_all();
+  requests_.end(Error{Code::io, "the client has stopped"});
+  write_back_.end();
+}
+
+void ClientImpl::stop(Duration patience, UniqueFunction<void()> done) {
+  stop_done_ = std::move(done);
+  if (phase_ == Phase::starting) {
+    fail_start(Error{Code::interrupted, {}});
+    return finish_stop();
+  }
+  if (phase_ != Phase::running) return finish_stop();
+  phase_ = Phase::stopping;
+  if (write_back_.has_dirty()) patience = std::max(patience, kSendPatience);
+  write_back_.send_all(clock_.now());
+  requests_.flush_releases();
+  drain_until_ = clock_.now() + patience / 2;
+  stop_until_ = clock_.now() + patience;
+  after_events();
+}
+
+void ClientImpl::finish_stop() {
+  shut();
+  if (!stop_done_) return;
+  auto done = std::move(stop_done_);
+  done();
+}
+
+// Steps of stopping that follow from what has happened.
+void ClientImpl::after_events() {
+  Instant now = clock_.now();
+  if (phase_ == Phase::stopping) {
+    bool is_drained = requests_.under_way() == 0 && content_.under_way() == 0 &&
+                      !write_back_.has_dirty();
+    if (!is_drained && now < drain_until_) return;
+    drain_until_ = Instant::never();
+    phase_ = Phase::detaching;
+    detaches_ = session_.send_detach();
+    if (detaches_ == 0) return finish_stop();
+  }
+  if (phase_ == Phase::detaching && now >= stop_until_) finish_stop();
+}
+
+void ClientImpl::on_link_down(LinkIndex link, const Error& reason) {
+  session_.on_link_down(link);
+  if (phase_ != Phase::starting || link >= host_errors_.size()) return;
+  host_errors_[link] = reason;
+  for (const Error& error : host_errors_)
+    if (!is_lasting(error.code)) return;
+  fail_start(start_error());
+}
+
+void ClientImpl::on_answer(LinkIndex link, Token token, Result<ByteSpan> message) {
+  if (token == kAttachToken) return session_.on_answer(link, std::move(message));
+  if (token == kOtherAttachToken) return session_.on_other_answer(link, std::move(message));
+  if (token == kDetachToken) {
+    const bool is_last = phase_ == Phase::detaching && --detaches_ == 0;
+    if (is_last) stop_until_ = Instant{};  // ends in after_events
+    return;
+  }
+  requests_.on_answer(link, token, std::move(message));
+}
+
+// What is believed of the flares is forgotten here and by who listens; then the volcano is told.
+void ClientImpl::on_request(rpc::ConnectionId connection, rpc::RequestId request,
+                            ByteSpan message) {
+  auto answer = [this, connection, request](Code code) {
+    wire::ResponseHead head;
+    head.code = static_cast<std::uint16_t>(code);
+    links_.endpoint().reply(connection, request, {.head = wire::encode(head), .tail = {}},
+                            rpc::Priority::lock);
+  };
+  auto front = wire::decode_front<wire::RequestHead>(message);
+  if (!front) return answer(Code::malformed);
+  if (front->first.op != static_cast<std::uint16_t>(wire::FlareOp::changed))
+    return answer(Code::unknown_op);
+  auto changed = wire::decode<wire::ChangedRequest>(front->second);
+  if (!changed) return answer(Code::malformed);
+  auto left = std::make_shared<unsigned>(listener_ == nullptr ? 1 : 2);
+  auto one_done = [answer, left] {
+    if (--*left == 0) answer(Code{});
+  };
+  requests_.on_changed(changed->changes, one_done);
+  std::erase_if(changed->changes, [](const wire::Change& change) { return change.recalls_writes; });
+  if (listener_ != nullptr) listener_->on_changed(std::move(changed->changes), one_done);
+}
+
+void ClientImpl::on_session_usable(bool is_new, const wire::AttachReply& reply) {
+  content_.set_small_file_bytes_max(reply.small_file_bytes_max);
+  root_ = reply.root;
+  requests_.on_session_usable(is_new);
+  if (is_new) write_back_.session_renewed(clock_.now());
+  if (phase_ != Phase::starting) return;
+  phase_ = Phase::running;
+  start_until_ = Instant::never();
+  auto done = std::move(start_done_);
+  done(reply);
+}
+
+Instant ClientImpl::deadline() const {
+  return std::min({links_.deadline(), session_.deadline(), requests_.deadline(),
+                   content_.deadline(), write_back_.deadline(), start_until_, drain_until_,
+                   stop_until_});
+}
+
+void ClientImpl::on_timer() {
+  links_.on_timer();
+  session_.on_timer();
+  requests_.on_timer();
+  content_.on_timer();
+  write_back_.on_timer(clock_.now());
+  if (start_until_ <= clock_.now()) fail_start(start_error());
+}
+
+// ---- delayed writes
+
+void ClientImpl::send(WriteBack::Flush flush, std::uint64_t number) {
+  auto sent = std::make_shared<WriteBack::Flush>(std::move(flush));
+  content_.write_pieces(
+      sent->ino, sent->extents, std::move(sent->bytes), sent->kill_suidgid,
+      {.uid = sent->uid, .gid = sent->gid},
+      [this, sent, number](Result<wire::WriteReply> reply, Bytes bytes) {
+        sent->bytes = std::move(bytes);
+        WriteBack::Sent result;
+        if (reply)
+          result.reply = *reply;
+        else
+          result.error = std::move(reply.error());
+        write_back_.sent(number, std::move(*sent), std::move(result), clock_.now());
+      });
+}
+
+void ClientImpl::claim(Ino ino) {
+  requests_.begin(ring::home_of(ino), {}, wire::GetattrRequest{ino, true},
+                  Done<wire::Attr>([this, ino](const Result<wire::Attr>&) {
+                    write_back_.claimed(ino, clock_.now());
+                  }));
+}
+
+void ClientImpl::verify(Ino ino) {
+  requests_.begin(ring::home_of(ino), {}, wire::GetattrRequest{ino},
+                  Done<wire::Attr>([this, ino](Result<wire::Attr> attr) {
+                    write_back_.verified(ino, attr ? &*attr : nullptr, clock_.now());
+                  }));
+}
+
+void ClientImpl::cancel(CallId call) {
+  if (is_deferred(call)) {
+    auto found = deferred_.find(call);
+    if (found == deferred_.end()) return;
+    auto give_up = std::move(found->second);
+    give_up();
+  } else if ((call & kOperationBit) != 0) {
+    content_.cancel(call);
+  } else {
+    requests_.cancel(call);
+  }
+}
+
+// A write until it is kept, sent and answered, or refused.
+struct ClientImpl::PendingWrite {
+  WriteBack::Write write;
+  Bytes bytes;
+  Credentials who;
+  Done<wire::WriteReply> done;
+  CallId id = 0;       // if it had to wait
+  CallId started = 0;  // the one that was made
+  bool has_ended = false;
+};
+
+CallId ClientImpl::write(WriteBack::Write write, Bytes bytes, Credentials who,
+                         Done<wire::WriteReply> done) {
+  if (!config_.delays_writes)
+    return content_.write(write.ino, write.offset, std::move(bytes), write.append,
+                          write.kill_suidgid, who, std::move(done));
+  auto pending = std::make_shared<PendingWrite>(
+      PendingWrite{std::move(write), std::move(bytes), who, std::move(done)});
+  attempt(pending);
+  if (pending->has_ended) return 0;
+  if (pending->started != 0) return pending->started;
+  pending->id = ++last_deferred_ << 32 | kDeferredMark;
+  deferred_.emplace(pending->id, [this, pending] {
+    if (pending->started != 0) return cancel(pending->started);
+    end(*pending, fail(Code::interrupted));
+  });
+  return pending->id;
+}
+
+void ClientImpl::attempt(const std::shared_ptr<PendingWrite>& pending) {
+  if (pending->has_ended) return;
+  WriteBack::Write& write = pending->write;
+  WriteBack::Decision decision =
+      write_back_.write(write, pending->bytes, clock_.now(), [this, pending] { attempt(pending); });
+  switch (decision.path) {
+    case WriteBack::Path::wait: return;
+    case WriteBack::Path::kept:
+      requests_.note_own_write(write.ino);
+      return end(*pending, decision.reply);
+    case WriteBack::Path::failed: return end(*pending, fail(std::move(decision.error)));
+    case WriteBack::Path::through: break;
+  }
+  auto written = [this, pending,
+                  is_counted = decision.is_counted](Result<wire::WriteReply> reply) {
+    if (is_counted)
+      write_back_.ended_through(pending->write.ino, reply ? &*reply : nullptr, clock_.now());
+    end(*pending, std::move(reply));
+  };
+  pending->started =
+      content_.write(write.ino, write.offset, std::move(pending->bytes), write.append,
+                     write.kill_suidgid, pending->who, std::move(written));
+}
+
+void ClientImpl::end(PendingWrite& pending, Result<wire::WriteReply> result) {
+  if (std::exchange(pending.has_ended, true)) return;
+  if (pending.id != 0) deferred_.erase(pending.id);
+  auto done = std::move(pending.done);
+  done(std::move(result));
+}
+
+void ClientImpl::release(Ino ino, bool for_write, bool was_read) {
+  auto now_clean = [this, ino, for_write, was_read] {
+    requests_.release(ino, for_write, was_read);
+    if (for_write) write_back_.released(ino, clock_.now());
+  };
+  if (!for_write) return now_clean();
+  write_back_.when_clean(ino, clock_.now(), now_clean);
+}
+
+}  // namespace magma::client

@@ -1,0 +1,229 @@
+// What a Client is made of: wires the parts, starts and stops the whole, and lets calls wait for
+// delayed writes. The calls themselves are in client.cc.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "libmagma/client/client.h"
+#include "libmagma/client/content_io.h"
+#include "libmagma/client/file_table.h"
+#include "libmagma/client/links.h"
+#include "libmagma/client/requests.h"
+#include "libmagma/client/router.h"
+#include "libmagma/client/session.h"
+#include "libmagma/client/write_back.h"
+
+namespace magma::client {
+
+// Of calls that wait for delayed writes: no operation has this number.
+inline constexpr CallId kDeferredMark = 0xffffffff;
+constexpr bool is_deferred(CallId call) { return (call & kDeferredMark) == kDeferredMark; }
+
+class ClientImpl final : public LinkEvents, public SessionEvents, public WriteBack::Owner {
+ public:
+  ClientImpl(ClientConfig config, sys::Clock& clock, sys::Random& random,
+             sys::Datagrams& datagrams, KeySource& keys);
+
+  void start(Duration patience, Done<wire::AttachReply> done);
+  void stop(Duration patience, UniqueFunction<void()> done);
+
+  // Refuses a call if the client is not running.
+  template <class T>
+  bool refuse(Done<T>& done) {
+    ++calls_;
+    if (phase_ == Phase::starting || phase_ == Phase::running) return false;
+    done(fail(Code::io, "the client is not running"));
+    return true;
+  }
+
+  // Refuses an open of a file that cannot be remembered.
+  template <class T>
+  bool has_no_room(Ino ino, Done<T>& done) {
+    if (files_.has_room() || files_.find(ino) != nullptr) return false;
+    done(fail(Code::overloaded, "too many files known"));
+    return true;
+  }
+
+  void on_link_up(LinkIndex link) override {
+    session_.on_link_up(link);
+    requests_.on_link_up(link);
+  }
+  void on_link_down(LinkIndex link, const Error& reason) override;
+  void on_answer(LinkIndex link, Token token, Result<ByteSpan> message) override;
+  void on_request(rpc::ConnectionId connection, rpc::RequestId request, ByteSpan message) override;
+  void set_listener(ChangeListener* listener) {
+    listener_ = listener;
+    requests_.set_on_read([this](Ino ino) {
+      if (listener_ != nullptr) listener_->on_read(ino);
+    });
+  }
+  bool is_link_wanted(LinkIndex link) override {
+    bool is_needed = !links_.is_any_up() && phase_ != Phase::stopped && phase_ != Phase::idle;
+    return is_needed || requests_.is_link_wanted(link) || session_.is_link_wanted(link);
+  }
+  void on_session_usable(bool is_new, const wire::AttachReply& reply) override;
+  void on_session_lost(SessionId old) override {
+    write_back_.session_lost(clock_.now());
+    requests_.on_session_lost(old);
+  }
+  void on_routes_changed() override {
+    requests_.on_routes_changed();
+    write_back_.forget_tokens(clock_.now());
+  }
+  void on_attached(LinkIndex link) override { requests_.on_link_up(link); }
+  Instant believes_until() override { return requests_.believes_until(); }
+  void on_attach_refused(const Error& error) override {
+    if (phase_ == Phase::starting) fail_start(error);
+  }
+
+  void after_events();
+  Instant deadline() const;
+  void on_timer();
+  bool is_running() const { return phase_ == Phase::running && session_.is_live(); }
+
+  std::vector<std::string> volcanoes_of(ring::Slot slot) const {
+    Route route = router_.route(slot);
+    if (route.link == kNoLink) return {};
+    return {links_.address(route.link).text()};
+  }
+  ring::Slot root_slot() const { return ring::home_of(root_); }
+  const std::vector<Router::Owner>& owners() const { return router_.owners(); }
+  Requests& requests() { return requests_; }
+  ContentIo& content() { return content_; }
+  WriteBack& write_back() { return write_back_; }
+
+  // ---- delayed writes (write_back.h)
+  void send(WriteBack::Flush flush, std::uint64_t number) override;
+  void claim(Ino ino) override;
+  void verify(Ino ino) override;
+  bool is_open_for_write(Ino ino) override {
+    const File* file = files_.find(ino);
+    return file != nullptr && file->writers > 0;
+  }
+  void on_sent(Ino ino, std::uint64_t data_version) override {
+    if (listener_ != nullptr) listener_->on_sent(ino, data_version);
+  }
+  CallId write(WriteBack::Write write, Bytes bytes, Credentials who, Done<wire::WriteReply> done);
+  struct PendingWrite;
+  void attempt(const std::shared_ptr<PendingWrite>& pending);
+  void end(PendingWrite& pending, Result<wire::WriteReply> result);
+  void release(Ino ino, bool for_write, bool was_read);
+
+  // A call that `start` makes (it takes the callback, and returns the CallId) once `wait` has
+  // called what it is given.
+  template <class T, class Wait, class Start>
+  CallId deferred(Done<T> done, Wait wait, Start start);
+  // A call that must come after the writes to the file.
+  template <class T, class Start>
+  CallId ordered(Ino ino, Done<T> done, Start start) {
+    if (!write_back_.is_dirty(ino)) return start(std::move(done));
+    return deferred(
+        std::move(done),
+        [this, ino](UniqueFunction<void()> then) {
+          write_back_.when_clean(ino, clock_.now(), std::move(then));
+        },
+        std::move(start));
+  }
+  // The same of one that may make the file longer or shorter.
+  template <class T, class Start>
+  CallId ordered_change(Ino ino, Done<T> done, Start start) {
+    auto begin = [this, ino, start = std::move(start)](Done<T> then) mutable {
+      write_back_.begin_through(ino, clock_.now());
+      return start(Done<T>([this, ino, then = std::move(then)](Result<T> result) mutable {
+        write_back_.ended_through(ino, nullptr, clock_.now());
+        then(std::move(result));
+      }));
+    };
+    if (!config_.delays_writes) return start(std::move(done));
+    return ordered(ino, std::move(done), std::move(begin));
+  }
+  void cancel(CallId call);
+  FileTable& files() { return files_; }
+  Instant now() const { return clock_.now(); }
+  KeySource& keys() { return keys_; }
+  sys::Clock& clock() { return clock_; }
+  Links& links() { return links_; }
+  const Links& links() const { return links_; }
+  Client::Stats stats() const {
+    return {.calls = calls_,
+            .retries = requests_.retries(),
+            .reconnects = links_.reconnects(),
+            .moved = content_.moved(),
+            .sessions = session_.count(),
+            .relayed = links_.relayed(),
+            .local_opens = requests_.local_opens(),
+            .keeps = requests_.keeps(),
+            .delayed_writes = write_back_.kept(),
+            .delayed_sent = write_back_.flushes(),
+            .delayed_bytes = write_back_.bytes(),
+            .write_recalls = write_back_.recalls(),
+            .write_claims = write_back_.claims()};
+  }
+  bool is_waiting() const { return requests_.is_waiting(); }
+
+ private:
+  enum class Phase : std::uint8_t { idle, starting, running, stopping, detaching, stopped };
+
+  void fail_start(const Error& error);
+  void shut();
+  void finish_stop();
+  Error start_error() const;
+
+  ClientConfig config_;
+  sys::Clock& clock_;
+  FileTable files_;
+  Router router_;
+  Links links_;
+  WriteBack write_back_;
+  Session session_;
+  Requests requests_;
+  ContentIo content_;
+  KeySource& keys_;
+  ChangeListener* listener_ = nullptr;
+
+  Phase phase_ = Phase::idle;
+  Done<wire::AttachReply> start_done_;
+  Instant start_until_ = Instant::never();
+  std::vector<Error> host_errors_;  // by link, of the hosts to start with; code 0: none yet
+  UniqueFunction<void()> stop_done_;
+  Instant drain_until_ = Instant::never();
+  Instant stop_until_ = Instant::never();
+  unsigned detaches_ = 0;  // not answered yet
+  Ino root_;
+  std::uint64_t calls_ = 0;
+  std::unordered_map<CallId, UniqueFunction<void()>> deferred_;  // what cancels them
+  std::uint64_t last_deferred_ = 0;
+};
+
+template <class T, class Wait, class Start>
+CallId ClientImpl::deferred(Done<T> done, Wait wait, Start start) {
+  struct Call {
+    Done<T> done;
+    Start start;
+    CallId started = 0;
+    bool has_ended = false;
+  };
+  const CallId id = ++last_deferred_ << 32 | kDeferredMark;
+  auto call = std::make_shared<Call>(Call{std::move(done), std::move(start)});
+  auto end = [this, id, call](Result<T> result) {
+    if (std::exchange(call->has_ended, true)) return;
+    deferred_.erase(id);
+    auto owed = std::move(call->done);
+    owed(std::move(result));
+  };
+  deferred_.emplace(id, [this, call, end] {
+    if (call->started != 0) return cancel(call->started);
+    end(fail(Code::interrupted));
+  });
+  wait([call, end] {
+    if (!call->has_ended) call->started = call->start(Done<T>(end));
+  });
+  return call->has_ended ? 0 : id;
+}
+
+}  // namespace magma::client
