@@ -190,7 +190,8 @@ void Shard::told(Ino ino, Tokens::Of what) {
 
 bool Shard::recall_writes(RequestPtr& request, Ino ino) {
   const NoticeId recall = tokens_.recall_writes(ino, request->head.session);
-  if (recall == 0) return false;
+  // `keep` waits for nobody: a change may wait for it.
+  if (recall == 0 || request->op() == wire::FlareOp::keep) return false;
   if (recalling_.size() >= kParkedMax) {
     refuse(std::move(request), Code::overloaded);
     return true;

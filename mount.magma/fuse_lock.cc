@@ -162,23 +162,22 @@ void let_go(Filesystem& fs, Ino ino, wire::LockKind kind, std::uint64_t owner) {
   });
 }
 
-// close(2) of any descriptor ends the record locks its process has on the file.
+// close(2) of any descriptor waits for what was written, tells whether it was lost, and ends the
+// record locks its process has on the file.
 void op_flush(fuse_req_t request, fuse_ino_t node, fuse_file_info* file) {
   Reply reply(request);
   Filesystem& fs = reply.filesystem();
   const Ino ino = fs.ino_of(node);
-  const std::optional<Error> lost = fs.client.close(ino);
-  const bool has_locks = fs.record_lock_owners.erase({ino, file->lock_owner}) > 0;
-  if (lost) {
-    if (has_locks) let_go(fs, ino, wire::LockKind::record, file->lock_owner);
-    reply.fail(*lost);
-    return;
-  }
-  if (!has_locks) {
-    reply.ok();
-    return;
-  }
-  ask(std::move(reply), unlock_all(ino, wire::LockKind::record, file->lock_owner), false);
+  const std::uint64_t owner = file->lock_owner;
+  fs.client.close(ino, [reply = std::move(reply), ino,
+                        owner](Result<wire::EmptyReply> closed) mutable {
+    Filesystem& filesystem = reply.filesystem();
+    const bool has_locks = filesystem.record_lock_owners.erase({ino, owner}) > 0;
+    if (closed && has_locks)
+      return ask(std::move(reply), unlock_all(ino, wire::LockKind::record, owner), false);
+    if (has_locks) let_go(filesystem, ino, wire::LockKind::record, owner);
+    answer_empty(std::move(reply), closed);
+  });
 }
 
 }  // namespace

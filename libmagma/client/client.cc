@@ -238,8 +238,15 @@ CallId Client::write(Ino ino, std::uint64_t offset, Bytes bytes, bool append, bo
   return impl_->write(write, std::move(bytes), who, std::move(done));
 }
 
-std::optional<Error> Client::close(Ino ino) {
-  return impl_->write_back().close(ino, impl_->now());
+CallId Client::close(Ino ino, Done<wire::EmptyReply> done) {
+  if (impl_->refuse(done)) return 0;
+  return impl_->ordered(ino, std::move(done), [this, ino](Done<wire::EmptyReply> then) {
+    if (auto lost = impl_->write_back().take_error(ino))
+      then(fail(std::move(*lost)));
+    else
+      then(wire::EmptyReply());
+    return CallId{0};
+  });
 }
 
 CallId Client::fsync(Ino ino, Credentials who, Done<wire::EmptyReply> done) {

@@ -144,9 +144,9 @@ class Client {
   // and no time.
   CallId write(Ino ino, std::uint64_t offset, Bytes bytes, bool append, bool kill_suidgid,
                Credentials who, Done<wire::WriteReply> done, bool may_delay = true);
-  // A program closes the file: what it has written is sent now, without waiting for it. The error
-  // of writes that were delayed and then lost, once.
-  std::optional<Error> close(Ino ino);
+  // A program closes the file: done when what was written is sent. The error of writes that were
+  // delayed and then lost, once.
+  CallId close(Ino ino, Done<wire::EmptyReply> done);
   CallId fsync(Ino ino, Credentials who, Done<wire::EmptyReply> done);
   // Copies up to 1 GiB at the volcano; fewer bytes only at the end of the source. The result is
   // the number of bytes copied.

@@ -5,9 +5,9 @@
 //
 // Sent
 //   - kDelay after the oldest write, or earlier if much has come together;
-//   - at once when the file is closed or fsynced, its volcano recalls the token, or this client asks
-//     for anything about the file that the volcano must know the writes for: such calls wait, and
-//     writes that come meanwhile wait behind them.
+//   - at once when the file is closed or fsynced, its volcano recalls the token, or this client
+//     asks for anything about the file that the volcano must know the writes for: such calls wait,
+//     and writes that come meanwhile wait behind them.
 // Not delayed, but sent and waited for as they come: writes through O_SYNC or O_DIRECT, of files
 // that others have open, and while the space is short. When a file without a token is written to,
 // the token is asked for now and then.

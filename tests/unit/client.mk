@@ -9,4 +9,5 @@ client_tests = \
 	tests/unit/client_local_opens_test.cc \
 	tests/unit/client_paths_test.cc \
 	tests/unit/client_ring_stop_test.cc \
-	tests/unit/client_session_test.cc
+	tests/unit/client_session_test.cc \
+	tests/unit/client_write_back_test.cc

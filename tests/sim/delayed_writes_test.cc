@@ -1,0 +1,165 @@
+// Writes that a client delays (client/write_back.h): nobody sees less than what was answered, and
+// nothing is lost but with the client, or by a conflict that is told.
+#include <doctest/doctest.h>
+
+#include "tests/sim/scenario.h"
+
+using namespace magma;
+using namespace magma::test;
+
+namespace {
+
+const Ino kRoot = root_ino();
+
+struct Ring {
+  const char* name;
+  unsigned mirrors, parts;
+};
+constexpr Ring kRings[] = {{"one volcano", 0, 0}, {"with a mirror", 1, 0}, {"parts", 0, 3}};
+
+SimCluster::Options options_of(const Ring& ring, std::uint64_t seed) {
+  return {.seed = seed,
+          .clients = 2,
+          .mirrors = ring.mirrors,
+          .pretended_parts = ring.parts,
+          .delays_writes = true};
+}
+
+client::Client::Stats stats(Scenario& s, unsigned client = 0) {
+  return s.cluster().client(client).stats();
+}
+
+// Client 0 makes a file, keeps it open, and has written to it what the ring does not know.
+Ino write_some(Scenario& s, const std::string& name, const Bytes& bytes) {
+  const auto made = s.create(kRoot, name);
+  REQUIRE(made.has_value());
+  const auto sent = stats(s).delayed_sent;
+  const auto written = s.write(made->ino, 0, bytes);
+  REQUIRE(written.has_value());
+  REQUIRE(written->is_delayed);
+  REQUIRE(stats(s).delayed_bytes == bytes.size());
+  REQUIRE(stats(s).delayed_sent == sent);
+  return made->ino;
+}
+
+}  // namespace
+
+TEST_CASE("delayed writes: whoever asks gets what was written") {
+  for (const Ring& ring : kRings) {
+    CAPTURE(ring.name);
+    Scenario s(options_of(ring, 41));
+    const Bytes bytes = pattern(50'000);
+    const Ino file = write_some(s, "file", bytes);
+    const auto seen = s.lookup(kRoot, "file", 1);
+    REQUIRE(seen.has_value());
+    REQUIRE(seen->attr.has_value());
+    CHECK(seen->attr->size == bytes.size());
+    CHECK(stats(s).write_recalls == 1);
+    CHECK(stats(s).delayed_bytes == 0);
+    CHECK(s.read(file, 0, 100'000, 1).value() == bytes);
+    // The other one may believe what it was told: what is written now is not delayed.
+    CHECK_FALSE(s.write(file, 10, pattern(10, 2))->is_delayed);
+    CHECK(s.read(file, 10, 10, 1).value() == pattern(10, 2));
+    // Once it may not, the writer may delay again.
+    s.cluster().run_for(seconds(12));
+    s.write(file, 0, pattern(10, 3));
+    CHECK(s.write(file, 20, pattern(10, 3))->is_delayed);
+    CHECK(s.read(file, 0, 100'000).value().size() == bytes.size());
+  }
+}
+
+TEST_CASE("delayed writes: they are sent after a second, and after close") {
+  Scenario s(options_of(kRings[0], 42));
+  write_some(s, "one", pattern(3'000));
+  s.cluster().run_for(milliseconds(900));
+  CHECK(stats(s).delayed_bytes == 3'000);
+  s.cluster().run_for(milliseconds(300));
+  CHECK(stats(s).delayed_bytes == 0);
+  const Ino two = write_some(s, "two", pattern(3'000));
+  s.release(two);
+  s.cluster().run_for(milliseconds(100));
+  CHECK(stats(s).delayed_bytes == 0);
+  CHECK(s.read(two, 0, 5'000, 1).value() == pattern(3'000));
+}
+
+// The rows of opens tell the volcano that comes after it whom to ask.
+TEST_CASE("delayed writes: a volcano that was killed asks for them") {
+  for (const Ring& ring : {kRings[0], kRings[1]}) {
+    CAPTURE(ring.name);
+    Scenario s(options_of(ring, 43));
+    const Bytes bytes = pattern(20'000);
+    const Ino file = write_some(s, "file", bytes);
+    s.cluster().crash_volcano(Crash::kill);
+    s.restart();
+    CHECK(s.getattr(file, 1).value().size == bytes.size());
+    CHECK(s.read(file, 0, 50'000, 1).value() == bytes);
+  }
+}
+
+TEST_CASE("delayed writes: of a client that is gone they are lost, and nobody waits for ever") {
+  Scenario s(options_of(kRings[0], 44));
+  const Ino file = write_some(s, "file", pattern(20'000));
+  s.cluster().vanish_client(0);
+  const Instant asked = s.cluster().now();
+  CHECK(s.getattr(file, 1).value().size == 0);
+  CHECK(s.cluster().now() - asked >= seconds(5));
+  CHECK(s.cluster().now() - asked <= seconds(13));
+}
+
+TEST_CASE("delayed writes: of a session that ended they are sent if nobody has changed the file") {
+  for (const bool is_changed : {false, true}) {
+    CAPTURE(is_changed);
+    Scenario s(options_of(kRings[0], 45));
+    const Bytes bytes = pattern(20'000);
+    const Ino file = write_some(s, "file", bytes);
+    s.cluster().partition_client(0, true);
+    CHECK(s.getattr(file, 1).value().size == 0);
+    if (is_changed) REQUIRE(s.truncate(file, 7, 1).has_value());
+    s.cluster().partition_client(0, false);
+    const auto synced = s.fsync(file);
+    if (is_changed) {
+      REQUIRE_FALSE(synced.has_value());
+      CHECK(synced.error().code == Code::io);
+      CHECK(s.fsync(file).has_value());  // told once
+      CHECK(s.getattr(file, 1).value().size == 7);
+    } else {
+      CHECK(synced.has_value());
+      CHECK(s.read(file, 0, 50'000, 1).value() == bytes);
+    }
+  }
+}
+
+TEST_CASE("delayed writes: a file that replaces another has its bytes before") {
+  for (const Ring& ring : kRings) {
+    CAPTURE(ring.name);
+    Scenario s(options_of(ring, 46));
+    s.make_file(kRoot, "file", pattern(1'000, 1));
+    const Ino made = write_some(s, "new", pattern(2'000, 2));
+    REQUIRE(s.rename(kRoot, "new", kRoot, "file").has_value());
+    s.cluster().vanish_client(0);
+    CHECK(s.read(made, 0, 5'000, 1).value() == pattern(2'000, 2));
+  }
+}
+
+// Many small pieces go in few requests, also those of a file that outgrows its home with them.
+TEST_CASE("delayed writes: pieces that lie apart come to their places") {
+  for (const Ring& ring : kRings) {
+    CAPTURE(ring.name);
+    Scenario s(options_of(ring, 47));
+    const Ino file = write_some(s, "file", pattern(100, 1));
+    Bytes wanted = pattern(100, 1);
+    wanted.resize(400 * 1'000 + 500);
+    for (std::uint64_t i = 1; i <= 400; ++i) {
+      const std::uint64_t at = (i * 37 % 400 + 1) * 1'000;
+      const Bytes piece = pattern(500, i);
+      REQUIRE(s.write(file, at, piece)->is_delayed);
+      std::copy(piece.begin(), piece.end(), wanted.begin() + static_cast<std::ptrdiff_t>(at));
+    }
+    CHECK(s.read(file, 0, 500'000, 1).value() == wanted);
+    CHECK(stats(s).delayed_sent <= 20);
+    REQUIRE(s.fsync(file).has_value());
+    s.cluster().crash_volcano(Crash::kill);
+    s.restart();
+    CHECK(s.read(file, 0, 500'000, 1).value() == wanted);
+  }
+}
