@@ -252,7 +252,7 @@ struct ClientImpl::PendingWrite {
 
 CallId ClientImpl::write(WriteBack::Write write, Bytes bytes, Credentials who,
                          Done<wire::WriteReply> done) {
-  if (!config_.delays_writes)
+  if (!config_.delays_writes || bytes.size() > wire::kIoBytesMax)
     return content_.write(write.ino, write.offset, std::move(bytes), write.append,
                           write.kill_suidgid, who, std::move(done));
   auto pending = std::make_shared<PendingWrite>(
@@ -282,9 +282,11 @@ void ClientImpl::attempt(const std::shared_ptr<PendingWrite>& pending) {
     case WriteBack::Path::through: break;
   }
   auto written = [this, pending,
-                  is_counted = decision.is_counted](Result<wire::WriteReply> reply) {
+                  is_counted = decision.is_counted,
+                  is_placed = decision.is_placed](Result<wire::WriteReply> reply) {
     if (is_counted)
-      write_back_.ended_through(pending->write.ino, reply ? &*reply : nullptr, clock_.now());
+      write_back_.ended_through(pending->write.ino, reply ? &*reply : nullptr, is_placed,
+                                clock_.now());
     end(*pending, std::move(reply));
   };
   pending->started =

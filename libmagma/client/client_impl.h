@@ -135,7 +135,7 @@ class ClientImpl final : public LinkEvents, public SessionEvents, public WriteBa
     auto begin = [this, ino, start = std::move(start)](Done<T> then) mutable {
       write_back_.begin_through(ino, clock_.now());
       return start(Done<T>([this, ino, then = std::move(then)](Result<T> result) mutable {
-        write_back_.ended_through(ino, nullptr, clock_.now());
+        write_back_.ended_through(ino, nullptr, false, clock_.now());
         then(std::move(result));
       }));
     };

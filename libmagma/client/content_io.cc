@@ -100,7 +100,9 @@ void ContentIo::begin_part(Id id, ring::Slot slot, const Message& message, RawDo
   Token token = requests_.begin(slot, who, message, AnyDone(std::move(done)), std::move(tail));
   // The part may be over already, and with it the operation.
   Operation* op = find(id);
-  if (op != nullptr && token != 0) op->requests.push_back(token);
+  if (op == nullptr || token == 0) return;
+  op->requests.push_back(token);
+  if (op->is_bound) requests_.bind_to_session(token);
 }
 
 void ContentIo::note_failure(Operation& op, Answer& answer) {
@@ -315,8 +317,10 @@ CallId ContentIo::write_pieces(Ino ino, std::vector<wire::Extent> extents, Bytes
   op.bytes = std::move(bytes);
   if (extents.size() > 1) op.extents = std::move(extents);
   op.kill_suidgid = kill_suidgid;
-  op.is_waiting = true;
-  start_or_queue(id);
+  op.is_bound = true;
+  // Who delays writes has a limit of its own.
+  bytes_in_flight_ += op.length;
+  step_write(id);
   return id | kOperationBit;
 }
 

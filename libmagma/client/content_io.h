@@ -83,6 +83,7 @@ class ContentIo {
     bool is_behind = false;        // or that it knows an old one
     bool wants_chunk = false;      // a write: the chunk is to be made first
     bool copies_itself = false;    // a copy: the volcanoes cannot
+    bool is_bound = false;         // to the session (Requests)
     std::uint32_t moves = 0;       // in a row
     std::uint32_t pending = 0;     // parts under way
     std::uint32_t length = 0;

@@ -678,11 +678,12 @@ void Requests::on_session_lost(SessionId old) {
   slab_.ids(all);
   for (Token id : all) {
     Request* request = slab_.find(id);
-    if (request == nullptr || request->kind != wire::OpKind::change) continue;
+    if (request == nullptr) continue;
+    if (request->kind != wire::OpKind::change && !request->is_bound) continue;
     bool is_moot = request->role == Request::Role::release ||
                    request->role == Request::Role::reopen;
     bool was_sent = request->sequence != 0 && request->session == old;
-    if (!is_moot && !was_sent) continue;
+    if (!is_moot && !was_sent && !request->is_bound) continue;
     unsend(*request);
     Answer answer;
     answer.code = Code::fenced;

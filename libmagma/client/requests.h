@@ -115,6 +115,7 @@ struct Request {
   Role role = Role::plain;
   bool needs_map = false;
   bool is_given_up = false;
+  bool is_bound = false;     // to the session
   bool for_write = false;  // of an open
   bool was_read = false;   // of a release
   bool takes_names = false;  // counted by LocalOpens
@@ -210,6 +211,11 @@ class Requests {
   void release(Ino ino, bool for_write, bool was_read);
   void flush_releases() { pump_releases(true); }
 
+  // Ends as `fenced` with the session in which it was made, also if it was not sent yet: it must
+  // not be done in another one.
+  void bind_to_session(Token id) {
+    if (Request* request = slab_.find(id)) request->is_bound = true;
+  }
   // The callback gets `interrupted` now.
   void cancel(Token id);
   // As cancel, without calling it: the asker has been told already.

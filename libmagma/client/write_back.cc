@@ -126,10 +126,11 @@ const WriteBack::File* WriteBack::find(Ino ino) const {
 void WriteBack::granted(const wire::Attr& attr, Instant made_at, Instant now) {
   if (!is_on_ || is_away_ || attr.is_partial || !S_ISREG(attr.mode)) return;
   if (recalls_.until(attr.ino, made_at, Instant::never()) == Instant{}) return;
+  auto recent = recent_.find(attr.ino);
+  if (recent != recent_.end() && attr.data_version < recent->second.version) return;
   File& file = files_[attr.ino];
-  // What is known of the size may be older than a write of ours.
-  const bool may_be_old = file.through > 0 || (file.through_at != Instant{} &&
-                                               made_at <= file.through_at);
+  // It may be older than a write of ours.
+  const bool may_be_old = file.through > 0 || attr.data_version < file.version;
   if (file.has_token || !file.is_clean() || may_be_old) return;
   file.has_token = true;
   file.size = file.ring_size = attr.size;
@@ -162,7 +163,11 @@ void WriteBack::recalled(Ino ino, Instant now, UniqueFunction<void()> done) {
   File* file = find(ino);
   if (file != nullptr && file->has_token) ++recalled_;
   if (file != nullptr) drop_token(*file, now + wire::kTokenTerm + milliseconds(500));
-  when_clean(ino, now, std::move(done));
+  if (file == nullptr || file->placed == 0) return when_clean(ino, now, std::move(done));
+  auto shared = std::make_shared<UniqueFunction<void()>>(std::move(done));
+  file->recalls.push_back([this, ino, now, shared] {
+    when_clean(ino, now, [shared] { (*shared)(); });
+  });
 }
 
 void WriteBack::forget_tokens(Instant now) {
@@ -172,9 +177,7 @@ void WriteBack::forget_tokens(Instant now) {
   for (auto& [ino, file] : files_) {
     drop_token(file, now + kClaimFirst);
     file.ring_size = 0;  // not known
-    file.size = file.dirty.end();
-    for (const auto& [number, ranges] : file.sending)
-      file.size = std::max(file.size, ranges.back().end);
+    file.size = file.unsent_end();
   }
   send_all(now);
 }
@@ -192,14 +195,15 @@ void WriteBack::session_renewed(Instant) {
   is_away_ = false;
   std::vector<Ino> doubtful;
   for (const auto& [ino, file] : files_)
-    if (file.is_doubtful) doubtful.push_back(ino);
+    if (file.is_doubtful && file.sending.empty()) doubtful.push_back(ino);
   for (Ino ino : doubtful) owner_.verify(ino);
 }
 
 void WriteBack::verified(Ino ino, const wire::Attr* attr, Instant now) {
   File* file = find(ino);
-  if (file == nullptr || !file->is_doubtful || is_away_) return;
+  if (file == nullptr || !file->is_doubtful || is_away_ || !file->sending.empty()) return;
   file->is_doubtful = false;
+  if (file->is_clean()) return settle(ino, now);
   if (attr == nullptr || attr->data_version != file->version) {
     lose_dirty(ino, *file, attr == nullptr ? Error{Code::stale, {}} : Error{Code::io, {}});
   } else {
@@ -208,6 +212,7 @@ void WriteBack::verified(Ino ino, const wire::Attr* attr, Instant now) {
     pump(ino, now);
   }
   settle(ino, now);
+  let_writers_in();
 }
 
 void WriteBack::amend(wire::Attr& attr) const {
@@ -245,7 +250,9 @@ WriteBack::Decision WriteBack::write(Write& write, Bytes& bytes, Instant now,
   }
   if (file->error.code != Code{})
     return {.path = Path::failed, .error = std::exchange(file->error, {})};
-  if (!file->waiters.empty() || file->is_claiming) {
+  const bool is_behind = !file->waiters.empty() && !write.has_waited;
+  write.has_waited = true;
+  if (is_behind || file->is_claiming) {
     file->waiters.push_back(std::move(later));
     return {.path = Path::wait};
   }
@@ -283,14 +290,17 @@ WriteBack::Decision WriteBack::write(Write& write, Bytes& bytes, Instant now,
     owner_.claim(write.ino);
     return {.path = Path::wait};
   }
-  if (file->has_token) file->size = std::max(file->size, write.offset + write.length);
   ++file->through;
-  return {.is_counted = true};
+  if (!file->has_token) return {.is_counted = true};
+  file->size = std::max(file->size, write.offset + write.length);
+  ++file->placed;
+  return {.is_counted = true, .is_placed = true};
 }
 
 void WriteBack::keep(File& file, const Write& write, Bytes bytes, Instant now) {
   ++kept_;
   if (file.dirty.empty()) {
+    file.is_much = false;
     file.due = now + kDelay;
     next_due_ = std::min(next_due_, file.due);
     dirty_.insert(write.ino);
@@ -315,11 +325,12 @@ void WriteBack::begin_through(Ino ino, Instant now) {
   ++file.through;
 }
 
-void WriteBack::ended_through(Ino ino, const wire::WriteReply* reply, Instant now) {
+void WriteBack::ended_through(Ino ino, const wire::WriteReply* reply, bool is_placed,
+                              Instant now) {
   File* file = find(ino);
   if (file == nullptr || file->through == 0) return;
   --file->through;
-  file->through_at = now;
+  recalls_.changed(ino, now);  // an answer from before tells another size
   if (reply != nullptr && reply->data_version >= file->version) {
     file->version = reply->data_version;
     file->ring_size = reply->size;
@@ -329,6 +340,8 @@ void WriteBack::ended_through(Ino ino, const wire::WriteReply* reply, Instant no
     drop_token(*file, now);  // the size is not known
   else if (!reply->may_delay)
     drop_token(*file, now + kClaimLast);
+  if (is_placed && --file->placed == 0)
+    for (auto& recall : std::exchange(file->recalls, {})) recall();
   forget_if_idle(ino);
 }
 
@@ -373,7 +386,7 @@ void WriteBack::pump(Ino ino, Instant now) {
     File* file = find(ino);
     if (file == nullptr || is_away_ || file->is_doubtful || file->dirty.empty()) return;
     if (file->due > now || file->sending.size() >= kSendingMax) return;
-    if (file->is_much && file->dirty.bytes() < kSettleBytes) {
+    if (file->is_much && file->dirty.bytes() <= kSettleBytes) {
       file->is_much = false;
       file->due = now + kDelay;
       next_due_ = std::min(next_due_, file->due);
@@ -417,11 +430,13 @@ void WriteBack::sent(std::uint64_t number, Flush flush, Sent result, Instant now
     }
     bytes_ += file->dirty.bytes() - before;
     file->is_doubtful = true;
-    if (!is_away_) owner_.verify(flush.ino);
   } else {
     lose(flush.ino, *file, length, result.error);
     drop_token(*file, now + kClaimLast);
   }
+  const bool is_to_be_verified =
+      file->is_doubtful && file->sending.empty() && !file->dirty.empty() && !is_away_;
+  if (is_to_be_verified) owner_.verify(flush.ino);
   pump(flush.ino, now);
   settle(flush.ino, now);
   let_writers_in();
@@ -431,6 +446,7 @@ void WriteBack::lose(Ino ino, File& file, std::size_t bytes, Error error) {
   log_error("writes_lost ino={:#x} name={} bytes={} error={}", ino.value,
             file.name.empty() ? "?" : file.name, bytes, describe(error));
   if (file.error.code == Code{}) file.error = std::move(error);
+  file.size = std::max(file.ring_size, file.unsent_end());
 }
 
 void WriteBack::lose_dirty(Ino ino, File& file, const Error& error) {
@@ -441,15 +457,19 @@ void WriteBack::lose_dirty(Ino ino, File& file, const Error& error) {
 }
 
 // Who waits until it is clean goes on, if it is.
-void WriteBack::settle(Ino ino, Instant) {
+void WriteBack::settle(Ino ino, Instant now) {
   File* file = find(ino);
   if (file == nullptr || !file->is_clean()) return;
   if (dirty_.erase(ino) > 0) take_note(ino, *file);
-  file->kill_suidgid = false;
-  if (file->is_claiming) return;
-  // Each may change the record.
-  auto waiters = std::exchange(file->waiters, {});
-  for (auto& waiter : waiters) waiter();
+  file->kill_suidgid = file->is_doubtful = false;
+  // One after the other: each may change the record, and a write makes the next ones wait.
+  for (; file != nullptr && file->is_clean() && !file->is_claiming && !file->waiters.empty();
+       file = find(ino)) {
+    auto waiter = std::move(file->waiters.front());
+    file->waiters.pop_front();
+    waiter();
+  }
+  if (file != nullptr && !file->is_clean() && !file->waiters.empty()) return hurry(ino, *file, now);
   forget_if_idle(ino);
 }
 
@@ -509,7 +529,9 @@ void WriteBack::forget_if_idle(Ino ino) {
   if (file == nullptr || owner_.is_open_for_write(ino)) return;
   const bool is_idle = file->is_clean() && file->waiters.empty() && file->through == 0 &&
                        !file->is_claiming;
-  if (is_idle) files_.erase(ino);
+  if (!is_idle) return;
+  if (file->version > 0) take_note(ino, *file);
+  files_.erase(ino);
 }
 
 void WriteBack::send_all(Instant now) {
@@ -520,11 +542,15 @@ void WriteBack::send_all(Instant now) {
 
 void WriteBack::end() {
   has_ended_ = true;
-  const std::vector<Ino> all(dirty_.begin(), dirty_.end());
-  for (Ino ino : all)
-    if (File* file = find(ino); file != nullptr && !file->dirty.empty())
+  std::vector<Ino> all;
+  for (const auto& [ino, file] : files_) all.push_back(ino);
+  for (Ino ino : all) {
+    File* file = find(ino);
+    if (file != nullptr && !file->dirty.empty())
       lose_dirty(ino, *file, Error{Code::io, "the client has stopped"});
-  for (Ino ino : all) settle(ino, Instant{});
+    if (file != nullptr) file->is_claiming = false;
+    settle(ino, Instant{});
+  }
   let_writers_in();
 }
 

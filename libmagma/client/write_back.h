@@ -21,6 +21,7 @@
 // a record for each file open for writing.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -141,6 +142,7 @@ class WriteBack {
     bool may_delay = true;
     bool kill_suidgid = false;
     std::uint32_t uid = 0, gid = 0;
+    bool has_waited = false;  // set here: who waits now has come later
   };
   enum class Path : std::uint8_t {
     kept,     // done: the bytes were taken, `offset` is where they are
@@ -154,12 +156,13 @@ class WriteBack {
     Error error{};
     wire::WriteReply reply{};
     bool is_counted = false;  // ended_through() is to be called
+    bool is_placed = false;   // with this
   };
   Decision write(Write& write, Bytes& bytes, Instant now, UniqueFunction<void()> later);
   // A change of size or content other than by a delayed write begins (write() has said `through`
   // before, or everything is sent), and has ended. `reply` of a write that was done.
   void begin_through(Ino ino, Instant now);
-  void ended_through(Ino ino, const wire::WriteReply* reply, Instant now);
+  void ended_through(Ino ino, const wire::WriteReply* reply, bool is_placed, Instant now);
   // A request that cuts the file is made now, and gives the token again if it may be had; and has
   // been answered.
   void begin_cut(Ino ino, Instant now);
@@ -214,13 +217,20 @@ class WriteBack {
     std::uint32_t uid = 0, gid = 0;
     std::deque<UniqueFunction<void()>> waiters{};  // until it is clean
     unsigned through = 0;        // under way
-    Instant through_at{};        // the last one
+    unsigned placed = 0;         // of them, at a place that the token told
+    std::vector<UniqueFunction<void()>> recalls{};  // wait for those
     Instant claim_at{};          // not before
     Duration claim_wait = kClaimFirst;
     Error error{};
     Ino dir{};                   // a name it has; none known: empty
     std::string name{};
     bool is_clean() const { return dirty.empty() && sending.empty(); }
+    // Where the last byte that the ring may not have ends.
+    std::uint64_t unsent_end() const {
+      std::uint64_t end = dirty.end();
+      for (const auto& [number, ranges] : sending) end = std::max(end, ranges.back().end);
+      return end;
+    }
   };
   struct Recent {
     std::uint64_t size = 0, version = 0;

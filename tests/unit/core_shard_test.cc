@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <sys/stat.h>
 
+#include "libmagma/crypto/checksum.h"
 #include "tests/unit/core_fixture.h"
 
 using namespace magma;
@@ -134,6 +135,77 @@ TEST_CASE("content grows from row to file to chunks and can be cut everywhere") 
   CHECK(b.rows(store::Table::chunk) == 0);
   CHECK(b.rows(store::Table::page_sums) == 0);
   CHECK(b.rows(store::Table::intent) == 0);
+}
+
+TEST_CASE("a write of several pieces: in a row, a file, chunks; and those that make no sense") {
+  ShardBench b;
+  const Ino f = b.create(b.root(), "f")->ino;
+  std::string model;
+  wire::WriteRequest message;
+  message.ino = f;
+  message.key_for_chunks = crypto::key_of_path("/f");
+  ring::Slot slot = ring::home_of(f);
+  auto write = [&](const std::vector<wire::Extent>& extents, const std::string& bytes) {
+    message.extents = extents;
+    message.offset = extents.empty() ? 0 : extents.front().offset;
+    const auto reply = b.ask(message, slot, as_bytes(bytes));
+    if (!reply) return b.last.code;
+    std::size_t at = 0;
+    for (const wire::Extent& extent : extents) {
+      if (model.size() < extent.offset + extent.length) model.resize(extent.offset + extent.length);
+      model.replace(extent.offset, extent.length, bytes, at, extent.length);
+      at += extent.length;
+    }
+    CHECK(reply->size == model.size());
+    return Code{};
+  };
+  auto same = [&] { CHECK((b.read(f, 0, 1 << 20).value() == model)); };
+  CHECK(write({{10, 5}, {20, 5}}, "aaaaabbbbb") == Code{});
+  same();
+  CHECK(write({{0, 3}, {12, 2}, {30'000, 4}}, "cccddeeee") == Code{});
+  same();
+  const std::string page(4096, 'p');
+  message.page_sums = {crypto::crc32c(as_bytes(page)), crypto::crc32c(as_bytes(page))};
+  CHECK(write({{4096, 4096}, {16'384, 4096}}, page + page) == Code{});
+  message.page_sums[1] ^= 1;
+  CHECK(write({{4096, 4096}, {16'384, 4096}}, page + page) == Code::checksum);
+  message.page_sums.pop_back();
+  CHECK(write({{4096, 4096}, {16'384, 4096}}, page + page) == Code::malformed);
+  message.page_sums.clear();
+  same();
+  CHECK(write({{1, 2}, {80'000, 2}}, "xxyy") == Code::moved_to_chunks);
+  const auto moved = wire::decode<wire::MovedReply>(b.last.body);
+  REQUIRE(moved);
+  message.key = moved->placement.key;
+  message.truncate_number = moved->placement.truncate_number;
+  slot = crypto::key_of_chunk(*message.key, 0).slot();
+  CHECK(write({{1, 2}, {80'000, 2}}, "xxyy") == Code{});
+  same();
+
+  const std::vector<std::vector<wire::Extent>> senseless = {
+      {{20, 5}, {10, 5}},                         // fall
+      {{10, 5}, {14, 5}},                         // overlap
+      {{10, 5}, {20, 4}},                         // fewer than the bytes
+      {{10, 5}, {20, 6}},                         // more
+      {{10, 10}, {20, 0}},                        // nothing
+      {{10, 5}, {store::kChunkBytes, 5}},         // another chunk
+      {{10, 5}, {wire::kFileBytesMax + 1, 5}},    // no file is as long
+      {{~std::uint64_t{0} - 2, 5}, {20, 5}},
+  };
+  for (const auto& extents : senseless)
+    CHECK(write(extents, "0123456789") == (extents.front().offset > wire::kFileBytesMax
+                                               ? Code::too_big
+                                               : Code::malformed));
+  std::vector<wire::Extent> many(wire::kExtentsMax + 1);
+  for (std::size_t i = 0; i < many.size(); ++i) many[i] = {i * 2, 1};
+  CHECK(write(many, std::string(many.size(), 'm')) == Code::malformed);
+  message.append = true;
+  CHECK(write({{10, 5}, {20, 5}}, "0123456789") == Code::malformed);
+  message.append = false;
+  same();
+  b.kill();
+  b.attach();
+  same();
 }
 
 TEST_CASE("a chunk that a truncate dropped and that is written again is not dropped once more") {

@@ -27,6 +27,22 @@ TEST_CASE("space: the disk is looked at every 50 ms") {
   CHECK_FALSE(guard.is_short(kStart + SpaceGuard::kCheckEvery + SpaceGuard::kCheckEvery));
 }
 
+TEST_CASE("space: there is plenty if what each client may keep back fits above the reserve") {
+  test::SimDisk disk;
+  SpaceGuard guard(disk);
+  Instant now = kStart;
+  auto has_plenty = [&](std::uint64_t mib, std::size_t clients) {
+    disk.limit_space(mib << 20);
+    now = now + SpaceGuard::kCheckEvery;
+    return guard.has_plenty(now, clients);
+  };
+  CHECK(has_plenty(4'000, 3));
+  CHECK(has_plenty(500, 3));
+  CHECK_FALSE(has_plenty(200, 3));
+  CHECK(has_plenty(200, 1));
+  CHECK_FALSE(has_plenty(10, 0));
+}
+
 TEST_CASE("space: a wait in vain is not begun anew before 10 s, unless something is removed") {
   test::SimDisk disk;
   SpaceGuard guard(disk);

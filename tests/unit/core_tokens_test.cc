@@ -173,3 +173,58 @@ TEST_CASE_FIXTURE(Fixture, "tokens: after a restart the sessions of before may h
   CHECK_FALSE(waits(of_a));
   CHECK(change(kFile, "", kA).empty());
 }
+
+TEST_CASE_FIXTURE(Fixture, "tokens: writes are delayed by one who alone may believe anything") {
+  tokens.grant(kB, kFile, Of::flare, now);
+  CHECK_FALSE(tokens.grant_writes(kA, kFile, now));
+  tokens.grant(kA, kFile, Of::flare, now);
+  CHECK(tokens.grant_writes(kA, kFile, now + kTerm));  // B may believe it no more
+  CHECK(tokens.grant_writes(kA, kFile, now + kTerm));
+  CHECK_FALSE(tokens.grant_writes(kB, kFile, now + kTerm + kTerm));
+  CHECK(tokens.is_writer_another(kFile, kB));
+  CHECK_FALSE(tokens.is_writer_another(kFile, kA));
+  // Not while somebody has still to hear of a change, nor right after a restart.
+  tokens.grant(kB, kDir, Of::flare, now);
+  const auto waiting = change(kDir, "", kA);
+  REQUIRE(waits(waiting));
+  CHECK_FALSE(tokens.grant_writes(kA, kDir, now + kTerm));
+  tokens.begin_grace({kB}, kStart + kTerm);
+  CHECK_FALSE(tokens.grant_writes(kA, Ino(300), now));
+  CHECK(tokens.grant_writes(kB, Ino(300), now));
+}
+
+TEST_CASE_FIXTURE(Fixture, "tokens: writes are recalled once, for all who ask, without end") {
+  REQUIRE(tokens.grant_writes(kA, kFile, now));
+  CHECK(tokens.recall_writes(kFile, kA) == 0);
+  CHECK(tokens.recall_writes(kDir, kB) == 0);
+  const NoticeId recall = tokens.recall_writes(kFile, kB);
+  REQUIRE(recall != 0);
+  CHECK(tokens.recall_writes(kFile, kC) == recall);
+  auto messages = tokens.take_messages();
+  REQUIRE(messages.size() == 1);
+  CHECK(messages[0].to == kA);
+  CHECK(messages[0].changes == std::vector<wire::Change>{{kFile, "", true}});
+  CHECK_FALSE(tokens.grant_writes(kA, kFile, now));
+  tokens.on_timer(now + seconds(100));
+  CHECK(tokens.is_open(recall));
+  SUBCASE("until it has confirmed") { tokens.confirmed(recall); }
+  SUBCASE("or has ended") { tokens.forget(kA); }
+  SUBCASE("or nothing is known any more") { tokens.forget_writers(); }
+  CHECK_FALSE(tokens.is_open(recall));
+  CHECK(tokens.recall_writes(kFile, kB) == 0);
+  CHECK(tokens.writers() == 0);
+}
+
+TEST_CASE_FIXTURE(Fixture, "tokens: a writer that closes its file is asked for nothing") {
+  REQUIRE(tokens.grant_writes(kA, kFile, now));
+  tokens.end_writes(kB, kFile);
+  CHECK(tokens.is_writer_another(kFile, kB));
+  tokens.end_writes(kA, kFile);
+  CHECK(tokens.recall_writes(kFile, kB) == 0);
+  // One that is being asked is waited for.
+  tokens.presume_writes(kA, kFile);
+  const NoticeId recall = tokens.recall_writes(kFile, kB);
+  tokens.end_writes(kA, kFile);
+  CHECK(tokens.is_open(recall));
+  CHECK(tokens.recall_writes(kFile, kC) == recall);
+}
