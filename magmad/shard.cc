@@ -638,6 +638,7 @@ void Shard::on_timer() {
     next_session_check_ = now_ + kSessionCheckEvery;
     expire_sessions();
     clean_replies();
+    refuse_old_recalls();
   }
   if (now_ >= next_sync_) {
     next_sync_ = now_ + kSyncEvery;

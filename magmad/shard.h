@@ -418,6 +418,7 @@ class Shard {
   void note_reading(const store::RowKey& key);
   void look_at_orphans();
   void look_at_recalls();
+  void refuse_old_recalls();
   void presume_writers();
   void run_steps();
   void pretend_to_send();
@@ -497,7 +498,12 @@ class Shard {
   Step step_;
   Tokens tokens_;
   std::deque<Answer> held_;  // until their notices have ended
-  std::vector<std::pair<NoticeId, RequestPtr>> recalling_;  // handled anew when it has ended
+  struct Recalling {
+    NoticeId recall = 0;
+    Instant since;
+    RequestPtr request;
+  };
+  std::vector<Recalling> recalling_;  // handled anew when it has ended
   std::uint64_t recalling_looked_at_ = 0;                   // as held_looked_at_
   std::vector<std::pair<Ino, SessionId>> orphans_to_look_at_;
   std::uint64_t orphans_looked_at_ = 0;  // as held_looked_at_

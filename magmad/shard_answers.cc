@@ -11,6 +11,10 @@
 
 namespace magma {
 
+namespace {
+constexpr Duration kRecallPatience = seconds(2);
+}
+
 ReplyTarget Shard::finish_lane(const Request& request) {
   if (wire::kind_of(request.op()) != wire::OpKind::change) return request.target;
   auto session = sessions_.find(request.head.session);
@@ -197,7 +201,7 @@ bool Shard::recall_writes(RequestPtr& request, Ino ino) {
     return true;
   }
   request->keep();
-  recalling_.emplace_back(recall, std::move(request));
+  recalling_.push_back({recall, now_, std::move(request)});
   return true;
 }
 
@@ -217,11 +221,21 @@ void Shard::let_delay(Request& request, Ino ino) {
 void Shard::look_at_recalls() {
   if (recalling_looked_at_ == tokens_.ended()) return;
   recalling_looked_at_ = tokens_.ended();
-  for (auto& [recall, request] : std::exchange(recalling_, {})) {
-    if (tokens_.is_open(recall))
-      recalling_.emplace_back(recall, std::move(request));
+  for (Recalling& waiting : std::exchange(recalling_, {})) {
+    if (tokens_.is_open(waiting.recall))
+      recalling_.push_back(std::move(waiting));
     else
-      ready_.push_back(std::move(request));
+      ready_.push_back(std::move(waiting.request));
+  }
+}
+
+// The writer may be gone. Who asks hears that this volcano is not, and asks again.
+void Shard::refuse_old_recalls() {
+  for (Recalling& waiting : std::exchange(recalling_, {})) {
+    if (now_ - waiting.since < kRecallPatience)
+      recalling_.push_back(std::move(waiting));
+    else
+      refuse(std::move(waiting.request), Code::locked);
   }
 }
 
@@ -230,7 +244,7 @@ void Shard::presume_writers() {
   tokens_.forget_writers();
   std::unordered_map<std::uint64_t, unsigned> sessions_of;
   for (const auto& [id, session] : sessions_)
-    for (const auto& [ino, row] : session.opens) ++sessions_of[ino];
+    for (const auto& [ino, row] : session.opens) sessions_of[ino] += row.writers > 0;
   for (const auto& [id, session] : sessions_)
     for (const auto& [ino, row] : session.opens)
       if (row.writers > 0 && sessions_of[ino] == 1) tokens_.presume_writes(id, Ino(ino));

@@ -169,8 +169,8 @@ void Shard::fail_batch() {
     for (auto& request : held.requests) waiting.push_back(std::move(request));
   for (auto& request : ready_) waiting.push_back(std::move(request));
   for (auto& [ticket, request] : lock_waits_) waiting.push_back(std::move(request));
-  for (auto& [recall, request] : std::exchange(recalling_, {}))
-    waiting.push_back(std::move(request));
+  for (Recalling& recalling : std::exchange(recalling_, {}))
+    waiting.push_back(std::move(recalling.request));
   lock_waits_.clear();
   for (auto& request : waiting)
     if (request) push_answer(*request, false, code, {}, {});

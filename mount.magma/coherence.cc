@@ -34,6 +34,12 @@ void Coherence::on_sent(Ino ino, std::uint64_t data_version) {
   filesystem_.inodes.changed_here(ino, data_version);
 }
 
+void Coherence::on_lost(Ino ino) {
+  filesystem_.content_changed_here(ino);
+  filesystem_.inodes.forget_version(ino);
+  filesystem_.invalidate(ino, [] {});
+}
+
 void Coherence::let_go(const PendingPtr& pending, const wire::Change& change) {
   const bool is_busy = busy_.contains(change.ino);
   if (!is_busy) ++pending->left[change.ino];

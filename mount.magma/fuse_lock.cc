@@ -169,14 +169,20 @@ void op_flush(fuse_req_t request, fuse_ino_t node, fuse_file_info* file) {
   Filesystem& fs = reply.filesystem();
   const Ino ino = fs.ino_of(node);
   const std::uint64_t owner = file->lock_owner;
-  fs.client.close(ino, [reply = std::move(reply), ino,
-                        owner](Result<wire::EmptyReply> closed) mutable {
-    Filesystem& filesystem = reply.filesystem();
+  auto closed = [ino, owner](Reply owed, const Result<wire::EmptyReply>& sent) {
+    Filesystem& filesystem = owed.filesystem();
     const bool has_locks = filesystem.record_lock_owners.erase({ino, owner}) > 0;
-    if (closed && has_locks)
-      return ask(std::move(reply), unlock_all(ino, wire::LockKind::record, owner), false);
+    if (sent && has_locks)
+      return ask(std::move(owed), unlock_all(ino, wire::LockKind::record, owner), false);
     if (has_locks) let_go(filesystem, ino, wire::LockKind::record, owner);
-    answer_empty(std::move(reply), closed);
+    answer_empty(std::move(owed), sent);
+  };
+  if (!opens_for_write(file->flags)) return closed(std::move(reply), wire::EmptyReply());
+  fs.call(request, [&] {
+    return fs.client.close(ino, [reply = std::move(reply),
+                                 closed](const Result<wire::EmptyReply>& sent) mutable {
+      closed(std::move(reply), sent);
+    });
   });
 }
 

@@ -325,6 +325,10 @@ std::optional<std::uint64_t> InodeTable::content_version(Ino ino) const {
   return record->version;
 }
 
+void InodeTable::forget_version(Ino ino) {
+  if (Record* record = find(ino)) record->has_version = 0;
+}
+
 void InodeTable::changed_here(Ino ino, std::uint64_t version) {
   Record* record = find(ino);
   if (record != nullptr && record->has_version != 0 && record->version + 1 == version)

@@ -92,6 +92,8 @@ class InodeTable final : public client::KeySource {
   bool opened(Ino ino, std::uint64_t version);
   // The version of content that the kernel may have pages of, as opened() was told last.
   std::optional<std::uint64_t> content_version(Ino ino) const;
+  // The kernel's pages may be of no version.
+  void forget_version(Ino ino);
   // A change of this mount's own made content `version`: the kernel's pages have it too, if it is
   // the next after the one they were of (nobody else wrote between).
   void changed_here(Ino ino, std::uint64_t version);

@@ -241,7 +241,7 @@ CallId Client::write(Ino ino, std::uint64_t offset, Bytes bytes, bool append, bo
 CallId Client::close(Ino ino, Done<wire::EmptyReply> done) {
   if (impl_->refuse(done)) return 0;
   return impl_->ordered(ino, std::move(done), [this, ino](Done<wire::EmptyReply> then) {
-    if (auto lost = impl_->write_back().take_error(ino))
+    if (auto lost = impl_->write_back().error_of(ino))
       then(fail(std::move(*lost)));
     else
       then(wire::EmptyReply());

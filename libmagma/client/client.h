@@ -76,6 +76,8 @@ class ChangeListener {
   virtual void on_read(Ino) {}
   // Writes of this client that were delayed (wire::WriteReply) are with the ring now.
   virtual void on_sent(Ino, std::uint64_t /*data_version*/) {}
+  // Some are lost: what is kept of the content has never been the ring's.
+  virtual void on_lost(Ino) {}
 };
 
 using KnownDirectory = DirectoryCache::Known;
@@ -145,7 +147,7 @@ class Client {
   CallId write(Ino ino, std::uint64_t offset, Bytes bytes, bool append, bool kill_suidgid,
                Credentials who, Done<wire::WriteReply> done, bool may_delay = true);
   // A program closes the file: done when what was written is sent. The error of writes that were
-  // delayed and then lost, once.
+  // delayed and then lost; fsync and the next write end it.
   CallId close(Ino ino, Done<wire::EmptyReply> done);
   CallId fsync(Ino ino, Credentials who, Done<wire::EmptyReply> done);
   // Copies up to 1 GiB at the volcano; fewer bytes only at the end of the source. The result is

@@ -81,8 +81,8 @@ void ClientImpl::shut() {
   start_until_ = drain_until_ = stop_until_ = Instant::never();
   session_.end();
   links_.close_all();
-  requests_.end(Error{Code::io, "the client has stopped"});
   write_back_.end();
+  requests_.end(Error{Code::io, "the client has stopped"});
 }
 
 void ClientImpl::stop(Duration patience, UniqueFunction<void()> done) {
@@ -220,7 +220,7 @@ void ClientImpl::claim(Ino ino) {
 }
 
 void ClientImpl::verify(Ino ino) {
-  requests_.begin(ring::home_of(ino), {}, wire::GetattrRequest{ino},
+  requests_.begin(ring::home_of(ino), {}, wire::GetattrRequest{ino, true},
                   Done<wire::Attr>([this, ino](Result<wire::Attr> attr) {
                     write_back_.verified(ino, attr ? &*attr : nullptr, clock_.now());
                   }));

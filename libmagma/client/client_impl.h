@@ -108,6 +108,9 @@ class ClientImpl final : public LinkEvents, public SessionEvents, public WriteBa
   void on_sent(Ino ino, std::uint64_t data_version) override {
     if (listener_ != nullptr) listener_->on_sent(ino, data_version);
   }
+  void on_lost(Ino ino) override {
+    if (listener_ != nullptr) listener_->on_lost(ino);
+  }
   CallId write(WriteBack::Write write, Bytes bytes, Credentials who, Done<wire::WriteReply> done);
   struct PendingWrite;
   void attempt(const std::shared_ptr<PendingWrite>& pending);

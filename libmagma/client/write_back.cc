@@ -131,9 +131,13 @@ void WriteBack::granted(const wire::Attr& attr, Instant made_at, Instant now) {
   File& file = files_[attr.ino];
   // It may be older than a write of ours.
   const bool may_be_old = file.through > 0 || attr.data_version < file.version;
-  if (file.has_token || !file.is_clean() || may_be_old) return;
+  // Asked for by verify(): with it nobody else comes before what is sent then.
+  const bool is_verified = file.is_doubtful && file.sending.empty() &&
+                           attr.data_version == file.version;
+  if (file.has_token || may_be_old || (!file.is_clean() && !is_verified)) return;
   file.has_token = true;
-  file.size = file.ring_size = attr.size;
+  file.ring_size = attr.size;
+  file.size = std::max(attr.size, file.unsent_end());
   file.version = attr.data_version;
   file.granted_at = made_at;
   file.claim_at = now;
@@ -447,6 +451,7 @@ void WriteBack::lose(Ino ino, File& file, std::size_t bytes, Error error) {
             file.name.empty() ? "?" : file.name, bytes, describe(error));
   if (file.error.code == Code{}) file.error = std::move(error);
   file.size = std::max(file.ring_size, file.unsent_end());
+  owner_.on_lost(ino);
 }
 
 void WriteBack::lose_dirty(Ino ino, File& file, const Error& error) {
@@ -517,9 +522,10 @@ std::optional<Error> WriteBack::take_error(Ino ino) {
   return std::exchange(file->error, {});
 }
 
-std::optional<Error> WriteBack::close(Ino ino, Instant now) {
-  if (File* file = find(ino); file != nullptr && !file->dirty.empty()) hurry(ino, *file, now);
-  return take_error(ino);
+std::optional<Error> WriteBack::error_of(Ino ino) const {
+  const File* file = find(ino);
+  if (file == nullptr || file->error.code == Code{}) return std::nullopt;
+  return file->error;
 }
 
 void WriteBack::released(Ino ino, Instant) { forget_if_idle(ino); }

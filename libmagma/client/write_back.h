@@ -111,10 +111,12 @@ class WriteBack {
     // Asks for the token (getattr, wants_to_delay). Calls claimed() later or inside, after
     // granted() if it was.
     virtual void claim(Ino ino) = 0;
-    // Asks for the attributes in the new session; calls verified() later or inside.
+    // Asks for the attributes in the new session, and for the token; calls verified() later or
+    // inside, after granted() if it was.
     virtual void verify(Ino ino) = 0;
     virtual bool is_open_for_write(Ino ino) = 0;
     virtual void on_sent(Ino ino, std::uint64_t data_version) = 0;
+    virtual void on_lost(Ino ino) = 0;
   };
   WriteBack(Owner& owner, bool is_on) : owner_(owner), is_on_(is_on) {}
 
@@ -177,8 +179,9 @@ class WriteBack {
   // a file by a new one expects to find either.
   void when_clean(Ino dir, std::string_view name, Instant now, UniqueFunction<void()> then);
   void named(Ino ino, Ino dir, std::string_view name);
-  // A file is closed: what was written is sent. The error of writes that were lost, once.
-  std::optional<Error> close(Ino ino, Instant now);
+  // The error of writes that were lost: for close(2), which tells it each time, because it may be
+  // another program's; and for fsync(2), which as write() tells it once.
+  std::optional<Error> error_of(Ino ino) const;
   std::optional<Error> take_error(Ino ino);
   // The file may no longer be open for writing.
   void released(Ino ino, Instant now);

@@ -95,6 +95,8 @@ void copy(Shard& shard, RequestPtr request, wire::CopyRequest message) {
   if (message.source.length > wire::kIoBytesMax || message.source.offset > wire::kFileBytesMax ||
       message.target.append)
     return shard.refuse(std::move(request), Code::invalid);
+  if (shard.recall_writes(request, message.source.ino)) return;
+  if (shard.recall_writes(request, message.target.ino)) return;
   // What is not all of this volcano the asker copies itself.
   const bool is_source_near = shard.is_near(
       message.source.key

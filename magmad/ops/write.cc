@@ -113,7 +113,6 @@ bool write_home_file(Shard& shard, RequestPtr& request, Ino ino, store::InodeRow
       shard.refuse(std::move(request), written.error());
       return false;
     }
-    shard.erase(Shard::inline_key(ino));
   }
   for (const Piece& piece : pieces) {
     auto written = shard.content().write(id, version, piece.offset, piece.bytes, piece.page_sums);
@@ -121,6 +120,8 @@ bool write_home_file(Shard& shard, RequestPtr& request, Ino ino, store::InodeRow
     shard.refuse(std::move(request), written.error());
     return false;
   }
+  // Not before: what is refused leaves the row as it was.
+  if (row.place == store::ContentPlace::in_row) shard.erase(Shard::inline_key(ino));
   row.place = store::ContentPlace::home_file;
   shard.put(id.row(store::Table::chunk),
             store::ChunkRow{std::max(row.size, end), row.truncate_number});
@@ -148,9 +149,9 @@ void write_home(Shard& shard, RequestPtr request, const wire::WriteRequest& mess
     return spill(shard, std::move(request), ino, message.key_for_chunks);
   if (!request->payload.empty()) {
     bool fits_row = std::max(row->size, end) <= Shard::kInlineBytesMax;
+    if (!sums_match(*pieces))
+      return shard.refuse(std::move(request), Error{Code::checksum, "bytes of a write"});
     if (row->place != store::ContentPlace::home_file && fits_row) {
-      if (!sums_match(*pieces))
-        return shard.refuse(std::move(request), Error{Code::checksum, "bytes of a write"});
       write_in_row(shard, ino, *row, *pieces);
     } else if (!write_home_file(shard, request, ino, *row, *pieces)) {
       return;
@@ -258,7 +259,10 @@ void write_far_chunk(Shard& shard, RequestPtr request, const wire::WriteRequest&
   for (const ChunkPiece& piece : pieces) {
     auto written = shard.content().write(id, shard.version_of(id.slot), piece.start, piece.bytes,
                                          piece.page_sums);
-    if (!written) return shard.refuse(std::move(request), written.error());
+    if (!written) {
+      shard.put(id.row(store::Table::chunk), *row);  // of the pieces before
+      return shard.refuse(std::move(request), written.error());
+    }
     row->length = std::max(row->length, piece.start + piece.bytes.size());
   }
   shard.put(id.row(store::Table::chunk), *row);
@@ -297,8 +301,9 @@ struct Append : std::enable_shared_from_this<Append> {
     put_authority(shard, message.ino, *authority);
     RequestPtr request = shard.operations().commit(op, {}, ApplyWhen::durable_lazily);
     if (message.kill_suidgid) kill_privileges(shard, *request, message.ino);
-    shard.answer(std::move(request), wire::WriteReply{offset, authority->size, authority->mtime,
-                                                      authority->data_version});
+    wire::WriteReply reply{offset, authority->size, authority->mtime, authority->data_version};
+    reply.may_delay = shard.has_plenty_of_space();
+    shard.answer(std::move(request), reply);
   }
 };
 

@@ -119,6 +119,7 @@ TEST_CASE("delayed writes: of a session that ended they are sent if nobody has c
     const auto synced = s.fsync(file);
     if (is_changed) {
       REQUIRE_FALSE(synced.has_value());
+      CHECK(stats(s).delayed_bytes == 0);
       CHECK(synced.error().code == Code::io);
       CHECK(s.fsync(file).has_value());  // told once
       CHECK(s.getattr(file, 1).value().size == 7);

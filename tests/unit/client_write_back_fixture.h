@@ -42,6 +42,7 @@ struct FakeOwner final : WriteBack::Owner {
   std::vector<Request> requests;
   std::vector<Ino> claims, verifies;
   std::vector<std::pair<Ino, std::uint64_t>> told;
+  std::vector<Ino> lost;
   std::set<Ino> closed;
   UniqueFunction<void()> on_send, on_claim;
 
@@ -56,6 +57,7 @@ struct FakeOwner final : WriteBack::Owner {
   void verify(Ino ino) override { verifies.push_back(ino); }
   bool is_open_for_write(Ino ino) override { return !closed.contains(ino); }
   void on_sent(Ino ino, std::uint64_t version) override { told.emplace_back(ino, version); }
+  void on_lost(Ino ino) override { lost.push_back(ino); }
 
   void store(Ino ino, std::uint64_t offset, ByteSpan bytes) {
     std::string& content = files[ino].content;

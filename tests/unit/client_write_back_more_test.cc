@@ -49,7 +49,7 @@ TEST_CASE("delayed writes: not those that must be sent, or cannot be kept") {
   WriteBack::Write append{.ino = kFile, .append = true};
   CHECK(rig.write(append, bytes_of("d")).reply.offset == 7);
   rig.end_through(5, "cc");
-  rig.back.close(kFile, rig.now);
+  rig.back.send_all(rig.now);
   rig.answer();
   CHECK(rig.content() == "a...bccd");
 }
@@ -107,7 +107,7 @@ TEST_CASE("delayed writes: changes of the size end the token, a cut may bring it
   rig.back.ended_through(kFile, nullptr, false, rig.now);
   rig.grant();
   CHECK(rig.write(0, "b").path == Path::kept);
-  rig.back.close(kFile, rig.now);
+  rig.back.send_all(rig.now);
   rig.answer();
 
   auto cut = [&] {
@@ -126,7 +126,7 @@ TEST_CASE("delayed writes: changes of the size end the token, a cut may bring it
   WriteBack::Decision decision = rig.write(0, "c");
   CHECK(decision.path == Path::kept);
   CHECK(decision.reply.size == 2);
-  rig.back.close(kFile, rig.now);
+  rig.back.send_all(rig.now);
   rig.answer();
   // One that was asked for meanwhile may tell the size before.
   begun = cut();
@@ -259,7 +259,7 @@ TEST_CASE("delayed writes: in whatever order things happen, the file is what was
       rig.back.session_renewed(rig.now);
       rig.verified();
     } else if (what == 83) {
-      rig.back.close(kFile, rig.now);
+      rig.back.send_all(rig.now);
     } else if (what == 84 && random.chance(50)) {
       // The file may have been cut by somebody else: there is no token.
       auto cut = [&] {
@@ -315,7 +315,7 @@ TEST_CASE("delayed writes: what was answered after all needs no verifying") {
   Rig rig;
   rig.grant();
   rig.write(0, "a");
-  rig.back.close(kFile, rig.now);
+  rig.back.send_all(rig.now);
   rig.back.session_lost(rig.now);
   rig.answer();
   CHECK_FALSE(rig.back.has_dirty());
@@ -375,7 +375,7 @@ TEST_CASE("delayed writes: a token is not taken with a size from before delayed 
   rig.pass(milliseconds(1));
   WriteBack::Write append{.ino = kFile, .append = true};
   rig.write(append, bytes_of("bbbb"));
-  rig.back.close(kFile, rig.now);
+  rig.back.send_all(rig.now);
   rig.answer(0, false);  // or refused: the token is dropped without a recall
   rig.back.granted(old, made_at, rig.now);
   append = {.ino = kFile, .append = true};
