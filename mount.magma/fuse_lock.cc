@@ -177,7 +177,7 @@ void op_flush(fuse_req_t request, fuse_ino_t node, fuse_file_info* file) {
     if (has_locks) let_go(filesystem, ino, wire::LockKind::record, owner);
     answer_empty(std::move(owed), sent);
   };
-  if (!opens_for_write(file->flags)) return closed(std::move(reply), wire::EmptyReply());
+  // The kernel does not say how the file was opened: a reader's close waits, too.
   fs.call(request, [&] {
     return fs.client.close(ino, [reply = std::move(reply),
                                  closed](const Result<wire::EmptyReply>& sent) mutable {
