@@ -260,11 +260,10 @@ WriteBack::Decision WriteBack::write(Write& write, Bytes& bytes, Instant now,
     file->waiters.push_back(std::move(later));
     return {.path = Path::wait};
   }
-  if (file->has_token && write.append) {
-    write.offset = file->size;
-    write.append = false;
-  }
-  if (!write.append && write.offset > wire::kFileBytesMax - write.length)
+  // Of an append only when it is done: while it waits, the end moves, and the token may go.
+  const std::uint64_t place = write.append ? file->size : write.offset;
+  const bool is_known = file->has_token || !write.append;
+  if (is_known && place > wire::kFileBytesMax - write.length)
     return {.path = Path::failed, .error = {Code::too_big, {}}};
   if (file->has_token && write.may_delay) {
     if (bytes_ > 0 && bytes_ + write.length > kBytesMax) {
@@ -272,6 +271,7 @@ WriteBack::Decision WriteBack::write(Write& write, Bytes& bytes, Instant now,
       send_all(now);
       return {.path = Path::wait};
     }
+    write.offset = place;
     keep(*file, write, std::move(bytes), now);
     Decision decision{.path = Path::kept};
     decision.reply.offset = write.offset;
@@ -296,6 +296,8 @@ WriteBack::Decision WriteBack::write(Write& write, Bytes& bytes, Instant now,
   }
   ++file->through;
   if (!file->has_token) return {.is_counted = true};
+  write.offset = place;
+  write.append = false;
   file->size = std::max(file->size, write.offset + write.length);
   ++file->placed;
   return {.is_counted = true, .is_placed = true};

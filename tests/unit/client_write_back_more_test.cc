@@ -473,3 +473,37 @@ TEST_CASE("delayed writes: a cut waits behind a write that waited before") {
   rig.answer();
   CHECK(rig.amended().size == 0);
 }
+
+TEST_CASE("delayed writes: an append that waited goes to where the end is then") {
+  for (bool is_recalled : {false, true}) {
+    CAPTURE(is_recalled);
+    Rig rig;
+    rig.grant(kOther);
+    for (std::size_t i = 0; i < 64; ++i)
+      REQUIRE(rig.write_big(i * kMiB, kMiB, kOther) == Path::kept);
+    rig.grant();
+    std::vector<WriteBack::Write> appends(2, {.ino = kFile, .length = 4, .append = true});
+    std::vector<Bytes> bytes = {bytes_of("aaaa"), bytes_of("bbbb")};
+    std::vector<WriteBack::Decision> ends(2);
+    std::function<void(std::size_t)> begin = [&](std::size_t which) {
+      ends[which] =
+          rig.back.write(appends[which], bytes[which], rig.now, [&, which] { begin(which); });
+    };
+    begin(0);
+    begin(1);
+    CHECK(ends[0].path == Path::wait);
+    CHECK(ends[1].path == Path::wait);
+    if (is_recalled) rig.back.recalled(kFile, rig.now, [] {});
+    rig.answer_all();
+    if (is_recalled) {
+      for (std::size_t i : {0u, 1u}) {
+        CHECK(ends[i].path == Path::through);
+        CHECK(appends[i].append);
+      }
+    } else {
+      CHECK(ends[0].reply.offset == 0);
+      CHECK(ends[1].reply.offset == 4);
+      CHECK(ends[1].reply.size == 8);
+    }
+  }
+}
