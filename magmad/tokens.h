@@ -95,7 +95,7 @@ class Tokens {
   bool grant_writes(SessionId session, Ino ino, Instant now);
   // The session may have been allowed to, by the run or the volcano before this one.
   void presume_writes(SessionId session, Ino ino) { writers_[ino] = {session}; }
-  // The session has closed the file; or nobody asks for it any more.
+  // The session has closed the file.
   void end_writes(SessionId session, Ino ino);
   // What a request of `by` for the file must wait for; 0: for nothing. Asks for the token.
   NoticeId recall_writes(Ino ino, SessionId by);

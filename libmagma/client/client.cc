@@ -131,18 +131,24 @@ CallId Client::rename(wire::RenameRequest request, Credentials who, Done<wire::E
                    .exchanges = (request.flags & wire::kRenameExchange) != 0};
   const Ino dir = request.from_dir;
   const std::string name = request.from_name;
+  std::optional<std::pair<Ino, std::string>> exchanged;
+  if (names.exchanges) exchanged.emplace(request.to_dir, request.to_name);
   auto start = [this, who, request = std::move(request),
                 names = std::move(names)](Done<wire::EmptyReply> then) {
     return impl_->requests().begin_names(ring::home_of(request.to_dir), who, request, names,
                                          std::move(then));
   };
-  if (!impl_->write_back().has_dirty()) return start(std::move(done));
-  return impl_->deferred(
-      std::move(done),
-      [this, dir, name](UniqueFunction<void()> then) {
-        impl_->write_back().when_clean(dir, name, impl_->now(), std::move(then));
-      },
-      std::move(start));
+  // Which files wait is decided before the names are forgotten.
+  auto wait = [this, dir, name, exchanged](UniqueFunction<void()> then) {
+    WriteBack& writes = impl_->write_back();
+    writes.when_clean(dir, name, impl_->now(), std::move(then));
+    writes.forget_name(dir, name);
+    if (exchanged) writes.forget_name(exchanged->first, exchanged->second);
+  };
+  if (impl_->write_back().has_dirty())
+    return impl_->deferred(std::move(done), std::move(wait), std::move(start));
+  wait([] {});
+  return start(std::move(done));
 }
 
 CallId Client::open(Ino ino, bool for_write, bool truncate, Credentials who,
@@ -202,6 +208,7 @@ CallId Client::tmpfile(wire::TmpfileRequest request, Credentials who,
 CallId Client::link(wire::LinkRequest request, Credentials who, Done<wire::EntryReply> done) {
   if (impl_->refuse(done)) return 0;
   const Ino ino = request.ino;
+  impl_->write_back().forget_name(ino);
   return impl_->ordered(
       ino, std::move(done), [this, who, request = std::move(request)](Done<wire::EntryReply> then) {
         return impl_->requests().begin_names(ring::home_of(request.dir), who, request,

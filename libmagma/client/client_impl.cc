@@ -304,7 +304,7 @@ void ClientImpl::end(PendingWrite& pending, Result<wire::WriteReply> result) {
 void ClientImpl::release(Ino ino, bool for_write, bool was_read) {
   auto now_clean = [this, ino, for_write, was_read] {
     requests_.release(ino, for_write, was_read);
-    if (for_write) write_back_.released(ino, clock_.now());
+    if (for_write) write_back_.released(ino);
   };
   if (!for_write) return now_clean();
   write_back_.when_clean(ino, clock_.now(), now_clean);

@@ -518,10 +518,9 @@ void WriteBack::named(Ino ino, Ino dir, std::string_view name) {
   file->name = name;
 }
 
-std::optional<Error> WriteBack::take_error(Ino ino) {
-  File* file = find(ino);
-  if (file == nullptr || file->error.code == Code{}) return std::nullopt;
-  return std::exchange(file->error, {});
+void WriteBack::forget_name(Ino dir, std::string_view name) {
+  for (auto& [ino, file] : files_)
+    if (file.dir == dir && file.name == name) file.name.clear();
 }
 
 std::optional<Error> WriteBack::error_of(Ino ino) const {
@@ -530,7 +529,13 @@ std::optional<Error> WriteBack::error_of(Ino ino) const {
   return file->error;
 }
 
-void WriteBack::released(Ino ino, Instant) { forget_if_idle(ino); }
+std::optional<Error> WriteBack::take_error(Ino ino) {
+  auto error = error_of(ino);
+  if (error) find(ino)->error = {};
+  return error;
+}
+
+void WriteBack::released(Ino ino) { forget_if_idle(ino); }
 
 void WriteBack::forget_if_idle(Ino ino) {
   File* file = find(ino);

@@ -178,13 +178,17 @@ class WriteBack {
   // The same for files that may have this name, which is about to be moved: a program that replaces
   // a file by a new one expects to find either.
   void when_clean(Ino dir, std::string_view name, Instant now, UniqueFunction<void()> then);
+  // A file was made with this name.
   void named(Ino ino, Ino dir, std::string_view name);
+  // The name leads elsewhere from now on, or the file has others, too: any may be the file's.
+  void forget_name(Ino dir, std::string_view name);
+  void forget_name(Ino ino) { named(ino, {}, {}); }
   // The error of writes that were lost: for close(2), which tells it each time, because it may be
   // another program's; and for fsync(2), which as write() tells it once.
   std::optional<Error> error_of(Ino ino) const;
   std::optional<Error> take_error(Ino ino);
   // The file may no longer be open for writing.
-  void released(Ino ino, Instant now);
+  void released(Ino ino);
   void send_all(Instant now);
   // The client ends: what is not sent is lost.
   void end();

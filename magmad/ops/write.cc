@@ -149,9 +149,11 @@ void write_home(Shard& shard, RequestPtr request, const wire::WriteRequest& mess
     return spill(shard, std::move(request), ino, message.key_for_chunks);
   if (!request->payload.empty()) {
     bool fits_row = std::max(row->size, end) <= Shard::kInlineBytesMax;
-    if (!sums_match(*pieces))
+    const bool stays_in_row = row->place != store::ContentPlace::home_file && fits_row;
+    // One piece is compared as it is written; of several none is written if one is wrong.
+    if ((stays_in_row || pieces->size() > 1) && !sums_match(*pieces))
       return shard.refuse(std::move(request), Error{Code::checksum, "bytes of a write"});
-    if (row->place != store::ContentPlace::home_file && fits_row) {
+    if (stays_in_row) {
       write_in_row(shard, ino, *row, *pieces);
     } else if (!write_home_file(shard, request, ino, *row, *pieces)) {
       return;

@@ -142,6 +142,27 @@ TEST_CASE("delayed writes: a file that replaces another has its bytes before") {
   }
 }
 
+// It is open still, and goes by another name now.
+TEST_CASE("delayed writes: a file that was moved, or linked, has its bytes before the next move") {
+  for (const bool is_linked : {false, true}) {
+    CAPTURE(is_linked);
+    Scenario s(options_of(kRings[0], 48));
+    const Ino file = write_some(s, "new", pattern(2'000, 1));
+    if (is_linked) {
+      const auto linked = ask<wire::EntryReply>(s.cluster(), 0, [&](auto& c, auto done) {
+        c.link(wire::LinkRequest{.ino = file, .dir = kRoot, .name = "name"}, {}, std::move(done));
+      });
+      REQUIRE(linked.has_value());
+    } else {
+      REQUIRE(s.rename(kRoot, "new", kRoot, "name").has_value());
+    }
+    REQUIRE(s.write(file, 2'000, pattern(2'000, 2))->is_delayed);
+    REQUIRE(s.rename(kRoot, "name", kRoot, "last").has_value());
+    s.cluster().vanish_client(0);
+    CHECK(s.getattr(file, 1).value().size == 4'000);
+  }
+}
+
 // Many small pieces go in few requests, also those of a file that outgrows its home with them.
 TEST_CASE("delayed writes: pieces that lie apart come to their places") {
   for (const Ring& ring : kRings) {

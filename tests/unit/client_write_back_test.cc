@@ -28,6 +28,7 @@ void check_told_once(Rig& rig, Teller teller, Code code) {
     const auto error = rig.back.error_of(kFile);
     CHECK((error ? error->code : Code{}) == code);
   }
+  CHECK(rig.owner.lost.empty() == (code == Code{}));
   CHECK(error_of(rig, teller) == code);
   CHECK(error_of(rig, Teller::take_error) == Code{});
   CHECK(error_of(rig, Teller::write) == Code{});
@@ -564,7 +565,7 @@ TEST_CASE("delayed writes: attributes tell what programs have written") {
   rig.back.recalled(kFile, rig.now, [] {});
   CHECK(mended(old) == 21);
   rig.owner.closed.insert(kFile);
-  rig.back.released(kFile, rig.now);
+  rig.back.released(kFile);
   CHECK(mended(old) == 21);
   rig.owner.files[kFile] = {"cut", 9};
   CHECK(rig.amended().size == 3);
