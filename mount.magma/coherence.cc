@@ -14,6 +14,7 @@ void Coherence::on_changed(std::vector<wire::Change> changes, UniqueFunction<voi
   pending->since = filesystem_.clock.now();
   for (const wire::Change& change : changes) {
     filesystem_.seen.doubt(change.ino);
+    filesystem_.fresh_listings.forget(change.ino);
     if (change.name.empty()) filesystem_.opened_contents.erase(change.ino);
     if (filesystem_.inodes.knows(change.ino)) let_go(pending, change);
   }

@@ -41,6 +41,7 @@
 #include "libmagma/sys/executor.h"
 #include "libmagma/wire/flare_messages.h"
 #include "mount.magma/coherence.h"
+#include "mount.magma/fresh_listings.h"
 #include "mount.magma/inode_table.h"
 #include "mount.magma/lookup_doubts.h"
 #include "mount.magma/interrupts.h"
@@ -78,6 +79,9 @@ struct OpenDirectory {
   Ino parent{};
   Instant believed_until{};
   std::uint64_t changes = 0;         // Filesystem::changes when it was asked
+  // Of all that was listed since the start was asked for.
+  Instant names_believed_until{};
+  std::uint64_t name_changes = 0;    // Coherence::name_changes then
 };
 
 // Bytes of a small file that came with its open: the read that follows is answered with them.
@@ -119,6 +123,7 @@ struct Filesystem {
   LookupDoubts lookup_doubts{};
   std::unordered_map<std::uint64_t, OpenDirectory> directories{};
   std::uint64_t next_directory = 1;
+  FreshListings fresh_listings{};
   client::Profiles profiles{};
   RingFacts ring{client, clock, profiles};
   SeenAttrs seen{};

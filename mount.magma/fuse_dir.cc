@@ -7,6 +7,9 @@
 // as long as POSIX lets readdir be late, but attributes do not: a change made through this mount
 // would be undone in the kernel's eyes. So readdirplus uses a buffer only while its names are
 // believed and no change, of this mount or told by the ring, has come since it was asked for.
+//
+// The kernel remembers the names of a listing, and lists the directory from its memory when it is
+// opened again soon (FreshListings).
 #include <array>
 #include <algorithm>
 
@@ -146,6 +149,10 @@ void on_entries(Reply reply, Listing listing, std::uint64_t changes,
   directory->parent = entries->parent;
   directory->believed_until = entries->believed_until;
   directory->changes = changes;
+  directory->names_believed_until =
+      std::min(directory->names_believed_until, entries->believed_until);
+  if (directory->end && directory->name_changes == fs.coherence.name_changes())
+    fs.fresh_listings.add(directory->ino, directory->names_believed_until, fs.clock.now());
   answer_listing(std::move(reply), *directory, listing);
 }
 
@@ -165,6 +172,10 @@ void list(fuse_req_t request, std::size_t size, off_t offset, const fuse_file_in
   if (listing.cookie != 0 && seek(fs, *directory, listing)) {
     answer_listing(std::move(reply), *directory, listing);
     return;
+  }
+  if (listing.cookie == 0) {
+    directory->names_believed_until = Instant::never();
+    directory->name_changes = fs.coherence.name_changes();
   }
   fs.call(request, [&] {
     const auto who = reply.who();
@@ -190,6 +201,8 @@ void op_opendir(fuse_req_t request, fuse_ino_t node, fuse_file_info* file) {
   fs.directories.emplace(handle, std::move(directory));
   fuse_file_info answer = *file;
   answer.fh = handle;
+  answer.cache_readdir = 1;
+  answer.keep_cache = fs.fresh_listings.contains(fs.ino_of(node), fs.clock.now()) ? 1 : 0;
   if (!reply.opened(answer)) fs.directories.erase(handle);
 }
 

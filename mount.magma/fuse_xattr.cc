@@ -114,6 +114,13 @@ bool is_absent(Filesystem& fs, Ino ino, std::string_view name) {
   return false;
 }
 
+// What a flare without this attribute answers. A security label is told by the security module, if
+// there is one; if we are asked there is none, and ls(1) and others ask no more of a filesystem that
+// says so (ENOTSUP), instead of once a file.
+Code absence_of(std::string_view name) {
+  return name == "security.selinux" ? Code::unsupported : Code::no_attribute;
+}
+
 void op_getxattr(fuse_req_t request, fuse_ino_t node, const char* raw_name, std::size_t size) {
   Reply reply(request);
   Filesystem& fs = reply.filesystem();
@@ -138,16 +145,19 @@ void op_getxattr(fuse_req_t request, fuse_ino_t node, const char* raw_name, std:
     return;
   }
   if (is_absent(fs, ino, name)) {
-    reply.fail(Code::no_attribute);
+    reply.fail(absence_of(name));
     return;
   }
   fs.call(request, [&] {
     const auto who = reply.who();
     return fs.client.getxattr(
         ino, name, who,
-        [reply = std::move(reply), size](Result<wire::GetxattrReply> got) mutable {
+        [reply = std::move(reply), name = std::string(name),
+         size](Result<wire::GetxattrReply> got) mutable {
           if (got)
             answer_value(std::move(reply), got->value, size);
+          else if (got.error().code == Code::no_attribute)
+            reply.fail(absence_of(name));
           else
             reply.fail(got.error());
         });

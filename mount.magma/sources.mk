@@ -2,6 +2,7 @@
 mount_magma_sources = \
 	mount.magma/coherence.h mount.magma/coherence.cc \
 	mount.magma/filesystem.h mount.magma/filesystem.cc \
+	mount.magma/fresh_listings.h \
 	mount.magma/fuse_attr.cc \
 	mount.magma/fuse_channel.h mount.magma/fuse_channel.cc \
 	mount.magma/fuse_data.cc \

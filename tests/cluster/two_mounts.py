@@ -113,11 +113,17 @@ def run_agree(seconds, roots):
         if not is_so:
             bad.append(f"{what}, round {rounds}")
 
+    # Listed before each change: what the kernel keeps of that must not be told after it.
+    def listed(name):
+        return [name in os.listdir(root) for root in roots]
+
     while time.monotonic() < end and not bad:
         one, other = rng.sample(list(roots), 2)
         name = f"file{rounds}"
         here, there = f"{one}/{name}", f"{other}/{name}"
+        check("listed before it was made", listed(name) == [False, False])
         write(here, os.O_CREAT, b"old")
+        check("made, and not listed", listed(name) == [True, True])
         check("made, and not there", os.path.exists(there))
         with open(there, "rb") as reader:
             check("old bytes", os.pread(reader.fileno(), 10, 0) == b"old")
@@ -138,14 +144,18 @@ def run_agree(seconds, roots):
         os.rename(here, here + "r")
         check("renamed, and the old name there", not os.path.exists(there))
         check("renamed, and the new name not there", os.path.exists(there + "r"))
+        check("renamed, and the old name listed", listed(name) == [False, False])
+        check("renamed, and the new name not listed", listed(name + "r") == [True, True])
         os.mkdir(here + "d")
         os.rename(here + "r", here + "d/x")
         check("moved, and the old name there", not os.path.exists(there + "r"))
+        check("moved, and the old name listed", listed(name + "r") == [False, False])
         check("moved, and not listed", os.listdir(there + "d") == ["x"])
         os.unlink(here + "d/x")
         check("unlinked, and there", not os.path.exists(there + "d/x"))
         os.rmdir(here + "d")
         check("removed, and there", not os.path.exists(there + "d"))
+        check("removed, and listed", listed(name + "d") == [False, False])
         rounds += 1
     print(f"{rounds} rounds")
     return bad

@@ -1,4 +1,5 @@
 mount_tests = \
+	tests/unit/mount_fresh_listings_test.cc \
 	tests/unit/mount_inode_table_test.cc \
 	tests/unit/mount_lookup_doubts_test.cc \
 	tests/unit/mount_interrupts_test.cc \
