@@ -15,6 +15,10 @@ void Coherence::on_changed(std::vector<wire::Change> changes, UniqueFunction<voi
   for (const wire::Change& change : changes) {
     filesystem_.seen.doubt(change.ino);
     filesystem_.fresh_listings.forget(change.ino);
+    if (change.name.empty())
+      filesystem_.name_packs.forget(change.ino);
+    else
+      filesystem_.name_packs.forget(change.ino, change.name);
     if (change.name.empty()) filesystem_.opened_contents.erase(change.ino);
     if (filesystem_.inodes.knows(change.ino)) let_go(pending, change);
   }
@@ -24,6 +28,7 @@ void Coherence::on_changed(std::vector<wire::Change> changes, UniqueFunction<voi
 
 // As relatime (mount(8)): only if the access time was due, the kernel asks again.
 void Coherence::on_read(Ino ino) {
+  filesystem_.name_packs.forget(ino);
   if (!filesystem_.inodes.knows(ino)) return;
   const wire::Attr* attr = filesystem_.seen.last(ino);
   const bool is_due = attr == nullptr || is_access_time_due(attr->atime, attr->mtime, attr->ctime,
@@ -36,6 +41,7 @@ void Coherence::on_sent(Ino ino, std::uint64_t data_version) {
 }
 
 void Coherence::on_lost(Ino ino) {
+  filesystem_.name_packs.forget(ino);
   filesystem_.content_changed_here(ino);
   filesystem_.inodes.forget_version(ino);
   filesystem_.invalidate(ino, [] {});

@@ -45,6 +45,7 @@
 #include "mount.magma/inode_table.h"
 #include "mount.magma/lookup_doubts.h"
 #include "mount.magma/interrupts.h"
+#include "mount.magma/name_packs.h"
 #include "mount.magma/ring_facts.h"
 #include "mount.magma/seen_attrs.h"
 
@@ -124,6 +125,9 @@ struct Filesystem {
   std::unordered_map<std::uint64_t, OpenDirectory> directories{};
   std::uint64_t next_directory = 1;
   FreshListings fresh_listings{};
+  NamePacks name_packs{};
+  // With what is asked for nobody: an answer may come when this is gone.
+  std::shared_ptr<int> life = std::make_shared<int>();
   client::Profiles profiles{};
   RingFacts ring{client, clock, profiles};
   SeenAttrs seen{};
@@ -220,6 +224,16 @@ struct Filesystem {
   // The kernel forgets names, then `done` is called. (No request may wait for it: the kernel holds
   // the directory while it waits for answers to look-ups.)
   void forget_names(Ino dir, std::vector<std::string> names, UniqueFunction<void()> done);
+  // A change of this mount, done or not, has come to its end: of a flare's attributes or content;
+  // of a name, and so of the directory.
+  void changed(Ino ino) {
+    ++changes;
+    name_packs.forget(ino);
+  }
+  void name_changed(Ino dir, std::string_view name) {
+    changed(dir);
+    name_packs.forget(dir, name);
+  }
   // A change of this mount has made the content of `ino` another one; 0: version not known.
   void content_changed(Ino ino, std::uint64_t version);
   // The same, of which the ring does not know yet: it tells the version later.

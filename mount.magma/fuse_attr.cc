@@ -216,7 +216,7 @@ void op_setattr(fuse_req_t request, fuse_ino_t node, struct stat* attr, int to_s
         std::move(change), who,
         [reply = std::move(reply), ino, copy](Result<wire::Attr> after) mutable {
           Filesystem& filesystem = reply.filesystem();
-          ++filesystem.changes;
+          filesystem.changed(ino);
           if (after)
             filesystem.content_changed(after->ino, after->data_version);
           else if (wire::Attr* left = filesystem.removed_flare(ino, after.error()))

@@ -76,7 +76,7 @@ void open_existing(Reply reply, CreateCall create, Ino ino) {
         ino, for_write, truncate, who,
         [reply = std::move(reply), create = std::move(create),
          ino](Result<wire::Attr> attr) mutable {
-          ++reply.filesystem().changes;
+          reply.filesystem().changed(ino);
           if (create.truncates()) reply.filesystem().content_changed(ino, 0);
           if (!attr) {
             reply.fail(attr.error());
@@ -119,7 +119,7 @@ void look_up_existing(Reply reply, CreateCall create) {
 }
 
 void on_created(Reply reply, CreateCall create, Result<wire::EntryReply> entry) {
-  ++reply.filesystem().changes;
+  reply.filesystem().name_changed(create.dir, create.name);
   if (!entry) {
     if (entry.error().code == Code::exists && !create.is_exclusive())
       look_up_existing(std::move(reply), std::move(create));
@@ -229,7 +229,7 @@ void open_to_read(Reply reply, Ino ino, const fuse_file_info& file) {
         [reply = std::move(reply), ino, file,
          changes = fs.content_changes](Result<client::Opened> opened) mutable {
           Filesystem& filesystem = reply.filesystem();
-          ++filesystem.changes;
+          filesystem.changed(ino);
           if (!opened) {
             reply.fail(opened.error());
             return;
@@ -257,7 +257,7 @@ void op_open(fuse_req_t request, fuse_ino_t node, fuse_file_info* file) {
         [reply = std::move(reply), ino, file = *file, truncate,
          kills_privileges](Result<wire::Attr> attr) mutable {
           Filesystem& filesystem = reply.filesystem();
-          ++filesystem.changes;
+          filesystem.changed(ino);
           if (truncate) filesystem.content_changed(ino, 0);
           if (!attr) {
             reply.fail(attr.error());
@@ -320,7 +320,7 @@ void op_write(fuse_req_t request, fuse_ino_t node, const char* bytes, std::size_
         fs.raw.kills_privileges, who,
         [reply = std::move(reply), ino, size](Result<wire::WriteReply> done) mutable {
           Filesystem& filesystem = reply.filesystem();
-          ++filesystem.changes;
+          filesystem.changed(ino);
           if (!done) {
             reply.fail(done.error());
             return;
@@ -358,7 +358,7 @@ void allocate(Reply reply, wire::FallocateRequest change) {
         change, who,
         [reply = std::move(reply), change](Result<wire::FallocateReply> done) mutable {
           Filesystem& filesystem = reply.filesystem();
-          ++filesystem.changes;
+          filesystem.changed(change.ino);
           if (!done) {
             reply.fail(done.error());
             return;
@@ -431,7 +431,7 @@ void op_copy_file_range(fuse_req_t request, fuse_ino_t from, off_t from_offset,
                           static_cast<std::uint64_t>(to_offset), length, who.uid != 0, who,
                           [reply = std::move(reply),
                            target](Result<std::uint64_t> copied) mutable {
-                            ++reply.filesystem().changes;
+                            reply.filesystem().changed(target);
                             reply.filesystem().content_changed(target, 0);
                             if (copied)
                               reply.written(*copied);

@@ -31,6 +31,24 @@ void look_up_parent(Reply reply, Ino ino) {
   });
 }
 
+// A name of the directory was found: the next ones may be worth asking for, see NamePacks.
+void note_walk(Filesystem& fs, Ino dir, const client::Credentials& who) {
+  const auto cookie = fs.name_packs.looked_up(dir, fs.clock.now());
+  if (!cookie) return;
+  wire::ReaddirRequest ask{.dir = dir,
+                           .cookie = *cookie,
+                           .bytes_max = kDirectoryBufferBytes,
+                           .with_attributes = true};
+  auto came = [&fs, dir, life = std::weak_ptr<int>(fs.life)](Result<wire::ReaddirReply> batch) {
+    if (life.expired()) return;
+    if (batch)
+      fs.name_packs.fetched(dir, std::move(*batch), fs.clock.now());
+    else
+      fs.name_packs.failed(dir);
+  };
+  fs.client.readdir(std::move(ask), who, std::move(came));
+}
+
 void op_lookup(fuse_req_t request, fuse_ino_t node, const char* name) {
   Reply reply(request);
   Filesystem& fs = reply.filesystem();
@@ -48,11 +66,19 @@ void op_lookup(fuse_req_t request, fuse_ino_t node, const char* name) {
     return;
   }
   const Asked asked{fs.clock.now(), fs.coherence.name_changes()};
+  const auto who = reply.who();
+  auto known = fs.name_packs.take(dir, text, asked.at);
+  // Under another name the kernel may know it by one that is stale: see LookupDoubts.
+  if (known && (!fs.inodes.knows(known->ino) || fs.inodes.child_of(dir, text) == known->ino)) {
+    note_walk(fs, dir, who);
+    answer_lookup(std::move(reply), dir, std::string(text), asked, std::move(*known));
+    return;
+  }
   fs.call(request, [&] {
-    const auto who = reply.who();
     return fs.client.lookup(dir, text, who,
-                            [reply = std::move(reply), dir, asked, text = std::string(text)](
+                            [reply = std::move(reply), dir, asked, who, text = std::string(text)](
                                 Result<wire::EntryReply> entry) mutable {
+                              if (entry) note_walk(reply.filesystem(), dir, who);
                               answer_lookup(std::move(reply), dir, std::move(text), asked,
                                             std::move(entry));
                             });
@@ -92,7 +118,7 @@ void op_mkdir(fuse_req_t request, fuse_ino_t node, const char* name, mode_t mode
     return fs.client.mkdir(std::move(change), who,
                            [reply = std::move(reply), dir, text = std::string(name)](
                                Result<wire::EntryReply> entry) mutable {
-                             ++reply.filesystem().changes;
+                             reply.filesystem().name_changed(dir, text);
                              answer_entry(std::move(reply), dir, std::move(text),
                                           std::move(entry));
                            });
@@ -102,7 +128,8 @@ void op_mkdir(fuse_req_t request, fuse_ino_t node, const char* name, mode_t mode
 auto answer_made(Reply reply, Ino dir, std::string name) {
   return [reply = std::move(reply), dir,
           name = std::move(name)](Result<wire::EntryReply> entry) mutable {
-    ++reply.filesystem().changes;
+    reply.filesystem().name_changed(dir, name);
+    if (entry) reply.filesystem().changed(entry->ino);  // a link: its count
     answer_entry(std::move(reply), dir, std::move(name), std::move(entry));
   };
 }
@@ -140,7 +167,7 @@ void op_symlink(fuse_req_t request, const char* target, fuse_ino_t node, const c
     return fs.client.symlink({.dir = dir, .name = name, .target = std::string(text)}, who,
                              [reply = std::move(reply), dir, link = std::string(name)](
                                  Result<wire::EntryReply> entry) mutable {
-                               ++reply.filesystem().changes;
+                               reply.filesystem().name_changed(dir, link);
                                answer_entry(std::move(reply), dir, std::move(link),
                                             std::move(entry));
                              });
@@ -165,7 +192,7 @@ void op_link(fuse_req_t request, fuse_ino_t node, fuse_ino_t dir_node, const cha
 auto answer_removal(Reply reply, Ino dir, std::string name) {
   return [reply = std::move(reply), dir,
           name = std::move(name)](Result<wire::EmptyReply> result) mutable {
-    ++reply.filesystem().changes;
+    reply.filesystem().name_changed(dir, name);
     if (result) reply.filesystem().note_removed(dir, name);
     answer_empty(std::move(reply), result);
   };
@@ -220,7 +247,8 @@ void op_rename(fuse_req_t request, fuse_ino_t from_node, const char* from_name,
         [reply = std::move(reply),
          names = std::move(names)](Result<wire::EmptyReply> result) mutable {
           Filesystem& filesystem = reply.filesystem();
-          ++filesystem.changes;
+          filesystem.name_changed(names.from_dir, names.from_name);
+          filesystem.name_changed(names.to_dir, names.to_name);
           const bool is_exchange = (names.flags & wire::kRenameExchange) != 0;
           if (result && !is_exchange) filesystem.note_removed(names.to_dir, names.to_name);
           if (result)

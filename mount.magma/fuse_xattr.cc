@@ -22,10 +22,10 @@ void answer_value(Reply reply, ByteSpan value, std::size_t size) {
     reply.bytes(value);
 }
 
-auto after_change(Reply reply) {
-  return [reply = std::move(reply)](Result<wire::Attr> attr) mutable {
+auto after_change(Reply reply, Ino ino) {
+  return [reply = std::move(reply), ino](Result<wire::Attr> attr) mutable {
     Filesystem& fs = reply.filesystem();
-    ++fs.changes;
+    fs.changed(ino);
     if (!attr) {
       reply.fail(attr.error());
       return;
@@ -54,7 +54,8 @@ void op_setxattr(fuse_req_t request, fuse_ino_t node, const char* name, const ch
   fs.seen.doubt(change.ino);
   fs.call(request, [&] {
     const auto who = reply.who();
-    return fs.client.setxattr(std::move(change), who, after_change(std::move(reply)));
+    const Ino ino = change.ino;
+    return fs.client.setxattr(std::move(change), who, after_change(std::move(reply), ino));
   });
 }
 
@@ -65,7 +66,7 @@ void op_removexattr(fuse_req_t request, fuse_ino_t node, const char* name) {
   fs.seen.doubt(ino);
   fs.call(request, [&] {
     const auto who = reply.who();
-    return fs.client.removexattr(ino, name, who, after_change(std::move(reply)));
+    return fs.client.removexattr(ino, name, who, after_change(std::move(reply), ino));
   });
 }
 
@@ -115,8 +116,8 @@ bool is_absent(Filesystem& fs, Ino ino, std::string_view name) {
 }
 
 // What a flare without this attribute answers. A security label is told by the security module, if
-// there is one; if we are asked there is none, and ls(1) and others ask no more of a filesystem that
-// says so (ENOTSUP), instead of once a file.
+// there is one; if we are asked there is none, and ls(1) and others ask no more of a filesystem
+// that says so (ENOTSUP), instead of once a file.
 Code absence_of(std::string_view name) {
   return name == "security.selinux" ? Code::unsupported : Code::no_attribute;
 }

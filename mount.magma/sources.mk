@@ -14,6 +14,7 @@ mount_magma_sources = \
 	mount.magma/inode_table.h mount.magma/inode_table.cc \
 	mount.magma/interrupts.h mount.magma/interrupts.cc \
 	mount.magma/lookup_doubts.h mount.magma/lookup_doubts.cc \
+	mount.magma/name_packs.h mount.magma/name_packs.cc \
 	mount.magma/options.h mount.magma/options.cc \
 	mount.magma/reply.h \
 	mount.magma/ring_facts.h mount.magma/ring_facts.cc \

@@ -106,6 +106,40 @@ def run_fight(seconds, roots):
     return bad
 
 
+def walked(one, other):
+    """What is wrong after names that one mount has walked half of were changed through another."""
+    names = [f"{one}/w/{i}" for i in range(40)]
+    os.mkdir(f"{one}/w")
+    for name in names:
+        write(name, os.O_CREAT, b"x")
+    for i in range(20):
+        os.stat(f"{other}/w/{i}")
+    time.sleep(0.01)  # the rest may be known there now, without having been asked for
+    for i in range(20, 25):
+        os.chmod(names[i], 0o600)
+    for i in range(25, 30):
+        os.unlink(names[i])
+    for i in range(30, 35):
+        os.rename(names[i], names[i] + "r")
+    for i in range(35, 40):
+        os.link(names[i], names[i] + "l")
+    bad = []
+    for i in range(20, 40):
+        there = f"{other}/w/{i}"
+        if os.path.exists(there) != (i < 25 or i >= 35):
+            bad.append(f"{i} {'not ' if os.path.exists(there) else ''}removed")
+        if i < 25 and os.stat(there).st_mode & 0o777 != 0o600:
+            bad.append(f"{i} has the old mode")
+        if 30 <= i < 35 and not os.path.exists(there + "r"):
+            bad.append(f"{i} not under its new name")
+        if i >= 35 and os.stat(there).st_nlink != 2:
+            bad.append(f"{i} has the old link count")
+    for name in os.listdir(f"{other}/w"):
+        os.unlink(f"{other}/w/{name}")
+    os.rmdir(f"{other}/w")
+    return bad
+
+
 def run_agree(seconds, roots):
     rng, bad, rounds, end = random.Random(1), [], 0, time.monotonic() + seconds
 
@@ -119,6 +153,8 @@ def run_agree(seconds, roots):
 
     while time.monotonic() < end and not bad:
         one, other = rng.sample(list(roots), 2)
+        if rounds % 8 == 0:
+            bad += walked(one, other)
         name = f"file{rounds}"
         here, there = f"{one}/{name}", f"{other}/{name}"
         check("listed before it was made", listed(name) == [False, False])

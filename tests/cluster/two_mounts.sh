@@ -20,6 +20,12 @@ expect "of several that rename the same at once one succeeds" \
   python3 "$lib_dir/two_mounts.py" race "$seconds" "$mnt/race" "$work/mnt2/race"
 
 touch "$mnt/file"
+label() { python3 -c 'import os, sys; print(os.getxattr(sys.argv[1], "security.selinux"))' "$1" 2>&1 |
+  tail -1; }
+expect "a security label that is not there: no module is" \
+  grep -q "Errno 95" <<<"$(label "$mnt/file")"
+python3 -c 'import os, sys; os.setxattr(sys.argv[1], "security.selinux", b"kept")' "$mnt/file"
+expect "one that was stored is told" test "$(label "$work/mnt2/file")" = "b'kept'"
 stat "$work/mnt2/file" >/dev/null
 stopped=$(mounters "$work/mnt2")
 kill -STOP $stopped
