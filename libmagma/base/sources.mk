@@ -7,6 +7,8 @@ libmagma_base_sources = \
 	libmagma/base/log.cc \
 	libmagma/base/log.h \
 	libmagma/base/owned.h \
+	libmagma/base/posix_acl.cc \
+	libmagma/base/posix_acl.h \
 	libmagma/base/result.cc \
 	libmagma/base/relatime.h libmagma/base/result.h \
 	libmagma/base/strong.h \

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "libmagma/base/posix_acl.h"
 #include "libmagma/client/client_impl.h"
 #include "libmagma/client/space.h"
 #include "libmagma/client/zeroing.h"
@@ -61,6 +62,13 @@ CallId Client::setattr(wire::SetattrRequest change, Credentials who, Done<wire::
     change.key_for_chunks = impl_->keys().key_of(change.ino);
   const Ino ino = change.ino;
   const bool cuts = (change.fields_set & wire::kSetSize) != 0;
+  WriteBack& writes = impl_->write_back();
+  if (auto after = writes.set({change, who.uid, who.gid}, impl_->now())) {
+    impl_->requests().note_own_write(ino);
+    done(std::move(*after));
+    return 0;
+  }
+  writes.forget_attributes(ino);
   auto start = [this, who, change = std::move(change)](Done<wire::Attr> then) {
     return impl_->requests().begin(ring::home_of(change.ino), who, change, std::move(then));
   };
@@ -103,6 +111,7 @@ CallId Client::symlink(wire::SymlinkRequest request, Credentials who,
 CallId Client::unlink(Ino dir, std::string_view name, Credentials who,
                       Done<wire::EmptyReply> done) {
   if (impl_->refuse(done)) return 0;
+  impl_->write_back().forget_attributes(dir, name);
   wire::UnlinkRequest message;
   message.dir = dir;
   message.name = name;
@@ -131,6 +140,7 @@ CallId Client::rename(wire::RenameRequest request, Credentials who, Done<wire::E
                    .exchanges = (request.flags & wire::kRenameExchange) != 0};
   const Ino dir = request.from_dir;
   const std::string name = request.from_name;
+  impl_->write_back().forget_attributes(request.to_dir, request.to_name);
   std::optional<std::pair<Ino, std::string>> exchanged;
   if (names.exchanges) exchanged.emplace(request.to_dir, request.to_name);
   auto start = [this, who, request = std::move(request),
@@ -142,6 +152,7 @@ CallId Client::rename(wire::RenameRequest request, Credentials who, Done<wire::E
   auto wait = [this, dir, name, exchanged](UniqueFunction<void()> then) {
     WriteBack& writes = impl_->write_back();
     writes.when_clean(dir, name, impl_->now(), std::move(then));
+    writes.forget_attributes(dir, name);
     writes.forget_name(dir, name);
     if (exchanged) writes.forget_name(exchanged->first, exchanged->second);
   };
@@ -209,6 +220,7 @@ CallId Client::link(wire::LinkRequest request, Credentials who, Done<wire::Entry
   if (impl_->refuse(done)) return 0;
   const Ino ino = request.ino;
   impl_->write_back().forget_name(ino);
+  impl_->write_back().forget_attributes(ino);
   return impl_->ordered(
       ino, std::move(done), [this, who, request = std::move(request)](Done<wire::EntryReply> then) {
         return impl_->requests().begin_names(ring::home_of(request.dir), who, request,
@@ -313,9 +325,38 @@ CallId Client::seek(wire::SeekRequest request, Credentials who, Done<wire::SeekR
       });
 }
 
+namespace {
+
+// cp -p sets the mode by an access list that says no more than permission bits do: the mode it
+// makes of `mode`, if it is known and the request is of that kind.
+std::optional<std::uint32_t> mode_of_access_list(const wire::SetxattrRequest& request,
+                                                 std::optional<std::uint32_t> mode) {
+  if (!mode || request.name != "system.posix_acl_access" || request.flags != 0)
+    return std::nullopt;
+  const auto list = parse_acl(request.value);
+  if (!list || list->empty()) return std::nullopt;
+  const AclMode made = magma::mode_of(*list, *mode);
+  if (!made.is_equivalent) return std::nullopt;
+  return made.mode & 07777;
+}
+
+}  // namespace
+
 CallId Client::setxattr(wire::SetxattrRequest request, Credentials who, Done<wire::Attr> done) {
   if (impl_->refuse(done)) return 0;
   const Ino ino = request.ino;
+  if (auto mode = mode_of_access_list(request, impl_->write_back().mode_of(ino))) {
+    wire::SetattrRequest change;
+    change.ino = ino;
+    change.fields_set = wire::kSetMode;
+    change.mode = *mode;
+    if (auto after = impl_->write_back().set({change, who.uid, who.gid}, impl_->now())) {
+      impl_->requests().note_own_write(ino);
+      done(std::move(*after));
+      return 0;
+    }
+  }
+  impl_->write_back().forget_attributes(ino);
   return impl_->ordered(
       ino, std::move(done), [this, who, request = std::move(request)](Done<wire::Attr> then) {
         return impl_->requests().begin(ring::home_of(request.ino), who, request, std::move(then));
@@ -350,6 +391,7 @@ CallId Client::removexattr(Ino ino, std::string_view name, Credentials who,
   wire::RemovexattrRequest message;
   message.ino = ino;
   message.name = name;
+  impl_->write_back().forget_attributes(ino);
   return impl_->ordered(
       ino, std::move(done), [this, who, ino, message = std::move(message)](Done<wire::Attr> then) {
         return impl_->requests().begin(ring::home_of(ino), who, message, std::move(then));

@@ -196,7 +196,9 @@ class Client {
     std::uint64_t relayed = 0;  // volcanoes that are reached through another one now
     std::uint64_t local_opens = 0;  // opens that were not asked for (local_opens.h)
     std::uint64_t keeps = 0;        // of them, told later
-    std::uint64_t delayed_writes = 0, delayed_sent = 0;  // writes, and the requests they went in
+    std::uint64_t delayed_writes = 0;
+    std::uint64_t delayed_sets = 0;   // of attributes
+    std::uint64_t delayed_sent = 0;   // the requests they went in
     std::uint64_t delayed_bytes = 0;  // not sent, now
     std::uint64_t write_recalls = 0, write_claims = 0;
   };

@@ -199,7 +199,11 @@ void ClientImpl::on_timer() {
 void ClientImpl::send(WriteBack::Flush flush, std::uint64_t number) {
   auto sent = std::make_shared<WriteBack::Flush>(std::move(flush));
   content_.write_pieces(
-      sent->ino, sent->extents, std::move(sent->bytes), sent->kill_suidgid,
+      {.ino = sent->ino,
+       .extents = sent->extents,
+       .bytes = std::move(sent->bytes),
+       .kill_suidgid = sent->kill_suidgid,
+       .attributes = sent->attributes},
       {.uid = sent->uid, .gid = sent->gid},
       [this, sent, number](Result<wire::WriteReply> reply, Bytes bytes) {
         sent->bytes = std::move(bytes);
@@ -210,6 +214,15 @@ void ClientImpl::send(WriteBack::Flush flush, std::uint64_t number) {
           result.error = std::move(reply.error());
         write_back_.sent(number, std::move(*sent), std::move(result), clock_.now());
       });
+}
+
+void ClientImpl::send_attributes(WriteBack::Attributes attributes, std::uint64_t number) {
+  const Ino ino = attributes.change.ino;
+  requests_.begin(ring::home_of(ino), {.uid = attributes.uid, .gid = attributes.gid},
+                  attributes.change,
+                  Done<wire::Attr>([this, ino, number](Result<wire::Attr> after) {
+                    write_back_.attributes_sent(number, ino, std::move(after), clock_.now());
+                  }));
 }
 
 void ClientImpl::claim(Ino ino) {

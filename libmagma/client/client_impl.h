@@ -99,6 +99,7 @@ class ClientImpl final : public LinkEvents, public SessionEvents, public WriteBa
 
   // ---- delayed writes (write_back.h)
   void send(WriteBack::Flush flush, std::uint64_t number) override;
+  void send_attributes(WriteBack::Attributes attributes, std::uint64_t number) override;
   void claim(Ino ino) override;
   void verify(Ino ino) override;
   bool is_open_for_write(Ino ino) override {
@@ -162,6 +163,7 @@ class ClientImpl final : public LinkEvents, public SessionEvents, public WriteBa
             .local_opens = requests_.local_opens(),
             .keeps = requests_.keeps(),
             .delayed_writes = write_back_.kept(),
+            .delayed_sets = write_back_.sets(),
             .delayed_sent = write_back_.flushes(),
             .delayed_bytes = write_back_.bytes(),
             .write_recalls = write_back_.recalls(),

@@ -306,17 +306,17 @@ CallId ContentIo::write(Ino ino, std::uint64_t offset, Bytes bytes, bool append,
   return id | kOperationBit;
 }
 
-CallId ContentIo::write_pieces(Ino ino, std::vector<wire::Extent> extents, Bytes bytes,
-                               bool kill_suidgid, Credentials who, PiecesDone done) {
+CallId ContentIo::write_pieces(Pieces pieces, Credentials who, PiecesDone done) {
   Done3 any = std::move(done);
-  Id id = admit(Operation::Kind::write, ino, who, any);
+  Id id = admit(Operation::Kind::write, pieces.ino, who, any);
   if (id == 0) return 0;
   Operation& op = *find(id);
-  op.offset = extents.front().offset;
-  op.length = static_cast<std::uint32_t>(bytes.size());
-  op.bytes = std::move(bytes);
-  if (extents.size() > 1) op.extents = std::move(extents);
-  op.kill_suidgid = kill_suidgid;
+  op.offset = pieces.extents.front().offset;
+  op.length = static_cast<std::uint32_t>(pieces.bytes.size());
+  op.bytes = std::move(pieces.bytes);
+  if (pieces.extents.size() > 1) op.extents = std::move(pieces.extents);
+  op.attributes = std::move(pieces.attributes);
+  op.kill_suidgid = pieces.kill_suidgid;
   op.is_bound = true;
   // Who delays writes has a limit of its own.
   bytes_in_flight_ += op.length;
@@ -391,6 +391,7 @@ void ContentIo::step_write(Id id) {
   else
     tail.assign(op.bytes.begin() + op.position, op.bytes.begin() + op.position + length);
   message.extents = op.extents;
+  if (!message.key && length == op.length) message.attributes = op.attributes;
   if (!op.extents.empty())
     message.page_sums = page_sums_of(op.extents, tail);
   else if (!op.append)

@@ -52,10 +52,16 @@ class ContentIo {
   CallId write(Ino ino, std::uint64_t offset, Bytes bytes, bool append, bool kill_suidgid,
                Credentials who, Done<wire::WriteReply> done);
   // Writes pieces that rise and lie in one chunk, at most wire::kExtentsMax and 1 MiB in all. The
-  // bytes come back with the answer.
+  // bytes come back with the answer. `attributes` are set as well, if the answer says so (set_at).
+  struct Pieces {
+    Ino ino{};
+    std::vector<wire::Extent> extents{};
+    Bytes bytes{};
+    bool kill_suidgid = false;
+    std::optional<wire::SetattrRequest> attributes{};
+  };
   using PiecesDone = UniqueFunction<void(Result<wire::WriteReply>, Bytes)>;
-  CallId write_pieces(Ino ino, std::vector<wire::Extent> extents, Bytes bytes, bool kill_suidgid,
-                      Credentials who, PiecesDone done);
+  CallId write_pieces(Pieces pieces, Credentials who, PiecesDone done);
   CallId fsync(Ino ino, Credentials who, Done<wire::EmptyReply> done);
   CallId copy(Ino from, std::uint64_t from_offset, Ino to, std::uint64_t to_offset,
               std::uint64_t length, bool kill_suidgid, Credentials who,
@@ -100,6 +106,7 @@ class ContentIo {
     Error error{};                 // the first part's that failed; code 0: none
     Bytes bytes;                   // write: the payload, read: the result
     std::vector<wire::Extent> extents;  // write: if it is of several pieces
+    std::optional<wire::SetattrRequest> attributes;  // write: to be set by it
     std::vector<Token> requests;   // of the parts
     Done3 done;
 

@@ -113,6 +113,19 @@ DirtyRanges::Batch DirtyRanges::take(
 
 // ---- tokens
 
+namespace {
+
+void apply(const wire::SetattrRequest& change, wire::Attr& attr) {
+  if ((change.fields_set & wire::kSetMode) != 0)
+    attr.mode = (attr.mode & S_IFMT) | (change.mode & 07777);
+  if ((change.fields_set & wire::kSetUid) != 0) attr.uid = change.uid;
+  if ((change.fields_set & wire::kSetGid) != 0) attr.gid = change.gid;
+  if ((change.fields_set & wire::kSetAtime) != 0) attr.atime = change.atime;
+  if ((change.fields_set & wire::kSetMtime) != 0) attr.mtime = change.mtime;
+}
+
+}  // namespace
+
 WriteBack::File* WriteBack::find(Ino ino) {
   auto found = files_.find(ino);
   return found == files_.end() ? nullptr : &found->second;
@@ -140,12 +153,16 @@ void WriteBack::granted(const wire::Attr& attr, Instant made_at, Instant now) {
   file.size = std::max(attr.size, file.unsent_end());
   file.version = attr.data_version;
   file.granted_at = made_at;
+  file.attr = attr;
+  if (file.set) apply(file.set->change, *file.attr);
+  file.ring_ctime = attr.ctime;
   file.claim_at = now;
   file.claim_wait = kClaimFirst;
 }
 
 void WriteBack::drop_token(File& file, Instant claim_at) {
   file.has_token = false;
+  file.attr.reset();
   file.claim_at = std::max(file.claim_at, claim_at);
 }
 
@@ -211,6 +228,7 @@ void WriteBack::verified(Ino ino, const wire::Attr* attr, Instant now) {
   if (attr == nullptr || attr->data_version != file->version) {
     lose_dirty(ino, *file, attr == nullptr ? Error{Code::stale, {}} : Error{Code::io, {}});
   } else {
+    verify_attributes(ino, *file, *attr);
     file->ring_size = attr->size;
     file->due = now;
     pump(ino, now);
@@ -222,6 +240,9 @@ void WriteBack::verified(Ino ino, const wire::Attr* attr, Instant now) {
 void WriteBack::amend(wire::Attr& attr) const {
   const File* file = find(attr.ino);
   if (file != nullptr && (file->has_token || !file->is_clean())) {
+    // verify() asks what the ring has of them.
+    if (file->setting && !file->is_doubtful) apply(file->setting->change, attr);
+    if (file->set && !file->is_doubtful) apply(file->set->change, attr);
     if (file->has_token || attr.size < file->size) attr.size = file->size;
     if (!file->is_clean() || attr.data_version < file->version) attr.believed_until = {};
     return;
@@ -258,6 +279,12 @@ WriteBack::Decision WriteBack::write(Write& write, Bytes& bytes, Instant now,
   write.has_waited = true;
   if (is_behind || file->is_claiming) {
     file->waiters.push_back(std::move(later));
+    return {.path = Path::wait};
+  }
+  // The times that were set are older than it.
+  if (file->set || file->setting) {
+    file->waiters.push_back(std::move(later));
+    hurry(write.ino, *file, now);
     return {.path = Path::wait};
   }
   // Of an append only when it is done: while it waits, the end moves, and the token may go.
@@ -303,14 +330,18 @@ WriteBack::Decision WriteBack::write(Write& write, Bytes& bytes, Instant now,
   return {.is_counted = true, .is_placed = true};
 }
 
+// Something will have to be sent, if nothing is yet.
+void WriteBack::has_something(Ino ino, File& file, Instant now) {
+  if (file.has_unsent()) return;
+  file.is_much = false;
+  file.due = now + kDelay;
+  next_due_ = std::min(next_due_, file.due);
+  dirty_.insert(ino);
+}
+
 void WriteBack::keep(File& file, const Write& write, Bytes bytes, Instant now) {
   ++kept_;
-  if (file.dirty.empty()) {
-    file.is_much = false;
-    file.due = now + kDelay;
-    next_due_ = std::min(next_due_, file.due);
-    dirty_.insert(write.ino);
-  }
+  has_something(write.ino, file, now);
   const std::size_t before = file.dirty.bytes();
   file.dirty.write(write.offset, std::move(bytes));
   bytes_ += file.dirty.bytes() - before;
@@ -390,8 +421,9 @@ void WriteBack::hurry(Ino ino, File& file, Instant now) {
 void WriteBack::pump(Ino ino, Instant now) {
   for (;;) {
     File* file = find(ino);
-    if (file == nullptr || is_away_ || file->is_doubtful || file->dirty.empty()) return;
+    if (file == nullptr || is_away_ || file->is_doubtful || !file->has_unsent()) return;
     if (file->due > now || file->sending.size() >= kSendingMax) return;
+    if (file->dirty.empty()) return pump_attributes(ino, *file);
     if (file->is_much && file->dirty.bytes() <= kSettleBytes) {
       file->is_much = false;
       file->due = now + kDelay;
@@ -406,13 +438,21 @@ void WriteBack::pump(Ino ino, Instant now) {
     for (const wire::Extent& extent : batch.extents)
       ranges.push_back({extent.offset, extent.offset + extent.length});
     ++flushes_;
-    owner_.send({.ino = ino,
-                 .extents = std::move(batch.extents),
-                 .bytes = std::move(batch.bytes),
-                 .kill_suidgid = file->kill_suidgid,
-                 .uid = file->uid,
-                 .gid = file->gid},
-                last_number_);
+    Flush flush{.ino = ino,
+                .extents = std::move(batch.extents),
+                .bytes = std::move(batch.bytes),
+                .kill_suidgid = file->kill_suidgid,
+                .uid = file->uid,
+                .gid = file->gid};
+    // The last one takes the attributes along.
+    const bool is_last = file->dirty.empty() && file->sending.size() == 1 && file->set &&
+                         file->set->uid == file->uid && file->set->gid == file->gid;
+    if (is_last) {
+      file->setting = std::exchange(file->set, std::nullopt);
+      file->setting_number = last_number_;
+      flush.attributes = file->setting->change;
+    }
+    owner_.send(std::move(flush), last_number_);
   }
 }
 
@@ -422,9 +462,17 @@ void WriteBack::sent(std::uint64_t number, Flush flush, Sent result, Instant now
   std::size_t length = 0;
   for (const wire::Extent& extent : flush.extents) length += extent.length;
   bytes_ -= length;
+  const bool has_attributes = file->setting && file->setting_number == number;
+  if (has_attributes && result.error.code == Code{} && result.reply.set_at) {
+    file->setting.reset();
+    file->ring_ctime = *result.reply.set_at;
+  } else if (has_attributes) {
+    take_back(*file);
+  }
   if (result.error.code == Code{}) {
     file->version = std::max(file->version, result.reply.data_version);
     file->ring_size = std::max(file->ring_size, result.reply.size);
+    if (!result.reply.set_at) file->ring_ctime = std::max(file->ring_ctime, result.reply.mtime);
     if (!result.reply.may_delay) drop_token(*file, now + kClaimLast);
     owner_.on_sent(flush.ino, result.reply.data_version);
   } else if (result.error.code == Code::fenced && flush.bytes.size() == length) {
@@ -441,7 +489,7 @@ void WriteBack::sent(std::uint64_t number, Flush flush, Sent result, Instant now
     drop_token(*file, now + kClaimLast);
   }
   const bool is_to_be_verified =
-      file->is_doubtful && file->sending.empty() && !file->dirty.empty() && !is_away_;
+      file->is_doubtful && file->sending.empty() && file->has_unsent() && !is_away_;
   if (is_to_be_verified) owner_.verify(flush.ino);
   pump(flush.ino, now);
   settle(flush.ino, now);
@@ -449,8 +497,12 @@ void WriteBack::sent(std::uint64_t number, Flush flush, Sent result, Instant now
 }
 
 void WriteBack::lose(Ino ino, File& file, std::size_t bytes, Error error) {
-  log_error("writes_lost ino={:#x} name={} bytes={} error={}", ino.value,
-            file.name.empty() ? "?" : file.name, bytes, describe(error));
+  const std::string_view name = file.name.empty() ? "?" : std::string_view(file.name);
+  if (bytes > 0)
+    log_error("writes_lost ino={:#x} name={} bytes={} error={}", ino.value, name, bytes,
+              describe(error));
+  else
+    log_error("attributes_lost ino={:#x} name={} error={}", ino.value, name, describe(error));
   if (file.error.code == Code{}) file.error = std::move(error);
   file.size = std::max(file.ring_size, file.unsent_end());
   owner_.on_lost(ino);
@@ -460,6 +512,7 @@ void WriteBack::lose_dirty(Ino ino, File& file, const Error& error) {
   const std::size_t bytes = file.dirty.bytes();
   bytes_ -= bytes;
   file.dirty.clear();
+  file.set.reset();
   lose(ino, file, bytes, error);
 }
 
@@ -535,6 +588,122 @@ std::optional<Error> WriteBack::take_error(Ino ino) {
   return error;
 }
 
+// ---- attributes
+
+namespace {
+
+constexpr std::uint32_t kSetIdBits = S_ISUID | S_ISGID;
+
+// What is set first, then `newer`.
+void merge(wire::SetattrRequest& first, const wire::SetattrRequest& newer) {
+  first.fields_set |= newer.fields_set;
+  if ((newer.fields_set & wire::kSetMode) != 0) first.mode = newer.mode;
+  if ((newer.fields_set & wire::kSetUid) != 0) first.uid = newer.uid;
+  if ((newer.fields_set & wire::kSetGid) != 0) first.gid = newer.gid;
+  if ((newer.fields_set & wire::kSetAtime) != 0) first.atime = newer.atime;
+  if ((newer.fields_set & wire::kSetMtime) != 0) first.mtime = newer.mtime;
+}
+
+}  // namespace
+
+// Not what changes more than it says: set-id bits and capabilities go with a new owner, ACLs follow
+// the mode. The kernel has checked who may.
+std::optional<wire::Attr> WriteBack::set(const Attributes& attributes, Instant now) {
+  wire::SetattrRequest change = attributes.change;
+  File* file = find(change.ino);
+  if (file == nullptr || !file->has_token || !file->attr || is_away_ || has_ended_)
+    return std::nullopt;
+  const wire::Attr& known = *file->attr;
+  const bool is_plain_file =
+      known.xattr_kinds == 0 && known.nlink == 1 && (known.mode & kSetIdBits) == 0;
+  change.fields_set &= ~std::uint32_t{wire::kKillSuidGid};  // there is nothing to clear
+  if ((change.fields_set & wire::kSetMode) == 0) change.mode = 0;
+  const bool is_plain = is_plain_file && change.fields_set != 0 &&
+                        (change.fields_set & ~wire::kSetWithWrite) == 0 &&
+                        (change.mode & kSetIdBits) == 0;
+  const bool is_in_row = file->waiters.empty() && !file->is_claiming && file->through == 0 &&
+                         file->error.code == Code{} && !file->kill_suidgid;
+  const bool is_other = file->set && (file->set->uid != attributes.uid ||
+                                      file->set->gid != attributes.gid);
+  if (!is_plain || !is_in_row || is_other) return std::nullopt;
+  ++sets_;
+  has_something(change.ino, *file, now);
+  if (file->set)
+    merge(file->set->change, change);
+  else
+    file->set = Attributes{change, attributes.uid, attributes.gid};
+  apply(change, *file->attr);
+  wire::Attr after = *file->attr;
+  amend(after);
+  if (file->due <= now) pump(change.ino, now);
+  return after;
+}
+
+std::optional<std::uint32_t> WriteBack::mode_of(Ino ino) const {
+  const File* file = find(ino);
+  if (file == nullptr || !file->attr) return std::nullopt;
+  return file->attr->mode;
+}
+
+void WriteBack::forget_attributes(Ino ino) {
+  if (File* file = find(ino)) file->attr.reset();
+}
+
+void WriteBack::forget_attributes(Ino dir, std::string_view name) {
+  for (auto& [ino, file] : files_)
+    if (file.name.empty() || (file.dir == dir && file.name == name)) file.attr.reset();
+}
+
+// Behind the writes.
+void WriteBack::pump_attributes(Ino ino, File& file) {
+  if (!file.sending.empty() || file.setting) return;
+  file.setting = std::exchange(file.set, std::nullopt);
+  file.setting->change.ino = ino;
+  file.setting_number = ++last_number_;
+  ++flushes_;
+  owner_.send_attributes(*file.setting, file.setting_number);
+}
+
+void WriteBack::attributes_sent(std::uint64_t number, Ino ino, Result<wire::Attr> result,
+                                Instant now) {
+  File* file = find(ino);
+  if (file == nullptr || !file->setting || file->setting_number != number) return;
+  if (result) {
+    file->setting.reset();
+    file->ring_ctime = result->ctime;
+  } else if (result.error().code == Code::fenced) {
+    take_back(*file);
+    file->is_doubtful = true;
+    if (!is_away_) owner_.verify(ino);
+  } else {
+    file->setting.reset();
+    lose(ino, *file, 0, result.error());
+    drop_token(*file, now + kClaimLast);
+  }
+  pump(ino, now);
+  settle(ino, now);
+}
+
+// They were not set, as far as is known.
+void WriteBack::take_back(File& file) {
+  if (file.set) merge(file.setting->change, file.set->change);
+  file.set = std::exchange(file.setting, std::nullopt);
+}
+
+// In a new session: somebody else may have set them since, or the ring has done it already.
+void WriteBack::verify_attributes(Ino ino, File& file, const wire::Attr& attr) {
+  if (!file.set) return;
+  wire::Attr after = attr;
+  apply(file.set->change, after);
+  const bool is_done = after.mode == attr.mode && after.uid == attr.uid && after.gid == attr.gid &&
+                       after.atime == attr.atime && after.mtime == attr.mtime;
+  if (is_done && file.dirty.empty()) return file.set.reset();
+  if (attr.ctime == file.ring_ctime) return;
+  file.set.reset();
+  file.attr.reset();
+  lose(ino, file, 0, Error{Code::io, "the attributes were changed by others"});
+}
+
 void WriteBack::released(Ino ino) { forget_if_idle(ino); }
 
 void WriteBack::forget_if_idle(Ino ino) {
@@ -559,7 +728,7 @@ void WriteBack::end() {
   for (const auto& [ino, file] : files_) all.push_back(ino);
   for (Ino ino : all) {
     File* file = find(ino);
-    if (file != nullptr && !file->dirty.empty())
+    if (file != nullptr && file->has_unsent())
       lose_dirty(ino, *file, Error{Code::io, "the client has stopped"});
     if (file != nullptr) file->is_claiming = false;
     settle(ino, Instant{});
@@ -573,7 +742,7 @@ void WriteBack::on_timer(Instant now) {
   const std::vector<Ino> all(dirty_.begin(), dirty_.end());
   for (Ino ino : all) {
     File* file = find(ino);
-    if (file == nullptr || file->dirty.empty()) continue;
+    if (file == nullptr || !file->has_unsent()) continue;
     if (file->due <= now)
       pump(ino, now);
     else

@@ -8,6 +8,8 @@
 //   - at once when the file is closed or fsynced, its volcano recalls the token, or this client
 //     asks for anything about the file that the volcano must know the writes for: such calls wait,
 //     and writes that come meanwhile wait behind them.
+// Owner, mode and times that a program sets on such a file (tar, cp -p: three calls a file) are
+// kept as well, and set together by the last write that is sent, or after it.
 // Not delayed, but sent and waited for as they come: writes through O_SYNC or O_DIRECT, of files
 // that others have open, and while the space is short. When a file without a token is written to,
 // the token is asked for now and then.
@@ -102,12 +104,19 @@ class WriteBack {
     Bytes bytes{};
     bool kill_suidgid = false;
     std::uint32_t uid = 0, gid = 0;
+    std::optional<wire::SetattrRequest> attributes{};  // to be set with it, if that can be
+  };
+  struct Attributes {  // to be set
+    wire::SetattrRequest change;
+    std::uint32_t uid = 0, gid = 0;
   };
   class Owner {
    public:
     virtual ~Owner() = default;
     // Calls sent(number, ...) later or inside.
     virtual void send(Flush flush, std::uint64_t number) = 0;
+    // Calls attributes_sent(number, ...) later or inside.
+    virtual void send_attributes(Attributes attributes, std::uint64_t number) = 0;
     // Asks for the token (getattr, wants_to_delay). Calls claimed() later or inside, after
     // granted() if it was.
     virtual void claim(Ino ino) = 0;
@@ -183,6 +192,14 @@ class WriteBack {
   // The name leads elsewhere from now on, or the file has others, too: any may be the file's.
   void forget_name(Ino dir, std::string_view name);
   void forget_name(Ino ino) { named(ino, {}, {}); }
+  // Sets attributes later; the file's, as they are then for this client's programs. Nothing: the
+  // ring must be asked, and what is known here is forgotten.
+  std::optional<wire::Attr> set(const Attributes& attributes, Instant now);
+  // As this client has set it, if that is known for sure.
+  std::optional<std::uint32_t> mode_of(Ino ino) const;
+  // A request that changes the attributes otherwise is made.
+  void forget_attributes(Ino ino);
+  void forget_attributes(Ino dir, std::string_view name);
   // The error of writes that were lost: for close(2), which tells it each time, because it may be
   // another program's; and for fsync(2), which as write() tells it once.
   std::optional<Error> error_of(Ino ino) const;
@@ -195,11 +212,13 @@ class WriteBack {
 
   // ---- what the owner has sent
   void sent(std::uint64_t number, Flush flush, Sent result, Instant now);
+  void attributes_sent(std::uint64_t number, Ino ino, Result<wire::Attr> result, Instant now);
 
   Instant deadline() const { return next_due_; }  // or earlier
   void on_timer(Instant now);
   std::size_t bytes() const { return bytes_; }
   std::uint64_t kept() const { return kept_; }      // writes that were delayed
+  std::uint64_t sets() const { return sets_; }      // of attributes, delayed
   std::uint64_t flushes() const { return flushes_; }  // requests they were sent in
   std::uint64_t recalls() const { return recalled_; }  // of tokens it had
   std::uint64_t claims() const { return claims_; }     // asked for
@@ -231,7 +250,14 @@ class WriteBack {
     Error error{};
     Ino dir{};                   // a name it has; none known: empty
     std::string name{};
-    bool is_clean() const { return dirty.empty() && sending.empty(); }
+    // The ring's as this client has set them, size and versions left out; not known: nothing.
+    std::optional<wire::Attr> attr{};
+    WallTime ring_ctime{};        // as of the last answer
+    std::optional<Attributes> set{};      // not sent
+    std::optional<Attributes> setting{};  // under way, as `setting_number`
+    std::uint64_t setting_number = 0;
+    bool has_unsent() const { return !dirty.empty() || set.has_value(); }
+    bool is_clean() const { return !has_unsent() && sending.empty() && !setting; }
     // Where the last byte that the ring may not have ends.
     std::uint64_t unsent_end() const {
       std::uint64_t end = dirty.end();
@@ -247,6 +273,10 @@ class WriteBack {
   const File* find(Ino ino) const;
   bool is_sending(const File& file, std::uint64_t offset, std::uint64_t end) const;
   void keep(File& file, const Write& write, Bytes bytes, Instant now);
+  void has_something(Ino ino, File& file, Instant now);
+  void pump_attributes(Ino ino, File& file);
+  void take_back(File& file);
+  void verify_attributes(Ino ino, File& file, const wire::Attr& attr);
   void hurry(Ino ino, File& file, Instant now);
   void pump(Ino ino, Instant now);
   void settle(Ino ino, Instant now);
@@ -271,6 +301,7 @@ class WriteBack {
   Instant next_due_ = Instant::never();
   std::uint64_t last_number_ = 0;
   std::uint64_t kept_ = 0;
+  std::uint64_t sets_ = 0;
   std::uint64_t flushes_ = 0;
   std::uint64_t recalled_ = 0;
   std::uint64_t claims_ = 0;

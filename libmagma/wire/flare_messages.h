@@ -229,16 +229,18 @@ enum SetattrField : std::uint32_t {
   kSetMtimeNow = 128,
   kKillSuidGid = 256,  // clear set-user-id and set-group-id as write(2) does
 };
+// What may come along with a write (WriteRequest::attributes).
+inline constexpr std::uint32_t kSetWithWrite = kSetMode | kSetUid | kSetGid | kSetAtime | kSetMtime;
 
 struct SetattrRequest {  // to the home
-  Ino ino;
+  Ino ino{};
   std::uint32_t fields_set = 0;  // SetattrField
   std::uint32_t mode = 0;
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
   std::uint64_t size = 0;
-  WallTime atime, mtime;
-  ring::Key key_for_chunks;  // used if the file outgrows its home now
+  WallTime atime{}, mtime{};
+  ring::Key key_for_chunks{};  // used if the file outgrows its home now
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("ino", s.ino);
@@ -428,6 +430,8 @@ struct WriteRequest {  // to the home or the chunk's slot, as ReadRequest; the b
   // More than one piece: they follow one after the other, rise, and lie in one chunk; `offset` is
   // the first one's. Empty: all the bytes are one piece.
   std::vector<Extent> extents{};
+  // To be set after it, of kSetWithWrite; for the home, which says so (WriteReply::set_at).
+  std::optional<SetattrRequest> attributes{};
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("ino", s.ino);
@@ -440,6 +444,7 @@ struct WriteRequest {  // to the home or the chunk's slot, as ReadRequest; the b
     v("mark", s.mark);
     v("page_sums", s.page_sums);
     v("extents", s.extents);
+    v("attributes", s.attributes);
   }
 };
 
@@ -452,6 +457,7 @@ struct WriteReply {
   // what was written (PublishRequest).
   bool is_published = true;
   bool may_delay = true;  // false: the space is nearly used up, who delays writes stops it
+  std::optional<WallTime> set_at{};  // the ctime, if attributes that came along were set
   bool is_delayed = false;  // not on the wire: by the client, which keeps it for a while
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
@@ -461,6 +467,7 @@ struct WriteReply {
     v("data_version", s.data_version);
     v("is_published", s.is_published);
     v("may_delay", s.may_delay);
+    v("set_at", s.set_at);
   }
 };
 

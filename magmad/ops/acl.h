@@ -4,7 +4,7 @@
 
 #include <string_view>
 
-#include "magmad/ops/posix_acl.h"
+#include "libmagma/base/posix_acl.h"
 #include "magmad/ops/ops.h"
 
 namespace magma::ops {

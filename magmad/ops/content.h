@@ -19,6 +19,10 @@ enum class Resize : std::uint8_t {
   done,   // the row is changed (not put)
   taken,  // the request was taken: it is handled anew later, or was refused
 };
+// Sets mode, owner and times, and what goes with them; the row is changed, not put. Not the size.
+void set_attributes(Shard& shard, const Request& request, const wire::SetattrRequest& message,
+                    store::InodeRow& row, WallTime when);
+
 // Sets the size of a regular file; times and data version follow.
 Resize set_size(Shard& shard, RequestPtr& request, Ino ino, store::InodeRow& row,
                 std::uint64_t size, const ring::Key& key_for_chunks, WallTime when);

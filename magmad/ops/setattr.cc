@@ -47,6 +47,14 @@ void set_times(const wire::SetattrRequest& message, store::InodeRow& row, WallTi
 
 }  // namespace
 
+void set_attributes(Shard& shard, const Request& request, const wire::SetattrRequest& message,
+                    store::InodeRow& row, WallTime when) {
+  set_owner_and_mode(request, message, row);
+  follow_xattrs(shard, message, row);
+  set_times(message, row, when);
+  row.ctime = std::max(row.ctime, when);
+}
+
 void setattr(Shard& shard, RequestPtr request, wire::SetattrRequest message) {
   if (shard.is_locked(message.ino)) return shard.park(std::move(request), message.ino);
   if (shard.is_locked(message.ino, kLinksLockName))
@@ -72,10 +80,7 @@ void setattr(Shard& shard, RequestPtr request, wire::SetattrRequest message) {
   if ((message.fields_set & (wire::kSetMtime | wire::kSetMtimeNow)) != 0)
     set_authority_mtime(shard, *request, message.ino, *row,
                         (message.fields_set & wire::kSetMtimeNow) != 0 ? when : message.mtime);
-  set_owner_and_mode(*request, message, *row);
-  follow_xattrs(shard, message, *row);
-  set_times(message, *row, when);
-  row->ctime = std::max(row->ctime, when);
+  set_attributes(shard, *request, message, *row, when);
   shard.put_inode(message.ino, *row);
   shard.answer(std::move(request), wire::AttrReply{attr_of(shard, message.ino, *row)});
 }

@@ -25,8 +25,6 @@ magmad_ops_sources = \
 	magmad/ops/ops.h \
 	magmad/ops/parts.cc \
 	magmad/ops/parts.h \
-	magmad/ops/posix_acl.cc \
-	magmad/ops/posix_acl.h \
 	magmad/ops/publish.cc \
 	magmad/ops/questions.cc \
 	magmad/ops/questions.h \

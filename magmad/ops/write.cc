@@ -140,7 +140,10 @@ void write_home(Shard& shard, RequestPtr request, const wire::WriteRequest& mess
                               moved_reply(shard, ino, *row));
   if (shard.is_space_short()) return shard.refuse_for_space(std::move(request));
   auto pieces = pieces_in(message, request->payload);
-  if (!pieces) return shard.refuse(std::move(request), Code::malformed);
+  const bool sets_what_it_may =
+      !message.attributes || (message.attributes->ino == ino &&
+                              (message.attributes->fields_set & ~wire::kSetWithWrite) == 0);
+  if (!pieces || !sets_what_it_may) return shard.refuse(std::move(request), Code::malformed);
   if (message.append)  // the client did not know where its bytes would go
     pieces->front() = {row->size, request->payload, {}};
   const std::uint64_t offset = pieces->front().offset, end = pieces->back().end();
@@ -165,10 +168,12 @@ void write_home(Shard& shard, RequestPtr request, const wire::WriteRequest& mess
     ++row->data_version;
     if (message.kill_suidgid) row->mode = without_suid(*request, *row);
     drop_capability(shard, ino, *row);
+    if (message.attributes) set_attributes(shard, *request, *message.attributes, *row, when);
     shard.put_inode(ino, *row);
   }
-  answer_written(shard, std::move(request),
-                 wire::WriteReply{offset, row->size, row->mtime, row->data_version});
+  wire::WriteReply reply{offset, row->size, row->mtime, row->data_version};
+  if (message.attributes && !request->payload.empty()) reply.set_at = row->ctime;
+  answer_written(shard, std::move(request), reply);
 }
 
 // One chunk's share of a write to a large file.

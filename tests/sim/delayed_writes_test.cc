@@ -10,6 +10,7 @@ using namespace magma::test;
 namespace {
 
 const Ino kRoot = root_ino();
+const WallTime kThen{77'000'000'000};
 
 struct Ring {
   const char* name;
@@ -80,6 +81,96 @@ TEST_CASE("delayed writes: they are sent after a second, and after close") {
   s.cluster().run_for(milliseconds(100));
   CHECK(stats(s).delayed_bytes == 0);
   CHECK(s.read(two, 0, 5'000, 1).value() == pattern(3'000));
+}
+
+// Mode and times, as cp -p sets them before it closes; not sent yet.
+void set_some(Scenario& s, Ino file) {
+  const auto sent = stats(s).delayed_sent;
+  wire::SetattrRequest change;
+  change.ino = file;
+  change.fields_set = wire::kSetMtime | wire::kSetAtime;
+  change.mtime = change.atime = kThen;
+  auto after = s.setattr(change);
+  REQUIRE(after.has_value());
+  CHECK(after->mtime == kThen);
+  change.fields_set = wire::kSetMode;
+  change.mode = 0640;
+  after = s.setattr(change);
+  REQUIRE(after.has_value());
+  CHECK(after->mtime == kThen);
+  CHECK((after->mode & 07777) == 0640);
+  REQUIRE(stats(s).delayed_sent == sent);
+}
+
+TEST_CASE("delayed writes: attributes go with the last of them") {
+  for (const Ring& ring : kRings) {
+    // Small, in several requests, in chunks.
+    for (const std::size_t size : {5'000u, 1'500'000u, 9'000'000u}) {
+      CAPTURE(ring.name);
+      CAPTURE(size);
+      Scenario s(options_of(ring, 48));
+      const Ino file = s.create(kRoot, "file")->ino;
+      for (std::size_t at = 0; at < size; at += 500'000)
+        REQUIRE(s.write(file, at, pattern(std::min<std::size_t>(size - at, 500'000)))->is_delayed);
+      if (size > 4'000'000) s.cluster().run_for(seconds(2));
+      const auto sent = stats(s).delayed_sent;
+      if (size > 4'000'000) REQUIRE(s.write(file, size - 1, pattern(1))->is_delayed);
+      set_some(s, file);
+      const auto seen = s.getattr(file, 1);
+      REQUIRE(seen.has_value());
+      CHECK((seen->mode & 07777) == 0640);
+      CHECK(seen->mtime == kThen);
+      CHECK(seen->size == size);
+      if (size == 5'000) CHECK(stats(s).delayed_sent == sent + 1);
+      // A write after them is newer.
+      s.write(file, 0, pattern(10));
+      CHECK(s.getattr(file, 1).value().mtime > kThen);
+    }
+  }
+}
+
+TEST_CASE("delayed writes: attributes of a file that is not written to are sent as well") {
+  Scenario s(options_of(kRings[1], 49));
+  const Ino file = s.create(kRoot, "file")->ino;
+  set_some(s, file);
+  CHECK((s.getattr(file).value().mode & 07777) == 0640);
+  CHECK(stats(s).delayed_sent == 1);
+  set_some(s, file);
+  s.release(file);
+  s.cluster().run_for(milliseconds(100));
+  CHECK(stats(s).delayed_sent == 2);
+  CHECK(s.getattr(file, 1).value().mtime == kThen);
+}
+
+TEST_CASE("delayed writes: a volcano that was killed asks for attributes, too") {
+  for (const Ring& ring : {kRings[0], kRings[1]}) {
+    CAPTURE(ring.name);
+    Scenario s(options_of(ring, 50));
+    const Ino file = s.create(kRoot, "file")->ino;
+    set_some(s, file);
+    s.cluster().crash_volcano(Crash::kill);
+    s.restart();
+    CHECK((s.getattr(file, 1).value().mode & 07777) == 0640);
+  }
+}
+
+TEST_CASE("delayed writes: attributes of a session that ended are set if nobody has set others") {
+  for (const bool is_changed : {false, true}) {
+    CAPTURE(is_changed);
+    Scenario s(options_of(kRings[0], 51));
+    const Ino file = s.create(kRoot, "file")->ino;
+    set_some(s, file);
+    s.cluster().partition_client(0, true);
+    wire::SetattrRequest change;
+    change.ino = file;
+    change.fields_set = wire::kSetMode;
+    change.mode = 0604;
+    CHECK((s.getattr(file, 1).value().mode & 07777) != 0640);
+    if (is_changed) REQUIRE(s.setattr(change, 1).has_value());
+    s.cluster().partition_client(0, false);
+    CHECK(s.fsync(file).has_value() == !is_changed);
+    CHECK((s.getattr(file, 1).value().mode & 07777) == (is_changed ? 0604 : 0640));
+  }
 }
 
 // The rows of opens tell the volcano that comes after it whom to ask.

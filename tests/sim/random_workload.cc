@@ -169,6 +169,7 @@ void RandomWorkload::check_known(const Worker& worker) {
   const client::Client& client = cluster_.client(worker.client);
   sometimes("client: opened without asking", client.stats().local_opens);
   sometimes("client: delayed a write", client.stats().delayed_writes);
+  sometimes("client: delayed setting attributes", client.stats().delayed_sets);
   sometimes("client: was asked for delayed writes", client.stats().write_recalls);
   sometimes("client: asked to delay writes", client.stats().write_claims);
   sometimes("client: told of an open", client.stats().keeps);
@@ -550,6 +551,9 @@ void RandomWorkload::do_rename(Worker& worker) {
 
 void RandomWorkload::do_setattr(Worker& worker) {
   NodeId node = random_node(worker);
+  // Of a file that is written to they may be delayed.
+  if (!worker.handles.empty() && random_.chance(2))
+    node = worker.handles[random_.below(worker.handles.size())].node;
   wire::SetattrRequest request;
   request.ino = ino_of(node);
   Owner owner = random_owner();

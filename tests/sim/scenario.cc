@@ -92,6 +92,10 @@ Result<wire::Attr> Scenario::truncate(Ino ino, std::uint64_t size, unsigned clie
     c.setattr(request, kRootUser, std::move(done));
   });
 }
+Result<wire::Attr> Scenario::setattr(const wire::SetattrRequest& change, unsigned client) {
+  return ask<wire::Attr>(
+      cluster_, client, [&](auto& c, auto done) { c.setattr(change, kRootUser, std::move(done)); });
+}
 Result<wire::EmptyReply> Scenario::fsync(Ino ino, unsigned client) {
   return ask<wire::EmptyReply>(
       cluster_, client, [&](auto& c, auto done) { c.fsync(ino, kRootUser, std::move(done)); });

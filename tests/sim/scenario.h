@@ -36,6 +36,7 @@ class Scenario {
                                  bool append = false);
   Result<Bytes> read(Ino ino, std::uint64_t offset, std::uint32_t length, unsigned client = 0);
   Result<wire::Attr> truncate(Ino ino, std::uint64_t size, unsigned client = 0);
+  Result<wire::Attr> setattr(const wire::SetattrRequest& change, unsigned client = 0);
   Result<wire::EmptyReply> fsync(Ino ino, unsigned client = 0);
   void release(Ino ino, bool for_write = true, unsigned client = 0);
   // A file with these bytes, closed.

@@ -10,6 +10,7 @@ client_tests = \
 	tests/unit/client_paths_test.cc \
 	tests/unit/client_ring_stop_test.cc \
 	tests/unit/client_session_test.cc \
+	tests/unit/client_write_back_attributes_test.cc \
 	tests/unit/client_write_back_fixture.h \
 	tests/unit/client_write_back_more_test.cc \
 	tests/unit/client_write_back_test.cc

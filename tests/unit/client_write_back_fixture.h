@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -34,12 +35,19 @@ struct FakeOwner final : WriteBack::Owner {
     std::uint64_t number;
     WriteBack::Flush flush;
   };
+  struct Set {
+    std::uint64_t number;
+    WriteBack::Attributes attributes;
+  };
   struct File {
     std::string content{};
     std::uint64_t version = 0;
   };
   std::map<Ino, File> files;
   std::vector<Request> requests;
+  std::vector<Set> sets;
+  WallTime ctime{1000};  // of all
+  bool sets_with_writes = true;
   std::vector<Ino> claims, verifies;
   std::vector<std::pair<Ino, std::uint64_t>> told;
   std::vector<Ino> lost;
@@ -48,6 +56,10 @@ struct FakeOwner final : WriteBack::Owner {
 
   void send(WriteBack::Flush flush, std::uint64_t number) override {
     requests.push_back({number, std::move(flush)});
+    if (on_send) on_send();
+  }
+  void send_attributes(WriteBack::Attributes attributes, std::uint64_t number) override {
+    sets.push_back({number, std::move(attributes)});
     if (on_send) on_send();
   }
   void claim(Ino ino) override {
@@ -83,12 +95,21 @@ struct FakeOwner final : WriteBack::Owner {
     wire::Attr attr;
     attr.ino = ino;
     attr.mode = S_IFREG | 0644;
+    attr.nlink = 1;
+    attr.ctime = ctime;
     attr.size = files[ino].content.size();
     attr.data_version = files[ino].version;
     attr.believed_until = Instant::never();
     return attr;
   }
 };
+
+inline wire::SetattrRequest set_fields(std::uint32_t fields) {
+  wire::SetattrRequest change;
+  change.ino = kFile;
+  change.fields_set = fields;
+  return change;
+}
 
 struct Rig {
   FakeOwner owner;
@@ -145,6 +166,7 @@ struct Rig {
   void answer(std::size_t which = 0, bool may_delay = true) {
     FakeOwner::Request request = take(which);
     WriteBack::Sent sent{.reply = owner.store(request.flush)};
+    if (request.flush.attributes && owner.sets_with_writes) sent.reply.set_at = owner.ctime;
     sent.reply.may_delay = may_delay;
     back.sent(request.number, std::move(request.flush), std::move(sent), now);
   }
@@ -167,6 +189,23 @@ struct Rig {
     wire::Attr attr = owner.attr(ino);
     back.amend(attr);
     return attr;
+  }
+  // Attributes, delayed or not.
+  std::optional<wire::Attr> set(wire::SetattrRequest change, Ino ino = kFile) {
+    change.ino = ino;
+    return back.set({change, 0, 0}, now);
+  }
+  std::optional<wire::Attr> set_mode(std::uint32_t mode) {
+    wire::SetattrRequest change = set_fields(wire::kSetMode);
+    change.mode = mode;
+    return set(change);
+  }
+  // The one that is under way ends so.
+  void set_done(Result<wire::Attr> result) {
+    REQUIRE(owner.sets.size() == 1);
+    const auto number = owner.sets.front().number;
+    owner.sets.clear();
+    back.attributes_sent(number, kFile, std::move(result), now);
   }
   std::string_view content(Ino ino = kFile) { return owner.files[ino].content; }
 };

@@ -12,10 +12,9 @@
 
 #include <doctest/doctest.h>
 
-#include "magmad/ops/posix_acl.h"
+#include "libmagma/base/posix_acl.h"
 
 using namespace magma;
-using namespace magma::ops;
 
 namespace {
 

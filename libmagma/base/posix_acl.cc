@@ -1,4 +1,4 @@
-#include "magmad/ops/posix_acl.h"
+#include "libmagma/base/posix_acl.h"
 
 #include <sys/stat.h>
 
@@ -7,7 +7,7 @@
 
 #include "libmagma/base/check.h"
 
-namespace magma::ops {
+namespace magma {
 namespace {
 
 constexpr std::uint32_t kVersion = 2;
@@ -156,4 +156,4 @@ InheritedAcl inherit(const Acl& default_acl, std::uint32_t mode) {
   return result;
 }
 
-}  // namespace magma::ops
+}  // namespace magma

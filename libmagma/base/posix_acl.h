@@ -34,7 +34,7 @@
 #include "libmagma/base/bytes.h"
 #include "libmagma/base/result.h"
 
-namespace magma::ops {
+namespace magma {
 
 // The longest value: a page of the client's kernel, since FUSE moves no longer list either way.
 inline constexpr std::size_t kAclBytesMax = 4096;
@@ -95,4 +95,4 @@ struct InheritedAcl {
 // caller masks (FUSE_DONT_MASK). Without a list and for symbolic links: `mode`, no lists.
 InheritedAcl inherit(const Acl& default_acl, std::uint32_t mode);
 
-}  // namespace magma::ops
+}  // namespace magma
