@@ -40,6 +40,8 @@ void Coherence::on_sent(Ino ino, std::uint64_t data_version) {
   filesystem_.inodes.changed_here(ino, data_version);
 }
 
+void Coherence::on_attributes_sent(Ino ino) { filesystem_.changed(ino); }
+
 void Coherence::on_lost(Ino ino) {
   filesystem_.name_packs.forget(ino);
   filesystem_.content_changed_here(ino);

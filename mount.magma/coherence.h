@@ -46,6 +46,7 @@ class Coherence final : public client::ChangeListener {
   void on_timer();
   void on_read(Ino ino) override;
   void on_sent(Ino ino, std::uint64_t data_version) override;
+  void on_attributes_sent(Ino ino) override;
   void on_lost(Ino ino) override;
 
   // How many names others have changed, as far as this mount was told.

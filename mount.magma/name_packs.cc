@@ -50,7 +50,7 @@ std::optional<std::uint64_t> NamePacks::looked_up(Ino dir, Instant now) {
   if (directory.is_begun && now >= directory.names_until) begin_anew(directory);
   if (!is_walk) directory.lookups = 0;
   ++directory.lookups;
-  const unsigned enough = directory.is_begun ? kLookupsNext : kLookupsFirst;
+  const unsigned enough = directory.is_begun ? kLookupsNext : directory.enough;
   if (directory.is_ended || directory.lookups < enough) return std::nullopt;
   directory.lookups = 0;
   directory.is_asked = true;
@@ -61,7 +61,13 @@ std::optional<std::uint64_t> NamePacks::looked_up(Ino dir, Instant now) {
 void NamePacks::end_batch(Directory& directory) {
   directory.is_asked = directory.is_void = false;
   directory.touched.clear();
-  if (--batches_ == 0) touched_.clear();
+  if (--batches_ > 0) return;
+  touched_.clear();
+  is_overfull_ = false;
+}
+
+void NamePacks::was_useless(Directory& directory) {
+  directory.enough = std::min(directory.enough * 2, kEnoughMax);
 }
 
 bool NamePacks::make_room() {
@@ -79,13 +85,18 @@ void NamePacks::fetched(Ino dir, wire::ReaddirReply batch, Instant now) {
   auto found = directories_.find(dir);
   if (found == directories_.end() || !found->second.is_asked) return;
   Directory& directory = found->second;
+  if (directory.is_void || is_overfull_ || batch.believed_until <= now) {
+    was_useless(directory);
+    begin_anew(directory);
+    return end_batch(directory);
+  }
+  directory.enough = kLookupsFirst;
   if (!directory.is_begun) directory.names_until = Instant::never();
   directory.names_until = std::min(directory.names_until, batch.believed_until);
   directory.is_begun = true;
   directory.is_ended = batch.end || batch.entries.empty();
   if (!batch.entries.empty()) directory.cookie = batch.entries.back().cookie;
   for (wire::DirectoryEntry& entry : batch.entries) {
-    if (directory.is_void || batch.believed_until <= now) break;
     if (!entry.attr || entry.attr->believed_until <= now) continue;
     const bool is_directory = S_ISDIR(entry.attr->mode);
     if (is_directory ? !entry.attr->placement.key : entry.attr->nlink != 1) continue;
@@ -100,6 +111,7 @@ void NamePacks::fetched(Ino dir, wire::ReaddirReply batch, Instant now) {
 void NamePacks::failed(Ino dir) {
   auto found = directories_.find(dir);
   if (found == directories_.end() || !found->second.is_asked) return;
+  was_useless(found->second);
   end_batch(found->second);
 }
 
@@ -123,10 +135,9 @@ std::optional<wire::EntryReply> NamePacks::take(Ino dir, std::string_view name, 
 }
 
 void NamePacks::forget(Ino ino) {
-  if (batches_ > 0) {
+  if (batches_ > 0 && !is_overfull_) {
     touched_.insert(ino);
-    if (touched_.size() > kTouchedMax)
-      for (auto& [dir, directory] : directories_) directory.is_void = directory.is_asked;
+    is_overfull_ = touched_.size() > kTouchedMax;
   }
   auto place = places_.find(ino);
   if (place == places_.end()) return;
@@ -139,7 +150,7 @@ void NamePacks::forget(Ino dir, std::string_view name) {
   auto found = directories_.find(dir);
   if (found == directories_.end()) return;
   Directory& directory = found->second;
-  if (directory.is_asked) {
+  if (directory.is_asked && !directory.is_void) {
     directory.touched.emplace(name);
     if (directory.touched.size() > kTouchedMax) directory.is_void = true;
   }

@@ -4,7 +4,8 @@
 // batch of some hundred names at a time, and the look-ups that follow are answered from that.
 //
 // A batch costs the volcano about what 20 look-ups do, and is asked for after kLookupsNext more:
-// so the worst that comes of it is that the work for look-ups doubles.
+// so the worst that comes of it is that the work for look-ups doubles. Where a batch was of no use,
+// because it failed or may not be believed, twice as many look-ups must come before the next.
 //
 // What is taken goes: the kernel remembers it from then on. What was changed, by this mount or by
 // others, is forgotten; what is changed while a batch is under way is not taken over from it.
@@ -37,6 +38,7 @@ class NamePacks {
   static constexpr std::size_t kEntriesMax = 16384;
   static constexpr std::size_t kDirectoriesMax = 64;
   static constexpr std::size_t kTouchedMax = 4096;
+  static constexpr unsigned kEnoughMax = 4096;
 
   // A name of the directory was looked up and found. The cookie from which a batch is worth asking
   // for now, if one is: then fetched() or failed() must follow.
@@ -68,6 +70,7 @@ class NamePacks {
     Instant last{};         // look-up
     std::uint64_t cookie = 0;
     unsigned lookups = 0;  // since the last batch
+    unsigned enough = kLookupsFirst;  // before the first; doubled by a batch that was of no use
     bool is_begun = false;  // a batch has come
     bool is_ended = false;  // the last one has
     bool is_asked = false;
@@ -84,12 +87,14 @@ class NamePacks {
   void drop_entries(Directory& directory);
   bool make_room();
   void end_batch(Directory& directory);
+  static void was_useless(Directory& directory);
 
   std::unordered_map<Ino, Directory> directories_;
   std::list<Ino> order_;  // looked up last first
   std::unordered_map<Ino, Place> places_;
   std::unordered_set<Ino> touched_;  // while any batch is under way
   unsigned batches_ = 0;             // under way
+  bool is_overfull_ = false;         // more was touched than is kept: all those are void
 };
 
 }  // namespace magma::mount

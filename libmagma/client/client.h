@@ -76,6 +76,8 @@ class ChangeListener {
   virtual void on_read(Ino) {}
   // Writes of this client that were delayed (wire::WriteReply) are with the ring now.
   virtual void on_sent(Ino, std::uint64_t /*data_version*/) {}
+  // The same of attributes: what was asked for before may not tell them.
+  virtual void on_attributes_sent(Ino) {}
   // Some are lost: what is kept of the content has never been the ring's.
   virtual void on_lost(Ino) {}
 };
@@ -200,6 +202,7 @@ class Client {
     std::uint64_t delayed_sets = 0;   // of attributes
     std::uint64_t delayed_sent = 0;   // the requests they went in
     std::uint64_t delayed_bytes = 0;  // not sent, now
+    std::uint64_t delayed_files = 0;  // of which something is not sent, now
     std::uint64_t write_recalls = 0, write_claims = 0;
   };
   Stats stats() const;

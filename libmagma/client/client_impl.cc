@@ -218,11 +218,11 @@ void ClientImpl::send(WriteBack::Flush flush, std::uint64_t number) {
 
 void ClientImpl::send_attributes(WriteBack::Attributes attributes, std::uint64_t number) {
   const Ino ino = attributes.change.ino;
-  requests_.begin(ring::home_of(ino), {.uid = attributes.uid, .gid = attributes.gid},
-                  attributes.change,
-                  Done<wire::Attr>([this, ino, number](Result<wire::Attr> after) {
-                    write_back_.attributes_sent(number, ino, std::move(after), clock_.now());
-                  }));
+  auto answered = [this, ino, number](Result<wire::Attr> after) {
+    write_back_.attributes_sent(number, ino, std::move(after), clock_.now());
+  };
+  requests_.begin_attributes(attributes.change, {.uid = attributes.uid, .gid = attributes.gid},
+                             Done<wire::Attr>(std::move(answered)));
 }
 
 void ClientImpl::claim(Ino ino) {

@@ -109,6 +109,10 @@ class ClientImpl final : public LinkEvents, public SessionEvents, public WriteBa
   void on_sent(Ino ino, std::uint64_t data_version) override {
     if (listener_ != nullptr) listener_->on_sent(ino, data_version);
   }
+  void on_attributes_sent(Ino ino) override {
+    requests_.note_own_attributes(ino);
+    if (listener_ != nullptr) listener_->on_attributes_sent(ino);
+  }
   void on_lost(Ino ino) override {
     if (listener_ != nullptr) listener_->on_lost(ino);
   }
@@ -166,6 +170,7 @@ class ClientImpl final : public LinkEvents, public SessionEvents, public WriteBa
             .delayed_sets = write_back_.sets(),
             .delayed_sent = write_back_.flushes(),
             .delayed_bytes = write_back_.bytes(),
+            .delayed_files = write_back_.dirty_files(),
             .write_recalls = write_back_.recalls(),
             .write_claims = write_back_.claims()};
   }

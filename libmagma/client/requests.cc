@@ -29,8 +29,8 @@ bool is_sign_of_life(Code code) { return code == Code::overloaded || code == Cod
 
 // Of content: nobody's change waits for such a one that waits for another client.
 bool is_write(const Request& request) {
-  return request.op == wire::FlareOp::write || request.op == wire::FlareOp::publish ||
-         request.op == wire::FlareOp::reserve;
+  return request.is_delayed || request.op == wire::FlareOp::write ||
+         request.op == wire::FlareOp::publish || request.op == wire::FlareOp::reserve;
 }
 
 bool is_whole(wire::FlareOp op, ByteSpan body) {
@@ -232,6 +232,19 @@ void Requests::dispatch(Token id) {
     request.session = session_.id();
   }
   send(id, request, route);
+}
+
+Token Requests::begin_attributes(const wire::SetattrRequest& message, Credentials who,
+                                 AnyDone done) {
+  Token id = admit(wire::FlareOp::setattr, ring::home_of(message.ino), who, done);
+  if (id == 0) return 0;
+  Request& request = *slab_.find(id);
+  request.ino = message.ino;
+  request.is_bound = request.is_delayed = true;
+  put_head(request, who);
+  wire::encode_to(request.head, message);
+  dispatch(id);
+  return id;
 }
 
 void Requests::wait_for_link(Token id, Request& request, LinkIndex link) {
@@ -621,110 +634,6 @@ void Requests::end(Error error) {
     answer.detail = error.detail;
     complete(id, answer);
   }
-}
-
-// ---- what changes around them
-
-void Requests::on_link_up(LinkIndex link) { pump_link(link); }
-
-bool Requests::is_link_wanted(LinkIndex link) const {
-  return link < queues_.size() && !queues_[link].empty();
-}
-
-void Requests::on_session_usable(bool is_new) {
-  if (is_new) {
-    lanes_.reset();
-    std::vector<wire::OpenRequest> again;
-    std::vector<Credentials> whose;
-    files_.for_each_open([&](Ino ino, const File& file) {
-      for (std::uint32_t i = 0; i < file.readers + file.writers; ++i) {
-        wire::OpenRequest message;
-        message.ino = ino;
-        message.for_write = i >= file.readers;
-        again.push_back(message);
-        whose.push_back({.uid = file.uid, .gid = file.gid});
-      }
-    });
-    for (std::size_t i = 0; i < again.size(); ++i) {
-      AnyDone none;
-      Token id = admit(wire::FlareOp::open, ring::home_of(again[i].ino), whose[i], none);
-      if (id == 0) break;
-      Request& request = *slab_.find(id);
-      request.role = Request::Role::reopen;
-      put_head(request, whose[i]);
-      wire::encode_to(request.head, again[i]);
-      ++reopening_;
-      dispatch(id);
-    }
-  }
-  std::deque<Token> held = std::exchange(held_, {});
-  for (Token id : held) {
-    Request* request = slab_.find(id);
-    if (request != nullptr && request->state == Request::State::held) dispatch(id);
-  }
-  pump_lanes();
-  pump_releases(true);
-}
-
-// Changes that were sent may have been done: their callers get `fenced`. Opens are made again and
-// releases of the old session are moot. Everything else waits for the new session.
-void Requests::on_session_lost(SessionId old) {
-  releases_.clear();
-  lanes_.reset();
-  directories_.clear();
-  local_opens_.forget_all(clock_.now());
-  local_opens_.tell_all(clock_.now());
-  std::vector<Token> all;
-  slab_.ids(all);
-  for (Token id : all) {
-    Request* request = slab_.find(id);
-    if (request == nullptr) continue;
-    if (request->kind != wire::OpKind::change && !request->is_bound) continue;
-    bool is_moot = request->role == Request::Role::release ||
-                   request->role == Request::Role::reopen;
-    bool was_sent = request->sequence != 0 && request->session == old;
-    if (!is_moot && !was_sent && !request->is_bound) continue;
-    unsend(*request);
-    Answer answer;
-    answer.code = Code::fenced;
-    complete(id, answer);
-  }
-}
-
-// Requests whose slot has another primary now are sent there, with the same lane and sequence:
-// what the old primary acknowledged, the new one knows; what it did not, it can no longer do.
-void Requests::on_routes_changed() {
-  files_.begin_anew();
-  directories_.clear();
-  local_opens_.forget_all(clock_.now());
-  slab_.ids(walk_);
-  std::vector<Token> ids = std::exchange(walk_, {});
-  for (Token id : ids) {
-    Request* request = slab_.find(id);
-    if (request == nullptr) continue;
-    bool is_elsewhere = router_.route(request->slot).link != request->link;
-    switch (request->state) {
-      case Request::State::queued:
-        if (is_elsewhere) dispatch(id);
-        break;
-      case Request::State::sent:
-        if (!is_elsewhere) break;
-        unsend(*request);
-        if (request->is_given_up) {
-          Answer dropped;
-          dropped.code = Code::interrupted;
-          complete(id, dropped);
-        } else {
-          dispatch(id);
-        }
-        break;
-      case Request::State::resting:
-        if (request->needs_map) dispatch(id);
-        break;
-      default: break;
-    }
-  }
-  walk_ = std::move(ids);
 }
 
 // ---- time

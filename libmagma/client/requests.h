@@ -116,6 +116,7 @@ struct Request {
   bool needs_map = false;
   bool is_given_up = false;
   bool is_bound = false;     // to the session
+  bool is_delayed = false;   // by WriteBack: another client may wait for it
   bool for_write = false;  // of an open
   bool was_read = false;   // of a release
   bool takes_names = false;  // counted by LocalOpens
@@ -170,6 +171,8 @@ class Requests {
     dispatch(id);
     return id;
   }
+  // As begin(), for attributes that were delayed: bound to the session, and as a write in lanes.
+  Token begin_attributes(const wire::SetattrRequest& message, Credentials who, AnyDone done);
   // As begin(), for changes of names.
   template <class Message>
   Token begin_names(ring::Slot slot, Credentials who, const Message& message, NameChange names,
@@ -206,6 +209,11 @@ class Requests {
   }
   // A write of this client is delayed: what was believed of the file is so no longer.
   void note_own_write(Ino ino) { local_opens_.changed(ino, clock_.now()); }
+  // A delayed change of attributes is done: what was asked for before may not tell it.
+  void note_own_attributes(Ino ino) {
+    beliefs_.changed(ino, clock_.now());
+    local_opens_.changed(ino, clock_.now());
+  }
   // Sent with the next change, or after kReleaseDelay: alone it would cost the volcano a
   // transaction of its own.
   void release(Ino ino, bool for_write, bool was_read);

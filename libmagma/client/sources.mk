@@ -19,6 +19,7 @@ libmagma_client_sources = \
 	libmagma/client/profiles.h libmagma/client/profiles.cc \
 	libmagma/client/reach.h \
 	libmagma/client/requests.h libmagma/client/requests.cc \
+	libmagma/client/requests_session.cc \
 	libmagma/client/ring_stop.h libmagma/client/ring_stop.cc \
 	libmagma/client/ring_words.h libmagma/client/ring_words.cc \
 	libmagma/client/router.h libmagma/client/router.cc \

@@ -153,9 +153,10 @@ void WriteBack::granted(const wire::Attr& attr, Instant made_at, Instant now) {
   file.size = std::max(attr.size, file.unsent_end());
   file.version = attr.data_version;
   file.granted_at = made_at;
-  file.attr = attr;
-  if (file.set) apply(file.set->change, *file.attr);
-  file.ring_ctime = attr.ctime;
+  if (!file.is_doubtful) {  // else verified() does, which compares first
+    file.attr = attr;
+    file.ring_ctime = attr.ctime;
+  }
   file.claim_at = now;
   file.claim_wait = kClaimFirst;
 }
@@ -229,7 +230,7 @@ void WriteBack::verified(Ino ino, const wire::Attr* attr, Instant now) {
     lose_dirty(ino, *file, attr == nullptr ? Error{Code::stale, {}} : Error{Code::io, {}});
   } else {
     verify_attributes(ino, *file, *attr);
-    file->ring_size = attr->size;
+    if (!file->has_token) file->ring_size = 0;  // not known: `attr` tells what is here, too
     file->due = now;
     pump(ino, now);
   }
@@ -371,6 +372,7 @@ void WriteBack::ended_through(Ino ino, const wire::WriteReply* reply, bool is_pl
   if (reply != nullptr && reply->data_version >= file->version) {
     file->version = reply->data_version;
     file->ring_size = reply->size;
+    file->ring_ctime = std::max(file->ring_ctime, reply->mtime);
     file->size = std::max(file->size, reply->size);
   }
   if (reply == nullptr)
@@ -466,8 +468,9 @@ void WriteBack::sent(std::uint64_t number, Flush flush, Sent result, Instant now
   if (has_attributes && result.error.code == Code{} && result.reply.set_at) {
     file->setting.reset();
     file->ring_ctime = *result.reply.set_at;
+    owner_.on_attributes_sent(flush.ino);
   } else if (has_attributes) {
-    take_back(*file);
+    take_back(*file, result.error.code == Code::fenced);
   }
   if (result.error.code == Code{}) {
     file->version = std::max(file->version, result.reply.data_version);
@@ -513,6 +516,7 @@ void WriteBack::lose_dirty(Ino ino, File& file, const Error& error) {
   bytes_ -= bytes;
   file.dirty.clear();
   file.set.reset();
+  file.unsure.reset();
   lose(ino, file, bytes, error);
 }
 
@@ -594,6 +598,14 @@ namespace {
 
 constexpr std::uint32_t kSetIdBits = S_ISUID | S_ISGID;
 
+// Whether the attributes are as the change makes them.
+bool has(const wire::Attr& attr, const wire::SetattrRequest& change) {
+  wire::Attr after = attr;
+  apply(change, after);
+  return after.mode == attr.mode && after.uid == attr.uid && after.gid == attr.gid &&
+         after.atime == attr.atime && after.mtime == attr.mtime;
+}
+
 // What is set first, then `newer`.
 void merge(wire::SetattrRequest& first, const wire::SetattrRequest& newer) {
   first.fields_set |= newer.fields_set;
@@ -622,7 +634,7 @@ std::optional<wire::Attr> WriteBack::set(const Attributes& attributes, Instant n
                         (change.fields_set & ~wire::kSetWithWrite) == 0 &&
                         (change.mode & kSetIdBits) == 0;
   const bool is_in_row = file->waiters.empty() && !file->is_claiming && file->through == 0 &&
-                         file->error.code == Code{} && !file->kill_suidgid;
+                         file->error.code == Code{};
   const bool is_other = file->set && (file->set->uid != attributes.uid ||
                                       file->set->gid != attributes.gid);
   if (!is_plain || !is_in_row || is_other) return std::nullopt;
@@ -634,6 +646,7 @@ std::optional<wire::Attr> WriteBack::set(const Attributes& attributes, Instant n
     file->set = Attributes{change, attributes.uid, attributes.gid};
   apply(change, *file->attr);
   wire::Attr after = *file->attr;
+  after.data_version = std::max(after.data_version, file->version);
   amend(after);
   if (file->due <= now) pump(change.ino, now);
   return after;
@@ -671,8 +684,9 @@ void WriteBack::attributes_sent(std::uint64_t number, Ino ino, Result<wire::Attr
   if (result) {
     file->setting.reset();
     file->ring_ctime = result->ctime;
+    owner_.on_attributes_sent(ino);
   } else if (result.error().code == Code::fenced) {
-    take_back(*file);
+    take_back(*file, true);
     file->is_doubtful = true;
     if (!is_away_) owner_.verify(ino);
   } else {
@@ -685,22 +699,23 @@ void WriteBack::attributes_sent(std::uint64_t number, Ino ino, Result<wire::Attr
 }
 
 // They were not set, as far as is known.
-void WriteBack::take_back(File& file) {
+void WriteBack::take_back(File& file, bool is_unsure) {
+  if (is_unsure) file.unsure = file.setting->change;
   if (file.set) merge(file.setting->change, file.set->change);
   file.set = std::exchange(file.setting, std::nullopt);
 }
 
 // In a new session: somebody else may have set them since, or the ring has done it already.
 void WriteBack::verify_attributes(Ino ino, File& file, const wire::Attr& attr) {
-  if (!file.set) return;
-  wire::Attr after = attr;
-  apply(file.set->change, after);
-  const bool is_done = after.mode == attr.mode && after.uid == attr.uid && after.gid == attr.gid &&
-                       after.atime == attr.atime && after.mtime == attr.mtime;
-  if (is_done && file.dirty.empty()) return file.set.reset();
-  if (attr.ctime == file.ring_ctime) return;
+  const auto unsure = std::exchange(file.unsure, std::nullopt);
+  const bool is_as_it_was = attr.ctime == file.ring_ctime;
+  file.ring_ctime = attr.ctime;
+  if (!file.set || is_as_it_was) return;
+  if (unsure && has(attr, *unsure)) {
+    if (has(attr, file.set->change)) file.set.reset();
+    return;
+  }
   file.set.reset();
-  file.attr.reset();
   lose(ino, file, 0, Error{Code::io, "the attributes were changed by others"});
 }
 

@@ -125,6 +125,7 @@ class WriteBack {
     virtual void verify(Ino ino) = 0;
     virtual bool is_open_for_write(Ino ino) = 0;
     virtual void on_sent(Ino ino, std::uint64_t data_version) = 0;
+    virtual void on_attributes_sent(Ino ino) = 0;
     virtual void on_lost(Ino ino) = 0;
   };
   WriteBack(Owner& owner, bool is_on) : owner_(owner), is_on_(is_on) {}
@@ -180,6 +181,7 @@ class WriteBack {
   void ended_cut(Ino ino, Instant begun, Instant now);
   bool is_dirty(Ino ino) const { return dirty_.contains(ino); }
   bool has_dirty() const { return !dirty_.empty(); }
+  std::size_t dirty_files() const { return dirty_.size(); }
   // Whether the ring can answer a read of this range as it is.
   bool may_read(Ino ino, std::uint64_t offset, std::uint64_t length) const;
   // Calls `then` when all that was written to the file is sent, at once if it is.
@@ -256,6 +258,8 @@ class WriteBack {
     std::optional<Attributes> set{};      // not sent
     std::optional<Attributes> setting{};  // under way, as `setting_number`
     std::uint64_t setting_number = 0;
+    // Of them, what was under way when the session ended: the ring may have done it.
+    std::optional<wire::SetattrRequest> unsure{};
     bool has_unsent() const { return !dirty.empty() || set.has_value(); }
     bool is_clean() const { return !has_unsent() && sending.empty() && !setting; }
     // Where the last byte that the ring may not have ends.
@@ -275,7 +279,7 @@ class WriteBack {
   void keep(File& file, const Write& write, Bytes bytes, Instant now);
   void has_something(Ino ino, File& file, Instant now);
   void pump_attributes(Ino ino, File& file);
-  void take_back(File& file);
+  void take_back(File& file, bool is_unsure);
   void verify_attributes(Ino ino, File& file, const wire::Attr& attr);
   void hurry(Ino ino, File& file, Instant now);
   void pump(Ino ino, Instant now);

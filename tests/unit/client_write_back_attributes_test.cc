@@ -230,26 +230,26 @@ TEST_CASE("delayed attributes: one that is refused is told by close") {
 }
 
 TEST_CASE("delayed attributes: a new session sends them again, if nobody has set others") {
-  for (const bool is_changed : {false, true}) {
-    for (const bool is_under_way : {false, true}) {
-      CAPTURE(is_changed);
-      CAPTURE(is_under_way);
-      Rig rig;
-      rig.grant();
-      CHECK(rig.set_mode(0600));
-      if (is_under_way) rig.pass(WriteBack::kDelay);
-      CHECK(rig.owner.sets.size() == (is_under_way ? 1 : 0));
-      rig.back.session_lost(rig.now);
-      if (is_under_way) rig.set_done(fail(Code::fenced));
-      rig.back.session_renewed(rig.now);
-      CHECK(rig.owner.verifies == std::vector<Ino>{kFile});
-      if (is_changed) rig.owner.ctime = WallTime{2000};
-      rig.verified();
-      CHECK(rig.owner.sets.size() == (is_changed ? 0 : 1));
-      CHECK(rig.back.error_of(kFile).has_value() == is_changed);
-      if (!is_changed) rig.set_done(rig.owner.attr(kFile));
-      CHECK_FALSE(rig.back.has_dirty());
-    }
+  // Bits: changed by others, under way when it ends, the token is had again.
+  for (unsigned bits = 0; bits < 8; ++bits) {
+    const bool is_changed = (bits & 1) != 0, is_under_way = (bits & 2) != 0;
+    CAPTURE(bits);
+    Rig rig;
+    rig.grant();
+    CHECK(rig.set_mode(0600));
+    if (is_under_way) rig.pass(WriteBack::kDelay);
+    CHECK(rig.owner.sets.size() == (is_under_way ? 1 : 0));
+    rig.back.session_lost(rig.now);
+    if (is_under_way) rig.set_done(fail(Code::fenced));
+    rig.back.session_renewed(rig.now);
+    CHECK(rig.owner.verifies == std::vector<Ino>{kFile});
+    if (is_changed) rig.owner.ctime = WallTime{2000};
+    if ((bits & 4) != 0) rig.grant();
+    rig.verified();
+    CHECK(rig.owner.sets.size() == (is_changed ? 0 : 1));
+    CHECK(rig.back.error_of(kFile).has_value() == is_changed);
+    if (!is_changed) rig.set_done(rig.owner.attr(kFile));
+    CHECK_FALSE(rig.back.has_dirty());
   }
 }
 
@@ -266,6 +266,66 @@ TEST_CASE("delayed attributes: what the last session has done already is not los
   CHECK(rig.owner.sets.empty());
   CHECK_FALSE(rig.back.error_of(kFile));
   CHECK_FALSE(rig.back.has_dirty());
+}
+
+TEST_CASE("delayed attributes: what the last session has done, and others since, are told apart") {
+  Rig rig;
+  rig.grant();
+  CHECK(rig.set_mode(0644));  // as it is
+  rig.pass(WriteBack::kDelay);
+  wire::SetattrRequest change = set_fields(wire::kSetUid);
+  change.uid = 7;
+  CHECK(rig.set(change));
+  rig.back.session_lost(rig.now);
+  rig.set_done(fail(Code::fenced));
+  rig.back.session_renewed(rig.now);
+  rig.owner.ctime = WallTime{2000};  // the first was done, and its answer lost
+  rig.grant();
+  rig.verified();
+  REQUIRE(rig.owner.sets.size() == 1);
+  CHECK(rig.owner.sets.front().attributes.change.uid == 7);
+  rig.set_done(rig.owner.attr(kFile));
+  CHECK_FALSE(rig.back.error_of(kFile));
+}
+
+TEST_CASE("delayed attributes: a write that was not delayed moves the ctime, too") {
+  Rig rig;
+  rig.grant();
+  WriteBack::Write through{.ino = kFile, .may_delay = false};
+  CHECK(rig.write(through, bytes_of("x")).path == Path::through);
+  rig.owner.store(kFile, 0, as_bytes(std::string_view("x")));
+  wire::WriteReply reply = rig.owner.reply_of(kFile);
+  reply.mtime = rig.owner.ctime = WallTime{2000};
+  rig.back.ended_through(kFile, &reply, true, rig.now);
+  CHECK(rig.set_mode(0600));
+  rig.back.session_lost(rig.now);
+  rig.back.session_renewed(rig.now);
+  rig.verified();
+  CHECK_FALSE(rig.back.error_of(kFile));
+  CHECK(rig.owner.sets.size() == 1);
+}
+
+TEST_CASE("delayed attributes: a user's writes, which clear set-id bits, do not hinder them") {
+  Rig rig;
+  rig.grant();
+  WriteBack::Write write{.ino = kFile, .kill_suidgid = true};
+  CHECK(rig.write(write, bytes_of("x")).path == Path::kept);
+  CHECK(rig.set_mode(0600));
+}
+
+TEST_CASE("delayed attributes: it is told when they are with the ring") {
+  Rig rig;
+  rig.grant();
+  CHECK(rig.set_mode(0600));
+  rig.pass(WriteBack::kDelay);
+  CHECK(rig.owner.attributes_told.empty());
+  rig.set_done(rig.owner.attr(kFile));
+  CHECK(rig.owner.attributes_told.size() == 1);
+  CHECK(rig.write(0, "x").path == Path::kept);
+  CHECK(rig.set_mode(0600));
+  rig.pass(WriteBack::kDelay);
+  rig.answer();
+  CHECK(rig.owner.attributes_told.size() == 2);
 }
 
 TEST_CASE("delayed attributes: gone with the file, and at the end of the client") {

@@ -50,7 +50,7 @@ struct FakeOwner final : WriteBack::Owner {
   bool sets_with_writes = true;
   std::vector<Ino> claims, verifies;
   std::vector<std::pair<Ino, std::uint64_t>> told;
-  std::vector<Ino> lost;
+  std::vector<Ino> lost, attributes_told;
   std::set<Ino> closed;
   UniqueFunction<void()> on_send, on_claim;
 
@@ -69,6 +69,7 @@ struct FakeOwner final : WriteBack::Owner {
   void verify(Ino ino) override { verifies.push_back(ino); }
   bool is_open_for_write(Ino ino) override { return !closed.contains(ino); }
   void on_sent(Ino ino, std::uint64_t version) override { told.emplace_back(ino, version); }
+  void on_attributes_sent(Ino ino) override { attributes_told.push_back(ino); }
   void on_lost(Ino ino) override { lost.push_back(ino); }
 
   void store(Ino ino, std::uint64_t offset, ByteSpan bytes) {

@@ -70,9 +70,9 @@ TEST_CASE("name packs: look-ups far apart are no walk; a batch that failed is as
   Instant now = kStart;
   for (int i = 0; i < 100; ++i, now = now + NamePacks::kPauseMax)
     CHECK_FALSE(packs.looked_up(kDir, now));
-  CHECK(walk(packs, kDir, 0, now) > 0);
-  packs.failed(kDir);
   CHECK(walk(packs, kDir, 0, now) == NamePacks::kLookupsFirst);
+  packs.failed(kDir);
+  CHECK(walk(packs, kDir, 0, now) == 2 * NamePacks::kLookupsFirst);
   packs.failed(kOther);  // never asked for
   packs.fetched(kOther, batch(1, 3), kStart);
   CHECK(packs.entries() == 0);
@@ -120,6 +120,13 @@ TEST_CASE("name packs: left out is what has no attributes, several names, or is 
   reply.believed_until = kStart;  // the names are not
   packs.fetched(kOther, reply, kStart);
   CHECK(packs.entries() == 0);
+  // Twice as many look-ups before the next, until one is of use.
+  CHECK(walk(packs, kOther, 0) == 2 * NamePacks::kLookupsFirst);
+  packs.fetched(kOther, reply, kStart);
+  CHECK(walk(packs, kOther, 0) == 4 * NamePacks::kLookupsFirst);
+  packs.fetched(kOther, batch(1, 6, true), kStart);
+  CHECK(packs.take(kOther, "f6", kStart));
+  CHECK(walk(packs, kOther, 0, kStart + seconds(5)) == NamePacks::kLookupsFirst);
 }
 
 TEST_CASE("name packs: what was changed is forgotten") {
@@ -157,11 +164,14 @@ TEST_CASE("name packs: changes too many to remember make a batch void") {
   for (std::uint64_t i = 0; i <= NamePacks::kTouchedMax; ++i) packs.forget(Ino(5000 + i));
   packs.fetched(kDir, batch(1, 3), kStart);
   CHECK(packs.entries() == 0);
-  walk(packs, kDir, 1003);
+  walk(packs, kDir, 0);
   for (std::uint64_t i = 0; i <= NamePacks::kTouchedMax; ++i)
     packs.forget(kDir, std::to_string(i));
   packs.fetched(kDir, batch(1, 3), kStart);
   CHECK(packs.entries() == 0);
+  walk(packs, kDir, 0);
+  packs.fetched(kDir, batch(1, 3), kStart);
+  CHECK(packs.entries() == 3);
 }
 
 TEST_CASE("name packs: bounded in directories and entries") {
