@@ -5,6 +5,7 @@
 #include <array>
 #include <limits>
 
+#include "libmagma/wire/attributes.h"
 #include "mount.magma/filesystem.h"
 
 namespace magma::mount {
@@ -186,16 +187,6 @@ wire::SetattrRequest setattr_request(Filesystem& fs, Ino ino, const struct stat&
   change.mtime = wall_time(attr.st_mtim);
   if ((change.fields_set & wire::kSetSize) != 0) change.key_for_chunks = fs.inodes.key_of(ino);
   return change;
-}
-
-// To a flare that lives on in this mount only.
-void apply(const wire::SetattrRequest& change, wire::Attr& attr) {
-  if ((change.fields_set & wire::kSetMode) != 0)
-    attr.mode = (attr.mode & S_IFMT) | (change.mode & 07777);
-  if ((change.fields_set & wire::kSetUid) != 0) attr.uid = change.uid;
-  if ((change.fields_set & wire::kSetGid) != 0) attr.gid = change.gid;
-  if ((change.fields_set & wire::kSetAtime) != 0) attr.atime = change.atime;
-  if ((change.fields_set & wire::kSetMtime) != 0) attr.mtime = change.mtime;
 }
 
 void op_setattr(fuse_req_t request, fuse_ino_t node, struct stat* attr, int to_set,

@@ -8,6 +8,7 @@
 #include "libmagma/base/check.h"
 #include "libmagma/base/log.h"
 #include "libmagma/client/file_table.h"
+#include "libmagma/wire/attributes.h"
 
 namespace magma::client {
 
@@ -112,19 +113,6 @@ DirtyRanges::Batch DirtyRanges::take(
 }
 
 // ---- tokens
-
-namespace {
-
-void apply(const wire::SetattrRequest& change, wire::Attr& attr) {
-  if ((change.fields_set & wire::kSetMode) != 0)
-    attr.mode = (attr.mode & S_IFMT) | (change.mode & 07777);
-  if ((change.fields_set & wire::kSetUid) != 0) attr.uid = change.uid;
-  if ((change.fields_set & wire::kSetGid) != 0) attr.gid = change.gid;
-  if ((change.fields_set & wire::kSetAtime) != 0) attr.atime = change.atime;
-  if ((change.fields_set & wire::kSetMtime) != 0) attr.mtime = change.mtime;
-}
-
-}  // namespace
 
 WriteBack::File* WriteBack::find(Ino ino) {
   auto found = files_.find(ino);

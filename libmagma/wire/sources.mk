@@ -2,6 +2,7 @@ libmagma_wire_sources = \
 	libmagma/wire/codec.h \
 	libmagma/wire/describe.h \
 	libmagma/wire/flare_messages.cc \
+	libmagma/wire/attributes.h \
 	libmagma/wire/flare_messages.h \
 	libmagma/wire/flare_ops.def \
 	libmagma/wire/lava_map_codec.cc \
