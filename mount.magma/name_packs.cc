@@ -101,9 +101,10 @@ void NamePacks::fetched(Ino dir, wire::ReaddirReply batch, Instant now) {
     const bool is_directory = S_ISDIR(entry.attr->mode);
     if (is_directory ? !entry.attr->placement.key : entry.attr->nlink != 1) continue;
     if (touched_.contains(entry.ino) || directory.touched.contains(entry.name)) continue;
-    if (places_.contains(entry.ino) || !make_room()) continue;
+    if (places_.contains(entry.ino) || directory.entries.contains(entry.name)) continue;
+    if (!make_room()) continue;
     places_[entry.ino] = {dir, entry.name};
-    directory.entries.insert_or_assign(std::move(entry.name), std::move(*entry.attr));
+    directory.entries.emplace(std::move(entry.name), std::move(*entry.attr));
   }
   end_batch(directory);
 }

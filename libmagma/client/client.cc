@@ -62,13 +62,8 @@ CallId Client::setattr(wire::SetattrRequest change, Credentials who, Done<wire::
     change.key_for_chunks = impl_->keys().key_of(change.ino);
   const Ino ino = change.ino;
   const bool cuts = (change.fields_set & wire::kSetSize) != 0;
-  WriteBack& writes = impl_->write_back();
-  if (auto after = writes.set({change, who.uid, who.gid}, impl_->now())) {
-    impl_->requests().note_own_write(ino);
-    done(std::move(*after));
-    return 0;
-  }
-  writes.forget_attributes(ino);
+  if (impl_->delays(change, who, done)) return 0;
+  impl_->write_back().forget_attributes(ino);
   auto start = [this, who, change = std::move(change)](Done<wire::Attr> then) {
     return impl_->requests().begin(ring::home_of(change.ino), who, change, std::move(then));
   };
@@ -350,11 +345,7 @@ CallId Client::setxattr(wire::SetxattrRequest request, Credentials who, Done<wir
     change.ino = ino;
     change.fields_set = wire::kSetMode;
     change.mode = *mode;
-    if (auto after = impl_->write_back().set({change, who.uid, who.gid}, impl_->now())) {
-      impl_->requests().note_own_write(ino);
-      done(std::move(*after));
-      return 0;
-    }
+    if (impl_->delays(change, who, done)) return 0;
   }
   impl_->write_back().forget_attributes(ino);
   return impl_->ordered(

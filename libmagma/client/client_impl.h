@@ -98,6 +98,14 @@ class ClientImpl final : public LinkEvents, public SessionEvents, public WriteBa
   WriteBack& write_back() { return write_back_; }
 
   // ---- delayed writes (write_back.h)
+  // Sets attributes later, if they may be: then `done` was called.
+  bool delays(const wire::SetattrRequest& change, Credentials who, Done<wire::Attr>& done) {
+    auto after = write_back_.set({change, who.uid, who.gid}, clock_.now());
+    if (!after) return false;
+    requests_.note_own_write(change.ino);
+    done(std::move(*after));
+    return true;
+  }
   void send(WriteBack::Flush flush, std::uint64_t number) override;
   void send_attributes(WriteBack::Attributes attributes, std::uint64_t number) override;
   void claim(Ino ino) override;

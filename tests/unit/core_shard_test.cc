@@ -227,6 +227,51 @@ TEST_CASE("a write that is refused while the file leaves its row loses nothing o
   CHECK((b.read(f, 0, 50'000).value() == before));
 }
 
+TEST_CASE("attributes that come with a write are set after it, or not at all") {
+  ShardBench b;
+  const Ino f = b.create(b.root(), "f")->ino;
+  wire::WriteRequest message;
+  message.ino = f;
+  wire::SetattrRequest& set = message.attributes.emplace();
+  set.ino = f;
+  set.fields_set = wire::kSetMode | wire::kSetUid | wire::kSetMtime;
+  set.mode = 0640;
+  set.uid = 7;
+  set.mtime = WallTime{77};
+  const std::string text = "text";
+  auto reply = b.ask(message, ring::home_of(f), as_bytes(text));
+  REQUIRE(reply);
+  CHECK(reply->mtime == WallTime{77});
+  const auto is_set = [&] {
+    const auto attr = b.getattr(f);
+    CHECK((attr->mode & 07777) == 0640);
+    CHECK(attr->uid == 7);
+    CHECK(attr->mtime == WallTime{77});
+    CHECK(attr->size == 4);
+    return attr->ctime;
+  };
+  CHECK(reply->set_at == is_set());
+  b.kill();
+  b.attach();
+  CHECK(reply->set_at == is_set());
+  // What may not come along, or is another's: nothing of it is done.
+  for (const std::uint32_t field : {wire::kSetSize, wire::kSetMtimeNow, wire::kKillSuidGid}) {
+    wire::WriteRequest bad = message;
+    bad.attributes->fields_set |= field;
+    CHECK_FALSE(b.ask(bad, ring::home_of(f), as_bytes(text)));
+    CHECK(b.last.code == Code::malformed);
+  }
+  wire::WriteRequest bad = message;
+  bad.attributes->ino = b.root();
+  CHECK_FALSE(b.ask(bad, ring::home_of(f), as_bytes(text)));
+  CHECK(b.last.code == Code::malformed);
+  CHECK(reply->set_at == is_set());
+  // Without them nothing is said to be set.
+  message.attributes.reset();
+  CHECK_FALSE(b.ask(message, ring::home_of(f), as_bytes(text))->set_at);
+  CHECK(b.getattr(f)->mtime > WallTime{77});
+}
+
 TEST_CASE("a chunk that a truncate dropped and that is written again is not dropped once more") {
   ShardBench b;
   Ino f = b.create(b.root(), "f")->ino;
