@@ -108,6 +108,10 @@ void Shard::end_session(SessionId id) {
         opens_of(Ino(ino)).writers == 0)
       ops::after_last_open(*this, Ino(ino), id);
   }
+  std::vector<Ino> delayed;
+  for (const auto& [dir, session] : names_rows_)
+    if (session == id) delayed.push_back(dir);
+  for (Ino dir : delayed) drop_names_row(dir);
   drop_file_locks(id);
   sessions_.erase(id);
   tokens_.forget(id);

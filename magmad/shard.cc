@@ -179,6 +179,7 @@ void Shard::load_opens() {
   std::unordered_map<SessionId, Session> old = std::move(sessions_);
   sessions_.clear();
   opens_.clear();
+  names_rows_.clear();
   ended_sessions_.clear();
   std::unordered_map<SessionId, store::SessionRow> elsewhere;
   auto visit_session = [&](const store::MetadataStore::ScanRow& row) {
@@ -210,7 +211,12 @@ void Shard::load_opens() {
     auto visit_open = [&](const store::MetadataStore::ScanRow& row) {
       auto image = wire::decode<store::OpenRow>(row.image);
       if (!image || !owns_row(row.a)) return true;
-      adopt_session(SessionId(row.b)).opens[row.a] = *image;
+      Session& session = adopt_session(SessionId(row.b));
+      if (image->delays_names) {
+        names_rows_[Ino(row.a)] = SessionId(row.b);
+        return true;
+      }
+      session.opens[row.a] = *image;
       opens_[row.a].readers += image->readers;
       opens_[row.a].writers += image->writers;
       return true;
@@ -409,6 +415,7 @@ void Shard::dispatch(RequestPtr request) {
         return refuse(std::move(request), Code::malformed);                                \
       request->payload = message->second;                                                  \
       if (recall_writes(request, file_of(message->first))) return;                         \
+      if (recall_names(request)) return;                                                   \
       return ops::name(*this, std::move(request), std::move(message->first));              \
     }                                                                                      \
   }
@@ -639,6 +646,7 @@ void Shard::on_timer() {
     expire_sessions();
     clean_replies();
     refuse_old_recalls();
+    sweep_names();
   }
   if (now_ >= next_sync_) {
     next_sync_ = now_ + kSyncEvery;

@@ -226,12 +226,21 @@ class Shard {
   // Whether the request must wait until another client has sent what it has written to the file: it
   // was taken then, and is handled anew.
   bool recall_writes(RequestPtr& request, Ino ino);
-  // Whether another client may have written what is not here yet.
+  // Whether another client may have written, or changed names in a directory, what is not here yet.
   bool has_writes_elsewhere(Ino ino) const {
-    return tokens_.is_writer_another(ino, step_.session);
+    return tokens_.is_writer_another(ino, step_.session) ||
+           tokens_.has_names_of_others(ring::home_of(ino), step_.session);
   }
   // Lets the asker delay its writes to the file, if it alone has it open.
   void let_delay(Request& request, Ino ino);
+  // The same until another client has sent the changes of names it delays: in the directory, or of
+  // anything that is at home in the slot.
+  bool recall_names(RequestPtr& request, Ino dir);
+  bool recall_names(RequestPtr& request, ring::Slot slot);
+  // Lets the asker delay changes of names in the directory.
+  void let_delay_names(Request& request, Ino dir);
+  // The directory is taken away.
+  void forget_names(Ino dir);
   SessionId asker() const { return step_.session; }
   // The slot that the step under way is of. Requires: it is of one.
   ring::Slot step_slot() const { return step_.slot.value(); }
@@ -418,7 +427,11 @@ class Shard {
   void note_reading(const store::RowKey& key);
   void look_at_orphans();
   void look_at_recalls();
+  bool recall_names(RequestPtr& request);
   void refuse_old_recalls();
+  bool wait_for_recall(RequestPtr& request, NoticeId recall);
+  void drop_names_row(Ino dir);
+  void sweep_names();
   void presume_writers();
   void run_steps();
   void pretend_to_send();
@@ -504,6 +517,7 @@ class Shard {
     RequestPtr request;
   };
   std::vector<Recalling> recalling_;  // handled anew when it has ended
+  std::map<Ino, SessionId> names_rows_;  // directories with rows of names tokens, alive or not
   std::uint64_t recalling_looked_at_ = 0;                   // as held_looked_at_
   std::vector<std::pair<Ino, SessionId>> orphans_to_look_at_;
   std::uint64_t orphans_looked_at_ = 0;  // as held_looked_at_

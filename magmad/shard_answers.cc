@@ -188,6 +188,10 @@ void Shard::note_change(const store::RowKey& key) {
 
 void Shard::told(Ino ino, Tokens::Of what) {
   step_.tells = true;
+  if (tokens_.has_names_of_others(ring::home_of(ino), step_.session)) {
+    step_.is_believed = false;
+    return;
+  }
   if (step_.session == SessionId() || !tokens_.grant(step_.session, ino, what, now_))
     step_.is_believed = false;
 }
@@ -196,6 +200,10 @@ bool Shard::recall_writes(RequestPtr& request, Ino ino) {
   const NoticeId recall = tokens_.recall_writes(ino, request->head.session);
   // `keep` waits for nobody: a change may wait for it.
   if (recall == 0 || request->op() == wire::FlareOp::keep) return false;
+  return wait_for_recall(request, recall);
+}
+
+bool Shard::wait_for_recall(RequestPtr& request, NoticeId recall) {
   if (recalling_.size() >= kParkedMax) {
     refuse(std::move(request), Code::overloaded);
     return true;
@@ -203,6 +211,82 @@ bool Shard::recall_writes(RequestPtr& request, Ino ino) {
   request->keep();
   recalling_.push_back({recall, now_, std::move(request)});
   return true;
+}
+
+namespace {
+
+// Whether who asks learns nothing of names and links by the answer, or is himself waited for.
+bool is_blind_to_names(wire::FlareOp op) {
+  switch (op) {
+    case wire::FlareOp::read:
+    case wire::FlareOp::write:
+    case wire::FlareOp::content:
+    case wire::FlareOp::fsync:
+    case wire::FlareOp::publish:
+    case wire::FlareOp::reserve:
+    case wire::FlareOp::release:
+    case wire::FlareOp::keep:
+    case wire::FlareOp::statfs:
+    case wire::FlareOp::lock:
+    case wire::FlareOp::lock_wait:
+    case wire::FlareOp::test_lock:
+    case wire::FlareOp::change_names: return true;
+    default: return false;
+  }
+}
+
+}  // namespace
+
+bool Shard::recall_names(RequestPtr& request, Ino dir) {
+  const NoticeId recall = tokens_.recall_names(dir, request->head.session);
+  return recall != 0 && wait_for_recall(request, recall);
+}
+
+bool Shard::recall_names(RequestPtr& request) {
+  const bool is_of_slot = wire::kind_of(request->op()) != wire::OpKind::session;
+  if (!tokens_.has_names() || !is_of_slot || is_blind_to_names(request->op())) return false;
+  return recall_names(request, request->head.slot);
+}
+
+bool Shard::recall_names(RequestPtr& request, ring::Slot slot) {
+  if (!tokens_.has_names()) return false;
+  const NoticeId recall = tokens_.recall_names(slot, request->head.session, now_);
+  return recall != 0 && wait_for_recall(request, recall);
+}
+
+// The row tells the volcano after a restart, or the one that takes the slot over, whom to ask.
+void Shard::let_delay_names(Request& request, Ino dir) {
+  const SessionId session = request.head.session;
+  if (!sessions_.contains(session) || is_locked(dir) || has_name_locks(dir) ||
+      !has_plenty_of_space() || !tokens_.grant_names(session, dir, now_))
+    return;
+  request.may_delay = true;
+  auto row = names_rows_.find(dir);
+  if (row != names_rows_.end() && row->second == session) return;
+  if (row != names_rows_.end()) drop_names_row(dir);
+  names_rows_[dir] = session;
+  put({store::Table::open, dir.value, session.value, {}}, store::OpenRow{.delays_names = true});
+}
+
+void Shard::drop_names_row(Ino dir) {
+  auto row = names_rows_.find(dir);
+  if (row == names_rows_.end()) return;
+  erase({store::Table::open, dir.value, row->second.value, {}});
+  names_rows_.erase(row);
+}
+
+void Shard::forget_names(Ino dir) {
+  drop_names_row(dir);
+  tokens_.end_names(dir);
+}
+
+// Rows of tokens that have ended.
+void Shard::sweep_names() {
+  tokens_.recall_idle_names(now_);
+  std::vector<Ino> ended;
+  for (const auto& [dir, session] : names_rows_)
+    if (tokens_.names_holder(dir) != session) ended.push_back(dir);
+  for (Ino dir : ended) drop_names_row(dir);
 }
 
 // Near the end of the space what is written must be known to fit before the writer is told so.
@@ -227,6 +311,7 @@ void Shard::look_at_recalls() {
     else
       ready_.push_back(std::move(waiting.request));
   }
+  operations_->look_at_recalled();
 }
 
 // The writer may be gone. Who asks hears that this volcano is not, and asks again.
@@ -237,6 +322,7 @@ void Shard::refuse_old_recalls() {
     else
       refuse(std::move(waiting.request), Code::locked);
   }
+  operations_->refuse_recalled(now_ - kRecallPatience);
 }
 
 // The rows of opens tell who may delay writes.
@@ -248,6 +334,7 @@ void Shard::presume_writers() {
   for (const auto& [id, session] : sessions_)
     for (const auto& [ino, row] : session.opens)
       if (row.writers > 0 && sessions_of[ino] == 1) tokens_.presume_writes(id, Ino(ino));
+  for (const auto& [dir, session] : names_rows_) tokens_.presume_names(session, dir, now_);
 }
 
 void Shard::send_held(UniqueFunction<void(Answer)>& send) {

@@ -25,7 +25,8 @@ bool Shard::has_work() const {
   const bool any_answer = !answers_.empty() || !answers_committed_.empty() || is_held_to_look_at;
   if (failed()) return any_answer;
   if (!orphans_to_look_at_.empty() && tokens_.ended() != orphans_looked_at_) return true;
-  if (!recalling_.empty() && tokens_.ended() != recalling_looked_at_) return true;
+  const bool is_recalling = !recalling_.empty() || operations_->has_recalled();
+  if (is_recalling && tokens_.ended() != recalling_looked_at_) return true;
   return any_answer || !ready_.empty() || !ready_steps_.empty() || !touched_.empty() ||
          !logged_.empty() || batch_error_.has_value() || operations_->has_messages() ||
          metadata_.in_transaction();

@@ -9,6 +9,7 @@ namespace magma {
 
 bool Tokens::grant(SessionId session, Ino ino, Of what, Instant now) {
   const Instant until = now + wire::kTokenTerm + kSlack;
+  note_told(ring::home_of(ino), session, until);
   auto [place, is_new] = held_.try_emplace(ino);
   Held& held = place->second;
   for (Holder& holder : held.holders)
@@ -133,6 +134,8 @@ void Tokens::end(std::map<NoticeId, Notice>::iterator notice) {
     auto writer = change.recalls_writes ? writers_.find(change.ino) : writers_.end();
     if (writer != writers_.end() && writer->second.recall == notice->first)
       writers_.erase(writer);
+    auto names = change.recalls_writes ? names_.find(change.ino) : names_.end();
+    if (names != names_.end() && names->second.recall == notice->first) names_.erase(names);
   }
   if (!notice->second.is_sent)
     std::erase_if(collecting_, [&](const auto& entry) { return entry.second == notice->first; });
@@ -153,6 +156,7 @@ void Tokens::forget(SessionId session) {
     if (notice->second.to == session) end(notice);
   }
   std::erase_if(writers_, [&](const auto& writer) { return writer.second.session == session; });
+  std::erase_if(names_, [&](const auto& names) { return names.second.session == session; });
   for (auto& [ino, held] : held_)
     size_ -= std::erase_if(held.holders,
                            [&](const Holder& holder) { return holder.session == session; });
@@ -227,19 +231,92 @@ void Tokens::end_writes(SessionId session, Ino ino) {
 NoticeId Tokens::recall_writes(Ino ino, SessionId by) {
   if (!is_writer_another(ino, by)) return 0;
   Writer& writer = writers_[ino];
-  if (writer.recall != 0) return writer.recall;
+  return ask_back(writer.session, ino, writer.recall);
+}
+
+NoticeId Tokens::ask_back(SessionId session, Ino ino, NoticeId& recall) {
+  if (recall != 0) return recall;
   ++stats_.recalled;
-  writer.recall = ++last_;
-  notices_[last_] = {.to = writer.session,
+  recall = ++last_;
+  notices_[last_] = {.to = session,
                      .until = Instant::never(),
                      .changes = {{.ino = ino, .recalls_writes = true}}};
   unsent_.push_back(last_);
-  return writer.recall;
+  return recall;
 }
 
 void Tokens::forget_writers() {
   for (auto& [ino, writer] : std::exchange(writers_, {}))
     if (writer.recall != 0) confirmed(writer.recall);
+  for (auto& [dir, names] : std::exchange(names_, {}))
+    if (names.recall != 0) confirmed(names.recall);
+}
+
+// ---- delayed changes of names
+
+void Tokens::note_told(ring::Slot slot, SessionId session, Instant until) {
+  Believers& believers = believers_[slot.value];
+  if (believers.last != session) {
+    believers.others_until = std::max(believers.others_until, believers.last_until);
+    believers.last = session;
+  }
+  believers.last_until = std::max(believers.last_until, until);
+}
+
+bool Tokens::grant_names(SessionId session, Ino dir, Instant now) {
+  if (is_unconfirmed(dir, session)) return false;
+  const ring::Slot slot = ring::home_of(dir);
+  const Believers& believers = believers_[slot.value];
+  const bool is_last_another = believers.last != session && believers.last_until > now;
+  if (is_last_another || believers.others_until > now || believers.no_names_until > now)
+    return false;
+  for (auto next = names_.lower_bound(Ino(ring::with_counter(slot, 0)));
+       next != names_.end() && ring::home_of(next->first) == slot; ++next)
+    if (next->second.session != session) return false;
+  auto found = names_.find(dir);
+  if (found == names_.end()) {
+    if (names_.size() >= kNamesMax) return false;
+    found = names_.emplace(dir, Names{session, 0, now}).first;
+  }
+  found->second.used = now;
+  return found->second.recall == 0;
+}
+
+// A recall under way goes on: the session confirms it, having nothing to send.
+void Tokens::end_names(Ino dir) { names_.erase(dir); }
+
+void Tokens::use_names(Ino dir, Instant now) {
+  if (auto found = names_.find(dir); found != names_.end()) found->second.used = now;
+}
+
+bool Tokens::has_names_of_others(ring::Slot slot, SessionId by) const {
+  for (auto next = names_.lower_bound(Ino(ring::with_counter(slot, 0)));
+       next != names_.end() && ring::home_of(next->first) == slot; ++next)
+    if (next->second.session != by) return true;
+  return false;
+}
+
+NoticeId Tokens::recall_names(ring::Slot slot, SessionId by, Instant now) {
+  NoticeId first = 0;
+  for (auto next = names_.lower_bound(Ino(ring::with_counter(slot, 0)));
+       next != names_.end() && ring::home_of(next->first) == slot; ++next) {
+    if (next->second.session == by) continue;
+    const NoticeId recall = ask_back(next->second.session, next->first, next->second.recall);
+    if (first == 0) first = recall;
+    believers_[slot.value].no_names_until = now + kNamesPause;
+  }
+  return first;
+}
+
+NoticeId Tokens::recall_names(Ino dir, SessionId by) {
+  auto found = names_.find(dir);
+  if (found == names_.end() || found->second.session == by) return 0;
+  return ask_back(found->second.session, dir, found->second.recall);
+}
+
+void Tokens::recall_idle_names(Instant now) {
+  for (auto& [dir, names] : names_)
+    if (now - names.used > kNamesIdle) ask_back(names.session, dir, names.recall);
 }
 
 void Tokens::shorten_grace(SessionId session, Instant until) {

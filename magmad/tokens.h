@@ -13,6 +13,10 @@
 // Such a token has no term. The rows of opens tell which files it may be of, so a volcano knows
 // after a restart whom to ask.
 //
+// A session of which nobody else knows anything in a slot may delay changes of names in a directory
+// there (a names token): until it has confirmed that it is recalled, requests of others that tell
+// of what is at home in the slot wait.
+//
 // Tokens are in memory only. After a restart of the volcano the sessions of before may hold any:
 // changes of others wait until those have ended (begin_grace).
 //
@@ -32,6 +36,7 @@
 
 #include "libmagma/base/strong.h"
 #include "libmagma/base/time.h"
+#include "libmagma/ring/slot.h"
 #include "libmagma/wire/flare_messages.h"
 
 namespace magma {
@@ -105,7 +110,32 @@ class Tokens {
     return found != writers_.end() && found->second.session != by;
   }
   std::size_t writers() const { return writers_.size(); }
-  void forget_writers();  // before presume_writes() of all
+  void forget_writers();  // before presume_writes() and presume_names() of all
+
+  // ---- delayed changes of names
+  static constexpr std::size_t kNamesMax = 1u << 14;
+  static constexpr Duration kNamesPause = seconds(1);  // of a slot after a recall
+  static constexpr Duration kNamesIdle = seconds(10);  // a token that is not used is recalled
+  // The session may delay changes of names in the directory from now on. False: somebody else may
+  // believe something of a flare of its slot, or delays changes there.
+  bool grant_names(SessionId session, Ino dir, Instant now);
+  void presume_names(SessionId session, Ino dir, Instant now) { names_[dir] = {session, 0, now}; }
+  // The directory is gone.
+  void end_names(Ino dir);
+  void use_names(Ino dir, Instant now);
+  // What a request of `by` for anything of the slot, or for names of the one directory, must wait
+  // for; 0: for nothing. Asks for the tokens.
+  NoticeId recall_names(ring::Slot slot, SessionId by, Instant now);
+  NoticeId recall_names(Ino dir, SessionId by);
+  void recall_idle_names(Instant now);
+  bool has_names() const { return !names_.empty(); }
+  // Whether another session delays changes of names in a directory of the slot.
+  bool has_names_of_others(ring::Slot slot, SessionId by) const;
+  // Who has the token of the directory; nobody: no session.
+  SessionId names_holder(Ino dir) const {
+    auto found = names_.find(dir);
+    return found == names_.end() ? SessionId() : found->second.session;
+  }
 
   std::size_t size() const { return size_; }
   std::size_t notices() const { return notices_.size(); }
@@ -133,6 +163,18 @@ class Tokens {
     SessionId session;
     NoticeId recall = 0;  // 0: not asked for
   };
+  struct Names {
+    SessionId session;
+    NoticeId recall = 0;
+    Instant used;
+  };
+  // Who may believe something of a slot's flares.
+  struct Believers {
+    SessionId last;  // who was told last,
+    Instant last_until{};
+    Instant others_until{};  // and all others
+    Instant no_names_until{};  // somebody waits for a names token: none is given
+  };
   struct Held {
     std::vector<Holder> holders;
     bool is_due = false;  // in endings_, once
@@ -143,6 +185,8 @@ class Tokens {
   };
 
   NoticeId notice_for(const Holder& holder, Ino ino);
+  NoticeId ask_back(SessionId session, Ino ino, NoticeId& recall);
+  void note_told(ring::Slot slot, SessionId session, Instant until);
   void tell(const Holder& holder, Ino ino, std::string_view name,
             std::vector<NoticeId>& wait_for);
   void end(std::map<NoticeId, Notice>::iterator notice);
@@ -159,6 +203,8 @@ class Tokens {
   std::vector<NoticeId> unsent_;
   std::unordered_map<Ino, std::vector<NoticeId>> unconfirmed_;
   std::unordered_map<Ino, Writer> writers_;
+  std::map<Ino, Names> names_;  // those of a slot follow each other
+  std::vector<Believers> believers_ = std::vector<Believers>(ring::kSlotCount);
   std::unordered_map<SessionId, NoticeId> grace_;  // a notice that is never sent
   NoticeId last_ = 0;
   std::uint64_t ended_ = 0;

@@ -49,6 +49,14 @@ void Coherence::on_lost(Ino ino) {
   filesystem_.invalidate(ino, [] {});
 }
 
+void Coherence::on_name_lost(Ino dir, const std::string& name, const std::string& to_name) {
+  std::vector<std::string> names{name};
+  if (!to_name.empty()) names.push_back(to_name);
+  for (const std::string& gone : names) filesystem_.name_changed(dir, gone);
+  filesystem_.invalidate_attributes(dir);
+  filesystem_.forget_names(dir, std::move(names), [] {});
+}
+
 void Coherence::let_go(const PendingPtr& pending, const wire::Change& change) {
   const bool is_busy = busy_.contains(change.ino);
   if (!is_busy) ++pending->left[change.ino];

@@ -48,6 +48,7 @@ class Coherence final : public client::ChangeListener {
   void on_sent(Ino ino, std::uint64_t data_version) override;
   void on_attributes_sent(Ino ino) override;
   void on_lost(Ino ino) override;
+  void on_name_lost(Ino dir, const std::string& name, const std::string& to_name) override;
 
   // How many names others have changed, as far as this mount was told.
   std::uint64_t name_changes() const { return name_changes_; }

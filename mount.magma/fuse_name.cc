@@ -198,6 +198,14 @@ auto answer_removal(Reply reply, Ino dir, std::string name) {
   };
 }
 
+// What a name leads to, for a change that may be delayed; no inode (0) if that is not known, or it
+// may not be: a directory, or a file that loses one of several names.
+Ino movable(Filesystem& fs, Ino child, bool is_removed) {
+  const wire::Attr* attr = child == Ino() ? nullptr : fs.seen.last(child);
+  if (attr == nullptr || S_ISDIR(attr->mode) || (is_removed && attr->nlink != 1)) return {};
+  return child;
+}
+
 void op_unlink(fuse_req_t request, fuse_ino_t node, const char* name) {
   Reply reply(request);
   Filesystem& fs = reply.filesystem();
@@ -205,7 +213,8 @@ void op_unlink(fuse_req_t request, fuse_ino_t node, const char* name) {
   fs.call(request, [&] {
     const auto who = reply.who();
     const Ino dir = fs.ino_of(node);
-    return fs.client.unlink(dir, name, who, answer_removal(std::move(reply), dir, name));
+    const Ino ino = movable(fs, fs.raw.victim, true);
+    return fs.client.unlink(dir, name, who, answer_removal(std::move(reply), dir, name), ino);
   });
 }
 
@@ -242,6 +251,9 @@ void op_rename(fuse_req_t request, fuse_ino_t from_node, const char* from_name,
   fs.call(request, [&] {
     const auto who = reply.who();
     wire::RenameRequest names = change;
+    // The kernel has just looked the other name up: there is none.
+    const bool is_free = fs.raw.other_victim == Ino();
+    const Ino moved = is_free ? movable(fs, fs.raw.victim, false) : Ino();
     return fs.client.rename(
         std::move(change), who,
         [reply = std::move(reply),
@@ -255,7 +267,8 @@ void op_rename(fuse_req_t request, fuse_ino_t from_node, const char* from_name,
             filesystem.inodes.rename(names.from_dir, names.from_name, names.to_dir,
                                      names.to_name, is_exchange);
           answer_empty(std::move(reply), result);
-        });
+        },
+        moved);
   });
 }
 

@@ -42,16 +42,21 @@ CallId Client::lookup(Ino dir, std::string_view name, Credentials who,
   wire::LookupRequest message;
   message.dir = dir;
   message.name = name;
-  return impl_->requests().begin(ring::home_of(dir), who, message, std::move(done));
+  auto start = [this, who, message = std::move(message)](Done<wire::EntryReply> then) {
+    return impl_->requests().begin(ring::home_of(message.dir), who, message, std::move(then));
+  };
+  if (!impl_->delayed_names().touches(dir, name)) return start(std::move(done));
+  return impl_->after_names(dir, std::move(done), std::move(start));
 }
 
 CallId Client::getattr(Ino ino, Credentials who, Done<wire::Attr> done) {
   if (impl_->refuse(done)) return 0;
-  return impl_->ordered(ino, std::move(done), [this, ino, who](Done<wire::Attr> then) {
+  auto start = [this, ino, who](Done<wire::Attr> then) {
     wire::GetattrRequest message;
     message.ino = ino;
     return impl_->requests().begin(ring::home_of(ino), who, message, std::move(then));
-  });
+  };
+  return impl_->ordered(ino, std::move(done), std::move(start));
 }
 
 CallId Client::setattr(wire::SetattrRequest change, Credentials who, Done<wire::Attr> done) {
@@ -85,34 +90,40 @@ CallId Client::create(wire::CreateRequest request, Credentials who, Done<wire::E
     if (entry) impl_->write_back().named(entry->ino, dir, name);
     done(std::move(entry));
   };
-  return impl_->requests().begin_create(request, who, std::move(named));
+  const Ino dir = request.dir;
+  auto start = [this, who, request = std::move(request)](Done<wire::EntryReply> then) {
+    return impl_->requests().begin_create(request, who, std::move(then));
+  };
+  return impl_->after_names(dir, Done<wire::EntryReply>(std::move(named)), std::move(start));
 }
 
 CallId Client::mkdir(wire::MkdirRequest request, Credentials who, Done<wire::EntryReply> done) {
   if (impl_->refuse(done)) return 0;
-  return impl_->requests().begin_names(ring::home_of(request.dir), who, request,
-                                       {.dir = request.dir, .name = request.name},
-                                       std::move(done));
+  return impl_->make_name(std::move(request), who, std::move(done));
 }
 
 CallId Client::symlink(wire::SymlinkRequest request, Credentials who,
                        Done<wire::EntryReply> done) {
   if (impl_->refuse(done)) return 0;
-  return impl_->requests().begin_names(ring::home_of(request.dir), who, request,
-                                       {.dir = request.dir, .name = request.name},
-                                       std::move(done));
+  return impl_->make_name(std::move(request), who, std::move(done));
 }
 
 CallId Client::unlink(Ino dir, std::string_view name, Credentials who,
-                      Done<wire::EmptyReply> done) {
+                      Done<wire::EmptyReply> done, Ino ino) {
   if (impl_->refuse(done)) return 0;
   impl_->write_back().forget_attributes(dir, name);
-  wire::UnlinkRequest message;
-  message.dir = dir;
-  message.name = name;
-  return impl_->requests().begin_names(ring::home_of(dir), who, message,
-                                       {.dir = dir, .name = message.name, .removes = true},
-                                       std::move(done));
+  NameChange change{.dir = dir, .name = std::string(name), .removes = true};
+  if (impl_->delays(change, ino, who)) {
+    done(wire::EmptyReply());
+    return 0;
+  }
+  auto start = [this, who, change = std::move(change)](Done<wire::EmptyReply> then) {
+    const bool wants = impl_->delayed_names().wants_token(change.dir, impl_->now());
+    const wire::UnlinkRequest message{change.dir, change.name, wants};
+    return impl_->requests().begin_names(ring::home_of(change.dir), who, message, change,
+                                         std::move(then));
+  };
+  return impl_->after_names(dir, std::move(done), std::move(start));
 }
 
 CallId Client::rmdir(Ino dir, std::string_view name, Credentials who,
@@ -121,12 +132,16 @@ CallId Client::rmdir(Ino dir, std::string_view name, Credentials who,
   wire::RmdirRequest message;
   message.dir = dir;
   message.name = name;
-  return impl_->requests().begin_names(ring::home_of(dir), who, message,
-                                       {.dir = dir, .name = message.name, .removes = true},
-                                       std::move(done));
+  auto start = [this, who, message = std::move(message)](Done<wire::EmptyReply> then) {
+    return impl_->requests().begin_names(
+        ring::home_of(message.dir), who, message,
+        {.dir = message.dir, .name = message.name, .removes = true}, std::move(then));
+  };
+  return impl_->after_all_names(std::move(done), std::move(start));
 }
 
-CallId Client::rename(wire::RenameRequest request, Credentials who, Done<wire::EmptyReply> done) {
+CallId Client::rename(wire::RenameRequest request, Credentials who, Done<wire::EmptyReply> done,
+                      Ino ino) {
   if (impl_->refuse(done)) return 0;
   NameChange names{.dir = request.to_dir,
                    .name = request.to_name,
@@ -138,10 +153,18 @@ CallId Client::rename(wire::RenameRequest request, Credentials who, Done<wire::E
   impl_->write_back().forget_attributes(request.to_dir, request.to_name);
   std::optional<std::pair<Ino, std::string>> exchanged;
   if (names.exchanges) exchanged.emplace(request.to_dir, request.to_name);
-  auto start = [this, who, request = std::move(request),
-                names = std::move(names)](Done<wire::EmptyReply> then) {
+  auto ask = [this, who, request = std::move(request), names](Done<wire::EmptyReply> then) mutable {
+    request.wants_to_delay = names.dir == names.from_dir && !names.exchanges &&
+                             impl_->delayed_names().wants_token(names.dir, impl_->now());
     return impl_->requests().begin_names(ring::home_of(request.to_dir), who, request, names,
                                          std::move(then));
+  };
+  auto start = [this, who, ino, names = std::move(names),
+                ask = std::move(ask)](Done<wire::EmptyReply> then) mutable -> CallId {
+    if (names.exchanges || !impl_->delays(names, ino, who))
+      return impl_->after_all_names(std::move(then), std::move(ask));
+    then(wire::EmptyReply());
+    return 0;
   };
   // Which files wait is decided before the names are forgotten.
   auto wait = [this, dir, name, exchanged](UniqueFunction<void()> then) {
@@ -200,9 +223,7 @@ CallId Client::open_with_content(Ino ino, std::optional<std::uint64_t> known_ver
 
 CallId Client::mknod(wire::MknodRequest request, Credentials who, Done<wire::EntryReply> done) {
   if (impl_->refuse(done)) return 0;
-  return impl_->requests().begin_names(ring::home_of(request.dir), who, request,
-                                       {.dir = request.dir, .name = request.name},
-                                       std::move(done));
+  return impl_->make_name(std::move(request), who, std::move(done));
 }
 
 CallId Client::tmpfile(wire::TmpfileRequest request, Credentials who,
@@ -216,12 +237,13 @@ CallId Client::link(wire::LinkRequest request, Credentials who, Done<wire::Entry
   const Ino ino = request.ino;
   impl_->write_back().forget_name(ino);
   impl_->write_back().forget_attributes(ino);
-  return impl_->ordered(
-      ino, std::move(done), [this, who, request = std::move(request)](Done<wire::EntryReply> then) {
-        return impl_->requests().begin_names(ring::home_of(request.dir), who, request,
-                                             {.dir = request.dir, .name = request.name},
-                                             std::move(then));
-      });
+  auto start = [this, who, request = std::move(request)](Done<wire::EntryReply> then) {
+    return impl_->make_name(request, who, std::move(then));
+  };
+  return impl_->ordered(ino, std::move(done),
+                        [this, start = std::move(start)](Done<wire::EntryReply> then) {
+                          return impl_->after_all_names(std::move(then), start);
+                        });
 }
 
 void Client::release(Ino ino, bool for_write, bool was_read) {
@@ -265,12 +287,18 @@ CallId Client::close(Ino ino, Done<wire::EmptyReply> done) {
 
 CallId Client::fsync(Ino ino, Credentials who, Done<wire::EmptyReply> done) {
   if (impl_->refuse(done)) return 0;
-  return impl_->ordered(ino, std::move(done), [this, ino, who](Done<wire::EmptyReply> then) {
-    if (auto lost = impl_->write_back().take_error(ino)) {
+  auto sync = [this, ino, who](Done<wire::EmptyReply> then) {
+    auto lost = impl_->write_back().take_error(ino);
+    if (!lost) lost = impl_->delayed_names().take_error(ino);
+    if (lost) {
       then(fail(std::move(*lost)));
       return CallId{0};
     }
     return impl_->content().fsync(ino, who, std::move(then));
+  };
+  // What was removed before is gone, too, as with a journal.
+  return impl_->ordered(ino, std::move(done), [this, sync](Done<wire::EmptyReply> then) {
+    return impl_->after_all_names(std::move(then), sync);
   });
 }
 
@@ -348,10 +376,10 @@ CallId Client::setxattr(wire::SetxattrRequest request, Credentials who, Done<wir
     if (impl_->delays(change, who, done)) return 0;
   }
   impl_->write_back().forget_attributes(ino);
-  return impl_->ordered(
-      ino, std::move(done), [this, who, request = std::move(request)](Done<wire::Attr> then) {
-        return impl_->requests().begin(ring::home_of(request.ino), who, request, std::move(then));
-      });
+  auto start = [this, who, request = std::move(request)](Done<wire::Attr> then) {
+    return impl_->requests().begin(ring::home_of(request.ino), who, request, std::move(then));
+  };
+  return impl_->ordered(ino, std::move(done), std::move(start));
 }
 
 CallId Client::getxattr(Ino ino, std::string_view name, Credentials who,
@@ -411,14 +439,22 @@ CallId Client::test_lock(wire::LockRequest request, Credentials who,
 CallId Client::readdir(wire::ReaddirRequest request, Credentials who,
                        Done<wire::ReaddirReply> done) {
   if (impl_->refuse(done)) return 0;
-  return impl_->requests().begin(ring::home_of(request.dir), who, request, std::move(done));
+  const Ino dir = request.dir;
+  auto start = [this, who, request = std::move(request)](Done<wire::ReaddirReply> then) {
+    return impl_->requests().begin(ring::home_of(request.dir), who, request, std::move(then));
+  };
+  return impl_->after_names(dir, std::move(done), std::move(start));
 }
 
 CallId Client::statfs(Credentials who, Done<wire::StatfsReply> done) {
   if (impl_->refuse(done)) return 0;
-  if (const auto& owners = impl_->owners(); owners.size() > 1)
-    return sum_space(impl_->requests(), owners, who, std::move(done));
-  return impl_->requests().begin(impl_->root_slot(), who, wire::StatfsRequest{}, std::move(done));
+  auto start = [this, who](Done<wire::StatfsReply> then) {
+    if (const auto& owners = impl_->owners(); owners.size() > 1)
+      return sum_space(impl_->requests(), owners, who, std::move(then));
+    return impl_->requests().begin(impl_->root_slot(), who, wire::StatfsRequest{},
+                                   std::move(then));
+  };
+  return impl_->after_all_names(std::move(done), std::move(start));
 }
 
 CallId Client::ring(Done<wire::RingReply> done) {

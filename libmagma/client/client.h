@@ -52,7 +52,8 @@ struct ClientConfig {
   Reach reach = Reach::direct;
   std::size_t datagram_bytes_max = rpc::kDatagramBytesMax;
   std::size_t write_bytes_in_flight_max = 64u << 20;
-  bool delays_writes = false;          // where a volcano allows it (write_back.h)
+  // Where a volcano allows it (write_back.h), and changes of names (delayed_names.h).
+  bool delays_writes = false;
 };
 
 // Keys of flares by their paths, as the mount knows them (only asked when a file outgrows its
@@ -80,6 +81,10 @@ class ChangeListener {
   virtual void on_attributes_sent(Ino) {}
   // Some are lost: what is kept of the content has never been the ring's.
   virtual void on_lost(Ino) {}
+  // A change of a name that was told as done is not: it leads where it led before. `to_name`: that
+  // it was moved to; empty: it was removed.
+  virtual void on_name_lost(Ino /*dir*/, const std::string& /*name*/,
+                            const std::string& /*to_name*/) {}
 };
 
 using KnownDirectory = DirectoryCache::Known;
@@ -126,9 +131,14 @@ class Client {
   CallId create(wire::CreateRequest request, Credentials who, Done<wire::EntryReply> done);
   CallId mkdir(wire::MkdirRequest request, Credentials who, Done<wire::EntryReply> done);
   CallId symlink(wire::SymlinkRequest request, Credentials who, Done<wire::EntryReply> done);
-  CallId unlink(Ino dir, std::string_view name, Credentials who, Done<wire::EmptyReply> done);
+  // `ino`: that the name leads to, if the caller is sure of it, and that it is no directory and has
+  // no other name. Then it may be done a little later (delayed_names.h).
+  CallId unlink(Ino dir, std::string_view name, Credentials who, Done<wire::EmptyReply> done,
+                Ino ino = {});
   CallId rmdir(Ino dir, std::string_view name, Credentials who, Done<wire::EmptyReply> done);
-  CallId rename(wire::RenameRequest request, Credentials who, Done<wire::EmptyReply> done);
+  // `ino` as for unlink; it may have other names.
+  CallId rename(wire::RenameRequest request, Credentials who, Done<wire::EmptyReply> done,
+                Ino ino = {});
   CallId open(Ino ino, bool for_write, bool truncate, Credentials who, Done<wire::Attr> done);
   // As open for reading; the bytes come along if the file is small and of another version than
   // `known_version`.
@@ -204,6 +214,9 @@ class Client {
     std::uint64_t delayed_bytes = 0;  // not sent, now
     std::uint64_t delayed_files = 0;  // of which something is not sent, now
     std::uint64_t write_recalls = 0, write_claims = 0;
+    std::uint64_t delayed_names = 0;       // changes of them
+    std::uint64_t delayed_directories = 0;  // of which some are not sent, now
+    std::uint64_t delayed_names_sent = 0;  // the requests they went in
   };
   Stats stats() const;
   const rpc::Counters& counters() const;

@@ -32,9 +32,10 @@ ClientImpl::ClientImpl(ClientConfig config, sys::Clock& clock, sys::Random& rand
       links_(endpoint_config(config_), std::move(config_.passphrase), config_.reach, clock,
              random, datagrams, *this),
       write_back_(*this, config_.delays_writes),
+      delayed_names_(*this, config_.delays_writes),
       session_(config_.host_name, links_, router_, clock, random, *this),
       requests_({.fail_when_away = config_.fail_when_away, .stall = config_.stall}, links_,
-                router_, session_, files_, write_back_, clock, random),
+                router_, session_, files_, write_back_, delayed_names_, clock, random),
       content_({.write_bytes_in_flight_max = config_.write_bytes_in_flight_max,
                 .fail_when_away = config_.fail_when_away,
                 .stall = config_.stall},
@@ -82,6 +83,7 @@ void ClientImpl::shut() {
   session_.end();
   links_.close_all();
   write_back_.end();
+  delayed_names_.end();
   requests_.end(Error{Code::io, "the client has stopped"});
 }
 
@@ -93,8 +95,10 @@ void ClientImpl::stop(Duration patience, UniqueFunction<void()> done) {
   }
   if (phase_ != Phase::running) return finish_stop();
   phase_ = Phase::stopping;
-  if (write_back_.has_dirty()) patience = std::max(patience, kSendPatience);
+  const bool has_delayed = write_back_.has_dirty() || delayed_names_.has_dirty();
+  if (has_delayed) patience = std::max(patience, kSendPatience);
   write_back_.send_all(clock_.now());
+  delayed_names_.when_all_clean(clock_.now(), [] {});
   requests_.flush_releases();
   drain_until_ = clock_.now() + patience / 2;
   stop_until_ = clock_.now() + patience;
@@ -113,7 +117,7 @@ void ClientImpl::after_events() {
   Instant now = clock_.now();
   if (phase_ == Phase::stopping) {
     bool is_drained = requests_.under_way() == 0 && content_.under_way() == 0 &&
-                      !write_back_.has_dirty();
+                      !write_back_.has_dirty() && !delayed_names_.has_dirty();
     if (!is_drained && now < drain_until_) return;
     drain_until_ = Instant::never();
     phase_ = Phase::detaching;
@@ -172,6 +176,7 @@ void ClientImpl::on_session_usable(bool is_new, const wire::AttachReply& reply) 
   root_ = reply.root;
   requests_.on_session_usable(is_new);
   if (is_new) write_back_.session_renewed(clock_.now());
+  if (is_new) delayed_names_.session_renewed(clock_.now());
   if (phase_ != Phase::starting) return;
   phase_ = Phase::running;
   start_until_ = Instant::never();
@@ -181,8 +186,8 @@ void ClientImpl::on_session_usable(bool is_new, const wire::AttachReply& reply) 
 
 Instant ClientImpl::deadline() const {
   return std::min({links_.deadline(), session_.deadline(), requests_.deadline(),
-                   content_.deadline(), write_back_.deadline(), start_until_, drain_until_,
-                   stop_until_});
+                   content_.deadline(), write_back_.deadline(), delayed_names_.deadline(),
+                   start_until_, drain_until_, stop_until_});
 }
 
 void ClientImpl::on_timer() {
@@ -191,6 +196,7 @@ void ClientImpl::on_timer() {
   requests_.on_timer();
   content_.on_timer();
   write_back_.on_timer(clock_.now());
+  delayed_names_.on_timer(clock_.now());
   if (start_until_ <= clock_.now()) fail_start(start_error());
 }
 
@@ -223,6 +229,46 @@ void ClientImpl::send_attributes(WriteBack::Attributes attributes, std::uint64_t
   };
   requests_.begin_attributes(attributes.change, {.uid = attributes.uid, .gid = attributes.gid},
                              Done<wire::Attr>(std::move(answered)));
+}
+
+// ---- delayed changes of names
+
+bool ClientImpl::delays(const NameChange& change, Ino ino, Credentials who) {
+  const bool is_move = change.from_dir != Ino();
+  const Ino dir = change.dir;
+  if (ino == Ino() || ring::home_of(ino) != ring::home_of(dir) || !delayed_names_.has_token(dir) ||
+      (is_move && change.from_dir != dir) || !is_running())
+    return false;
+  if (write_back_.is_dirty(ino) || requests_.is_open(ino) || requests_.is_changing_names(dir))
+    return false;
+  const DirectoryCache& directories = requests_.directories();
+  if (is_move && (change.name == change.from_name ||
+                  !directories.is_absent(dir, change.name, clock_.now())))
+    return false;
+  const auto known = directories.attr_of(dir, clock_.now());
+  if (!known) return false;
+  wire::NameStep step{.name = is_move ? change.from_name : change.name, .ino = ino};
+  if (is_move) step.to_name = change.name;
+  const auto after = delayed_names_.keep(known->attr, std::move(step), who.uid, who.gid,
+                                         clock_.now());
+  if (!after) return false;
+  requests_.note_own_names(change, *after, ino);
+  return true;
+}
+
+void ClientImpl::send_names(const DelayedNames::Batch& batch, std::uint64_t number) {
+  const Ino dir = batch.dir;
+  auto answered = [this, dir, number, made_at = clock_.now()](Answer& answer) {
+    Result<wire::ChangeNamesReply> reply = fail(answer.code, answer.detail);
+    if (answer.is_ok()) reply = wire::decode<wire::ChangeNamesReply>(answer.body);
+    const std::size_t done = reply && reply->lost.empty() ? reply->done : 0;
+    const bool is_as_told = done > 0;  // else nothing is sure any more
+    requests_.note_delayed_names(dir, answer, made_at, is_as_told,
+                                 delayed_names_.is_last(dir, done));
+    delayed_names_.sent(number, std::move(reply), clock_.now());
+  };
+  requests_.begin_delayed_names({dir, batch.steps}, {.uid = batch.uid, .gid = batch.gid},
+                                std::move(answered));
 }
 
 void ClientImpl::claim(Ino ino) {

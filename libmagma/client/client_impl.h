@@ -11,6 +11,7 @@
 
 #include "libmagma/client/client.h"
 #include "libmagma/client/content_io.h"
+#include "libmagma/client/delayed_names.h"
 #include "libmagma/client/file_table.h"
 #include "libmagma/client/links.h"
 #include "libmagma/client/requests.h"
@@ -24,7 +25,10 @@ namespace magma::client {
 inline constexpr CallId kDeferredMark = 0xffffffff;
 constexpr bool is_deferred(CallId call) { return (call & kDeferredMark) == kDeferredMark; }
 
-class ClientImpl final : public LinkEvents, public SessionEvents, public WriteBack::Owner {
+class ClientImpl final : public LinkEvents,
+                         public SessionEvents,
+                         public WriteBack::Owner,
+                         public DelayedNames::Owner {
  public:
   ClientImpl(ClientConfig config, sys::Clock& clock, sys::Random& random,
              sys::Datagrams& datagrams, KeySource& keys);
@@ -69,11 +73,13 @@ class ClientImpl final : public LinkEvents, public SessionEvents, public WriteBa
   void on_session_usable(bool is_new, const wire::AttachReply& reply) override;
   void on_session_lost(SessionId old) override {
     write_back_.session_lost(clock_.now());
+    delayed_names_.session_lost();
     requests_.on_session_lost(old);
   }
   void on_routes_changed() override {
     requests_.on_routes_changed();
     write_back_.forget_tokens(clock_.now());
+    delayed_names_.forget_tokens(clock_.now());
   }
   void on_attached(LinkIndex link) override { requests_.on_link_up(link); }
   Instant believes_until() override { return requests_.believes_until(); }
@@ -96,6 +102,7 @@ class ClientImpl final : public LinkEvents, public SessionEvents, public WriteBa
   Requests& requests() { return requests_; }
   ContentIo& content() { return content_; }
   WriteBack& write_back() { return write_back_; }
+  DelayedNames& delayed_names() { return delayed_names_; }
 
   // ---- delayed writes (write_back.h)
   // Sets attributes later, if they may be: then `done` was called.
@@ -134,16 +141,19 @@ class ClientImpl final : public LinkEvents, public SessionEvents, public WriteBa
   // called what it is given.
   template <class T, class Wait, class Start>
   CallId deferred(Done<T> done, Wait wait, Start start);
-  // A call that must come after the writes to the file.
+  // A call that must come after the writes to the file, and the changes of its names.
   template <class T, class Start>
   CallId ordered(Ino ino, Done<T> done, Start start) {
-    if (!write_back_.is_dirty(ino)) return start(std::move(done));
+    if (!write_back_.is_dirty(ino)) return after_names_of(ino, std::move(done), std::move(start));
+    auto next = [this, ino, start = std::move(start)](Done<T> then) mutable {
+      return after_names_of(ino, std::move(then), std::move(start));
+    };
     return deferred(
         std::move(done),
         [this, ino](UniqueFunction<void()> then) {
           write_back_.when_clean(ino, clock_.now(), std::move(then));
         },
-        std::move(start));
+        std::move(next));
   }
   // The same of one that may make the file longer or shorter.
   template <class T, class Start>
@@ -159,6 +169,46 @@ class ClientImpl final : public LinkEvents, public SessionEvents, public WriteBa
     return ordered(ino, std::move(done), std::move(begin));
   }
   void cancel(CallId call);
+
+  // ---- delayed changes of names (delayed_names.h)
+  void send_names(const DelayedNames::Batch& batch, std::uint64_t number) override;
+  void on_name_lost(Ino dir, const wire::NameStep& step) override {
+    if (listener_ != nullptr) listener_->on_name_lost(dir, step.name, step.to_name);
+  }
+  // Makes the change later, if it may be.
+  bool delays(const NameChange& change, Ino ino, Credentials who);
+  // A call that must come after the changes of names in the directory; after all of them.
+  template <class T, class Start>
+  CallId after_names(Ino dir, Done<T> done, Start start) {
+    if (!delayed_names_.is_dirty(dir)) return start(std::move(done));
+    auto wait = [this, dir](UniqueFunction<void()> then) {
+      delayed_names_.when_clean(dir, clock_.now(), std::move(then));
+    };
+    return deferred(std::move(done), std::move(wait), std::move(start));
+  }
+  // After those that the attributes of the flare depend on.
+  template <class T, class Start>
+  CallId after_names_of(Ino ino, Done<T> done, Start start) {
+    const Ino dir = delayed_names_.is_dirty(ino) ? ino : delayed_names_.dir_of(ino);
+    return after_names(dir, std::move(done), std::move(start));
+  }
+  template <class Message>
+  CallId make_name(Message request, Credentials who, Done<wire::EntryReply> done) {
+    const Ino dir = request.dir;
+    auto start = [this, who, request = std::move(request)](Done<wire::EntryReply> then) {
+      return requests_.begin_names(ring::home_of(request.dir), who, request,
+                                   {.dir = request.dir, .name = request.name}, std::move(then));
+    };
+    return after_names(dir, std::move(done), std::move(start));
+  }
+  template <class T, class Start>
+  CallId after_all_names(Done<T> done, Start start) {
+    if (!delayed_names_.has_dirty()) return start(std::move(done));
+    auto wait = [this](UniqueFunction<void()> then) {
+      delayed_names_.when_all_clean(clock_.now(), std::move(then));
+    };
+    return deferred(std::move(done), std::move(wait), std::move(start));
+  }
   FileTable& files() { return files_; }
   Instant now() const { return clock_.now(); }
   KeySource& keys() { return keys_; }
@@ -180,7 +230,10 @@ class ClientImpl final : public LinkEvents, public SessionEvents, public WriteBa
             .delayed_bytes = write_back_.bytes(),
             .delayed_files = write_back_.dirty_files(),
             .write_recalls = write_back_.recalls(),
-            .write_claims = write_back_.claims()};
+            .write_claims = write_back_.claims(),
+            .delayed_names = delayed_names_.kept(),
+            .delayed_directories = delayed_names_.dirty(),
+            .delayed_names_sent = delayed_names_.batches()};
   }
   bool is_waiting() const { return requests_.is_waiting(); }
 
@@ -198,6 +251,7 @@ class ClientImpl final : public LinkEvents, public SessionEvents, public WriteBa
   Router router_;
   Links links_;
   WriteBack write_back_;
+  DelayedNames delayed_names_;
   Session session_;
   Requests requests_;
   ContentIo content_;

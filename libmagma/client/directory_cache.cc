@@ -95,6 +95,19 @@ void DirectoryCache::made(const wire::Attr& directory) {
   record.names_until = directory.believed_until;
 }
 
+// Nobody else has changed it meanwhile. If it is not what it was told to become, some of the
+// changes were not made.
+void DirectoryCache::delayed_done(const wire::Attr& directory, bool is_last) {
+  Record* record = find(directory.ino);
+  if (record == nullptr) return;
+  const std::uint64_t known = record->attr.data_version;
+  if (directory.data_version > known || (is_last && directory.data_version != known))
+    return forget(directory.ino);
+  const Instant until = directory.believed_until;
+  record->attr.believed_until = std::max(record->attr.believed_until, until);
+  record->names_until = std::max(record->names_until, until);
+}
+
 void DirectoryCache::failed(const NameChange& change) {
   forget(change.dir);
   if (change.from_dir != Ino()) forget(change.from_dir);

@@ -58,6 +58,9 @@ class DirectoryCache {
   void changed(const NameChange& change, const std::optional<wire::NamesChanged>& told);
   // A directory was made: nothing is in it.
   void made(const wire::Attr& directory);
+  // Changes that were delayed, and told here by changed(), are done; what the volcano tells of the
+  // directory after them. `is_last`: there are no more.
+  void delayed_done(const wire::Attr& directory, bool is_last);
   // A change was refused, or nobody knows whether it was done.
   void failed(const NameChange& change);
   // Attributes from any other answer.

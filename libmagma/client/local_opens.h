@@ -57,6 +57,7 @@ class LocalOpens {
   };
   // Ends one open; nothing if none of the file is local. It may be one that was told by itself:
   // what counts is how many are left.
+  bool is_open(Ino ino) const { return opens_.contains(ino); }
   std::optional<Closed> close(Ino ino, bool was_read, WallTime now);
 
   // ---- telling

@@ -47,14 +47,15 @@ void Request::reset() {
 }
 
 Requests::Requests(Config config, Links& links, Router& router, Session& session,
-                   FileTable& files, WriteBack& write_back, sys::Clock& clock,
-                   sys::Random& random)
+                   FileTable& files, WriteBack& write_back, DelayedNames& delayed_names,
+                   sys::Clock& clock, sys::Random& random)
     : config_(config),
       links_(links),
       router_(router),
       session_(session),
       files_(files),
       write_back_(write_back),
+      delayed_names_(delayed_names),
       clock_(clock),
       random_(random) {}
 
@@ -78,9 +79,9 @@ Token Requests::admit(wire::FlareOp op, ring::Slot slot, Credentials who, AnyDon
     Answer answer;
     answer.code = is_ended_ ? end_error_.code : Code::overloaded;
     answer.detail = is_ended_ ? end_error_.detail : "too many calls under way";
-    finish(done, answer,
-           {files_, directories_, beliefs_, local_opens_, write_back_, clock_.now(),
-            clock_.now()});
+    Request none;
+    none.made_at = clock_.now();
+    finish(done, answer, learner(none, answer));
     return 0;
   }
   Token id = slab_.take();
@@ -245,6 +246,47 @@ Token Requests::begin_attributes(const wire::SetattrRequest& message, Credential
   wire::encode_to(request.head, message);
   dispatch(id);
   return id;
+}
+
+// ---- delayed changes of names
+
+Token Requests::begin_delayed_names(const wire::ChangeNamesRequest& message, Credentials who,
+                                    RawDone done) {
+  AnyDone any = std::move(done);
+  Token id = admit(wire::FlareOp::change_names, ring::home_of(message.dir), who, any);
+  if (id == 0) return 0;
+  Request& request = *slab_.find(id);
+  request.is_bound = request.is_delayed = true;
+  put_head(request, who);
+  wire::encode_to(request.head, message);
+  dispatch(id);
+  return id;
+}
+
+bool Requests::is_changing_names(Ino dir) {
+  constexpr std::size_t kLookedAtMax = 64;
+  if (slab_.size() > kLookedAtMax) return true;
+  std::vector<Token> ids;
+  slab_.ids(ids);
+  return std::any_of(ids.begin(), ids.end(), [&](Token id) {
+    const std::optional<NameChange>& names = slab_.find(id)->names;
+    return names && (names->dir == dir || names->from_dir == dir);
+  });
+}
+
+void Requests::note_own_names(const NameChange& change, const wire::Attr& after, Ino ino) {
+  const Instant now = clock_.now();
+  directories_.changed(change, wire::NamesChanged{after, {}});
+  beliefs_.changed(ino, now);
+  local_opens_.changed(ino, now);
+}
+
+void Requests::note_delayed_names(Ino dir, Answer& answer, Instant made_at, bool is_as_told,
+                                  bool is_last) {
+  if (!is_as_told || !answer.names_changed) return directories_.forget(dir);
+  wire::Attr& told = answer.names_changed->directory;
+  told.believed_until = beliefs_.until(dir, made_at, answer.believe_until);
+  directories_.delayed_done(told, is_last);
 }
 
 void Requests::wait_for_link(Token id, Request& request, LinkIndex link) {
@@ -437,6 +479,11 @@ void Requests::note_names(Request& request, Answer& answer) {
     directory.believed_until = told.until_of(directory.ino);
   }
   directories_.changed(*request.names, answer.names_changed);
+  // With the answer to a create the token is of the file.
+  const bool is_of_names =
+      request.op == wire::FlareOp::unlink || request.op == wire::FlareOp::rename;
+  if (answer.may_delay && answer.names_changed && is_of_names)
+    delayed_names_.granted(answer.names_changed->directory, request.made_at, told.now);
   if (request.op != wire::FlareOp::mkdir || !answer.names_changed) return;
   auto reply = wire::decode<wire::EntryReply>(answer.body);
   if (!reply || !reply->attr) return;
@@ -457,8 +504,9 @@ void Requests::on_changed(const std::vector<wire::Change>& changes, UniqueFuncti
   };
   for (const wire::Change& change : changes) {
     if (change.recalls_writes) {
-      ++waiting->left;
+      waiting->left += 2;
       write_back_.recalled(change.ino, now, one_told);
+      delayed_names_.recalled(change.ino, now, one_told);
       continue;
     }
     beliefs_.changed(change.ino, now);
@@ -696,7 +744,8 @@ void Requests::sweep() {
     tell_of_waiting(*request, now);
     bool is_internal = request->role == Request::Role::release ||
                        request->role == Request::Role::reopen ||
-                       request->role == Request::Role::keep;
+                       request->role == Request::Role::keep ||
+                       request->op == wire::FlareOp::change_names;  // its callers were answered
     if (config_.fail_when_away && !is_internal && now - request->since >= config_.stall) {
       std::string text = request->link == kNoLink ? std::string("no volcano")
                                                   : links_.address(request->link).text();

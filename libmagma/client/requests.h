@@ -27,6 +27,7 @@
 #include "libmagma/base/time.h"
 #include "libmagma/client/beliefs.h"
 #include "libmagma/client/client.h"
+#include "libmagma/client/delayed_names.h"
 #include "libmagma/client/directory_cache.h"
 #include "libmagma/client/file_table.h"
 #include "libmagma/client/lanes.h"
@@ -77,6 +78,7 @@ struct Learner {
   Beliefs& beliefs;
   LocalOpens& local_opens;
   WriteBack& write_back;
+  const DelayedNames& delayed_names;
   Instant now;
   Instant made_at;
   Instant believe_until{};
@@ -88,6 +90,7 @@ struct Learner {
     files.learn(attr, now);
     if (may_delay) write_back.granted(attr, made_at, now);
     write_back.amend(attr);
+    delayed_names.amend(attr);
     directories.learn(attr);
     local_opens.learn(attr, made_at);
   }
@@ -148,7 +151,8 @@ class Requests {
     Duration stall = seconds(5);
   };
   Requests(Config config, Links& links, Router& router, Session& session, FileTable& files,
-           WriteBack& write_back, sys::Clock& clock, sys::Random& random);
+           WriteBack& write_back, DelayedNames& delayed_names, sys::Clock& clock,
+           sys::Random& random);
 
   // Called when the volcano has ended an open of a file that was read: its access time may be
   // another.
@@ -173,6 +177,22 @@ class Requests {
   }
   // As begin(), for attributes that were delayed: bound to the session, and as a write in lanes.
   Token begin_attributes(const wire::SetattrRequest& message, Credentials who, AnyDone done);
+  // As begin(), for changes of names that were delayed: bound to the session, and in lanes as a
+  // write. What it tells of the directory is `told`.
+  Token begin_delayed_names(const wire::ChangeNamesRequest& message, Credentials who, RawDone done);
+  // Whether a change of names in the directory, or one that may be, is asked for.
+  bool is_changing_names(Ino dir);
+  // A change of names is delayed; the directory's attributes after it. `ino`: that the name leads
+  // to.
+  void note_own_names(const NameChange& change, const wire::Attr& after, Ino ino);
+  // The answer to delayed changes, asked for at `made_at`. `is_as_told`: they were done. `is_last`:
+  // nothing of the directory is delayed now.
+  void note_delayed_names(Ino dir, Answer& answer, Instant made_at, bool is_as_told, bool is_last);
+  // Whether the file is open here.
+  bool is_open(Ino ino) {
+    const File* file = files_.find(ino);
+    return (file != nullptr && file->is_open()) || local_opens_.is_open(ino);
+  }
   // As begin(), for changes of names.
   template <class Message>
   Token begin_names(ring::Slot slot, Credentials who, const Message& message, NameChange names,
@@ -301,8 +321,17 @@ class Requests {
   void note_success(Request& request, ByteSpan body);
   void note_names(Request& request, Answer& answer);
   Learner learner(const Request& request, const Answer& answer) {
-    return {files_,       directories_,    beliefs_,             local_opens_, write_back_,
-            clock_.now(), request.made_at, answer.believe_until, request.dir,  answer.may_delay};
+    return {.files = files_,
+            .directories = directories_,
+            .beliefs = beliefs_,
+            .local_opens = local_opens_,
+            .write_back = write_back_,
+            .delayed_names = delayed_names_,
+            .now = clock_.now(),
+            .made_at = request.made_at,
+            .believe_until = answer.believe_until,
+            .dir = request.dir,
+            .may_delay = answer.may_delay};
   }
   void give_up(Token id, Error error, bool tell);
   void tell_of_waiting(const Request& request, Instant now);
@@ -315,6 +344,7 @@ class Requests {
   Session& session_;
   FileTable& files_;
   WriteBack& write_back_;
+  DelayedNames& delayed_names_;
   DirectoryCache directories_;
   Beliefs beliefs_;
   LocalOpens local_opens_;

@@ -6,6 +6,7 @@ libmagma_client_sources = \
 	libmagma/client/client_impl.h libmagma/client/client_impl.cc \
 	libmagma/client/completion.h libmagma/client/completion.cc \
 	libmagma/client/content_io.h libmagma/client/content_io.cc \
+	libmagma/client/delayed_names.h libmagma/client/delayed_names.cc \
 	libmagma/client/directory_cache.h libmagma/client/directory_cache.cc \
 	libmagma/client/file_table.h libmagma/client/file_table.cc \
 	libmagma/client/host_link.h libmagma/client/host_link.cc \

@@ -17,6 +17,7 @@
 #include "libmagma/ring/key.h"
 #include "libmagma/ring/slot.h"
 #include "libmagma/wire/lock_messages.h"
+#include "libmagma/wire/name_messages.h"
 #include "libmagma/wire/operator_messages.h"
 #include "libmagma/wire/peer_messages.h"
 #include "libmagma/wire/replica_messages.h"
@@ -142,6 +143,9 @@ struct ResponseHead {
   // Of create, tmpfile, open for writing, and getattr that wants it: the asker alone has the file
   // open, and may keep what it writes there for a while, until it is recalled (Change), its last
   // open for writing or its session ends. Who else asks for the file waits until it is sent.
+  // Of unlink and rename that want it: nobody else knows anything of what is at home in the
+  // directory's slot, and the asker may keep such changes for a while (ChangeNamesRequest), until
+  // they are recalled.
   bool may_delay = false;
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
@@ -252,90 +256,6 @@ struct SetattrRequest {  // to the home
     v("atime", s.atime);
     v("mtime", s.mtime);
     v("key_for_chunks", s.key_for_chunks);
-  }
-};
-
-struct CreateRequest {  // regular file, opened as it is made; to the directory's home
-  Ino dir;
-  std::string name;
-  std::uint32_t mode = 0;  // permission bits, before the umask
-  std::uint32_t umask = 0; // not used if the directory has a default ACL
-  bool exclusive = false;  // O_EXCL; without it the client opens what `exists` tells of
-  bool for_write = true;
-  template <class Self, class Visit>
-  static void fields(Self& s, Visit& v) {
-    v("dir", s.dir);
-    v("name", s.name);
-    v("mode", s.mode);
-    v("umask", s.umask);
-    v("exclusive", s.exclusive);
-    v("for_write", s.for_write);
-  }
-};
-
-struct MkdirRequest {  // to the parent's home
-  Ino dir;
-  std::string name;
-  std::uint32_t mode = 0;
-  std::uint32_t umask = 0;
-  ring::Key key;  // SHA1 of the new directory's path
-  template <class Self, class Visit>
-  static void fields(Self& s, Visit& v) {
-    v("dir", s.dir);
-    v("name", s.name);
-    v("mode", s.mode);
-    v("umask", s.umask);
-    v("key", s.key);
-  }
-};
-
-struct SymlinkRequest {
-  Ino dir;
-  std::string name;
-  std::string target;
-  template <class Self, class Visit>
-  static void fields(Self& s, Visit& v) {
-    v("dir", s.dir);
-    v("name", s.name);
-    v("target", s.target);
-  }
-};
-
-struct UnlinkRequest {
-  Ino dir;
-  std::string name;
-  template <class Self, class Visit>
-  static void fields(Self& s, Visit& v) {
-    v("dir", s.dir);
-    v("name", s.name);
-  }
-};
-
-struct RmdirRequest {
-  Ino dir;
-  std::string name;
-  template <class Self, class Visit>
-  static void fields(Self& s, Visit& v) {
-    v("dir", s.dir);
-    v("name", s.name);
-  }
-};
-
-enum RenameFlag : std::uint32_t { kRenameNoReplace = 1, kRenameExchange = 2 };  // renameat2(2)
-
-struct RenameRequest {  // to the destination directory's home
-  Ino from_dir;
-  std::string from_name;
-  Ino to_dir;
-  std::string to_name;
-  std::uint32_t flags = 0;
-  template <class Self, class Visit>
-  static void fields(Self& s, Visit& v) {
-    v("from_dir", s.from_dir);
-    v("from_name", s.from_name);
-    v("to_dir", s.to_dir);
-    v("to_name", s.to_name);
-    v("flags", s.flags);
   }
 };
 
@@ -626,52 +546,6 @@ struct MovedReply {
     v("placement", s.placement);
     v("size", s.size);
     v("is_partial", s.is_partial);
-  }
-};
-
-// The rest of what a directory can hold: fifo, socket, device, or a regular file that is not
-// opened. To the directory's home.
-struct MknodRequest {
-  Ino dir;
-  std::string name;
-  std::uint32_t mode = 0;   // type and permission bits, before the umask
-  std::uint32_t umask = 0;  // not used if the directory has a default ACL
-  std::uint64_t rdev = 0;   // of a device
-  template <class Self, class Visit>
-  static void fields(Self& s, Visit& v) {
-    v("dir", s.dir);
-    v("name", s.name);
-    v("mode", s.mode);
-    v("umask", s.umask);
-    v("rdev", s.rdev);
-  }
-};
-
-// A regular file without a name, opened as it is made (O_TMPFILE); to the directory's home. It is
-// gone with its last open unless link gave it a name.
-struct TmpfileRequest {
-  Ino dir;
-  std::uint32_t mode = 0;
-  std::uint32_t umask = 0;
-  bool for_write = true;
-  template <class Self, class Visit>
-  static void fields(Self& s, Visit& v) {
-    v("dir", s.dir);
-    v("mode", s.mode);
-    v("umask", s.umask);
-    v("for_write", s.for_write);
-  }
-};
-
-struct LinkRequest {  // to the home of the directory that gets the new name
-  Ino ino;
-  Ino dir;
-  std::string name;
-  template <class Self, class Visit>
-  static void fields(Self& s, Visit& v) {
-    v("ino", s.ino);
-    v("dir", s.dir);
-    v("name", s.name);
   }
 };
 

@@ -8,6 +8,7 @@ libmagma_wire_sources = \
 	libmagma/wire/lava_map_codec.cc \
 	libmagma/wire/lava_map_codec.h \
 	libmagma/wire/lock_messages.h \
+	libmagma/wire/name_messages.h \
 	libmagma/wire/node_messages.cc \
 	libmagma/wire/node_messages.h \
 	libmagma/wire/node_ops.def \

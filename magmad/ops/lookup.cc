@@ -22,6 +22,7 @@ void lookup(Shard& shard, RequestPtr request, wire::LookupRequest message) {
   if (shard.is_locked(entry->ino, kLinksLockName))
     return shard.park(std::move(request), entry->ino, kLinksLockName);
   if (shard.recall_writes(request, entry->ino)) return;
+  if (shard.recall_names(request, ring::home_of(entry->ino))) return;
   auto row = shard.inode(entry->ino);
   // An entry without its inode: fsck's business; to the client the file is unreadable, not absent.
   if (!row) return shard.refuse(std::move(request), Error{Code::io, "entry without inode"});

@@ -481,7 +481,7 @@ void Operations::deliver() {
     // It may commit what came before; if that fails, who is left is asked anew (reload).
     shard_.begin_step(message.to, message.session);
     if (generation != generation_) return;
-    handle(std::move(message));
+    if (!recalls_names(message)) handle(std::move(message));
   }
 }
 
@@ -603,6 +603,7 @@ void Operations::begin_anew_with(const OwnedSlots& theirs) {
   std::erase_if(outgoing_, [&](const Outgoing& o) { return is_theirs(o.message.to); });
   std::erase_if(inbox_, [&](const SlotMessage& m) { return is_theirs(m.from); });
   std::erase_if(deferred_, [&](const SlotMessage& m) { return is_theirs(m.from); });
+  std::erase_if(recalled_, [&](const Recalled& r) { return is_theirs(r.message.from); });
   std::erase_if(in_doubt_, [&](const auto& part) {
     return is_theirs(ring::coordinator_of(OpId(part.second)));
   });
@@ -723,6 +724,7 @@ Result<void> Operations::reload() {
   preparing_.clear();
   in_doubt_.clear();
   deferred_.clear();
+  recalled_.clear();
   after_sync_.clear();
   apply_after_sync_.clear();
   apply_lazily_.clear();

@@ -203,6 +203,11 @@ class Operations {
   // Drops everything volatile, then reads intents and parts and drives them to their ends.
   Result<void> reload();
   std::vector<RequestPtr> take_requests();  // of operations not yet committed, and of questions
+  // Messages that wait until a client has sent the changes of names it delays (Tokens): they are
+  // handled anew when it has, and refused if they came before `since`.
+  bool has_recalled() const { return !recalled_.empty(); }
+  void look_at_recalled();
+  void refuse_recalled(Instant since);
   std::size_t unfinished() const { return active_.size() + committed_.size(); }
 
  private:
@@ -262,6 +267,7 @@ class Operations {
   void resolve(const SlotMessage& message);
   bool is_in_doubt_with(ring::Slot coordinator) const;
   void handle(SlotMessage message);
+  bool recalls_names(SlotMessage& message);
   void on_question(SlotMessage message);
   void on_reply(SlotMessage message);
   void send_prepared(const SlotMessage& message, Bytes answer, ByteSpan record);
@@ -298,6 +304,12 @@ class Operations {
   // later could be of the new.
   std::set<std::pair<std::uint64_t, std::uint64_t>> in_doubt_;
   std::deque<SlotMessage> deferred_;
+  struct Recalled {
+    NoticeId recall = 0;
+    Instant since;
+    SlotMessage message;
+  };
+  std::deque<Recalled> recalled_;
   std::set<std::pair<std::uint64_t, std::uint64_t>> preparing_;  // PartRow keys (a, b): under way
   // Sent once the named database is durable past the batch that asked.
   std::vector<std::pair<unsigned, Outgoing>> after_sync_;

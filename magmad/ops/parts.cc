@@ -159,6 +159,7 @@ void drop_directory(Shard& shard, Ino dir) {
   if (!row) return;
   erase_xattrs(shard, dir, *row);
   shard.drop_file_locks(dir);
+  shard.forget_names(dir);
   shard.erase(Shard::inode_key(dir));
 }
 

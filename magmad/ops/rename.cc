@@ -120,6 +120,7 @@ void rename_here(Shard& shard, RequestPtr request, const wire::RenameRequest& me
   std::vector<Ino> others;
   add_directory(source, others);
   tell_directory(shard, *request, message.to_dir, dir, std::move(others));
+  if (message.wants_to_delay) shard.let_delay_names(*request, message.to_dir);
   shard.answer(std::move(request), wire::EmptyReply{});
 }
 
@@ -346,6 +347,7 @@ void rename(Shard& shard, RequestPtr request, wire::RenameRequest message) {
   const bool exchange = (message.flags & wire::kRenameExchange) != 0;
   if (park_if_locked(shard, request, message)) return;
   bool within = message.from_dir == message.to_dir;
+  if (!within && shard.recall_names(request, ring::home_of(message.from_dir))) return;
   auto dir = directory_of(shard, message.to_dir);
   if (!dir) return shard.refuse(std::move(request), dir.error());
   if (!within && ask_for_source(shard, request, message)) return;

@@ -4,6 +4,7 @@ magmad_ops_sources = \
 	magmad/ops/acl.h \
 	magmad/ops/authority.cc \
 	magmad/ops/authority.h \
+	magmad/ops/change_names.cc \
 	magmad/ops/common.cc \
 	magmad/ops/content.cc \
 	magmad/ops/content.h \
@@ -22,6 +23,7 @@ magmad_ops_sources = \
 	magmad/ops/open.cc \
 	magmad/ops/operations.cc \
 	magmad/ops/operations.h \
+	magmad/ops/operations_recalled.cc \
 	magmad/ops/ops.h \
 	magmad/ops/parts.cc \
 	magmad/ops/parts.h \

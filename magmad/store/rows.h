@@ -357,10 +357,12 @@ struct OplogBody {
 struct OpenRow {
   std::uint32_t readers = 0;  // open descriptions of this session without write access
   std::uint32_t writers = 0;
+  bool delays_names = false;  // of a directory: it may delay changes of names in it
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("readers", s.readers);
     v("writers", s.writers);
+    v("delays_names", s.delays_names);
   }
 };
 

@@ -173,6 +173,7 @@ void RandomWorkload::check_known(const Worker& worker) {
   sometimes("client: was asked for delayed writes", client.stats().write_recalls);
   sometimes("client: asked to delay writes", client.stats().write_claims);
   sometimes("client: told of an open", client.stats().keeps);
+  sometimes("client: delayed a change of names", client.stats().delayed_names);
   for (NodeId id : nodes_of(worker)) {
     const ModelNode& node = *model_.find(id);
     if (!node.is_directory()) continue;
@@ -470,8 +471,7 @@ void RandomWorkload::do_unlink(Worker& worker) {
   std::string name = random_name(dir, true);
   changed(model_.lookup(dir, name).node);
   std::size_t line = note(worker, fmt::format("unlink {} {}", model_.path_of(dir), name));
-  cluster_.client(worker.client)
-      .unlink(ino_of(dir), name, kRootUser, [=, this, &worker](Result<wire::EmptyReply> answer) {
+  auto answered = [=, this, &worker](Result<wire::EmptyReply> answer) {
         if (is_excused(line, outcome(answer))) return finish(worker);
         NodeId node = model_.lookup(dir, name).node;
         Verdict expected = model_.unlink(dir, name);
@@ -483,7 +483,9 @@ void RandomWorkload::do_unlink(Worker& worker) {
                                        : "workload: one of several names unlinked");
         }
         finish(worker);
-      });
+      };
+  cluster_.client(worker.client)
+      .unlink(ino_of(dir), name, kRootUser, std::move(answered), movable(dir, name, true));
 }
 
 void RandomWorkload::do_rmdir(Worker& worker) {
@@ -528,8 +530,7 @@ void RandomWorkload::do_rename(Worker& worker) {
       note(worker,
            fmt::format("rename {} {} to {} {} flags={}", model_.path_of(spec.from_dir),
                        spec.from_name, model_.path_of(spec.to_dir), spec.to_name, request.flags));
-  cluster_.client(worker.client)
-      .rename(request, kRootUser, [=, this, &worker](Result<wire::EmptyReply> answer) {
+  auto answered = [=, this, &worker](Result<wire::EmptyReply> answer) {
         if (is_excused(line, outcome(answer))) return finish(worker);
         NodeId from = model_.lookup(spec.from_dir, spec.from_name).node;
         NodeId to = model_.lookup(spec.to_dir, spec.to_name).node;
@@ -546,7 +547,10 @@ void RandomWorkload::do_rename(Worker& worker) {
         }
         if (expected.code == Code::invalid) sometimes("workload: rename into itself refused");
         finish(worker);
-      });
+      };
+  const bool is_free = worker.renames[1] == 0;
+  const Ino moved = is_free ? movable(spec.from_dir, spec.from_name, false) : Ino();
+  cluster_.client(worker.client).rename(request, kRootUser, std::move(answered), moved);
 }
 
 void RandomWorkload::do_setattr(Worker& worker) {

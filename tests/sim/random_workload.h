@@ -123,6 +123,7 @@ class RandomWorkload {
   void do_symlink(Worker& worker);
   void do_readlink(Worker& worker);
   void do_create(Worker& worker);
+  Ino movable(NodeId dir, const std::string& name, bool is_removed) const;
   void do_unlink(Worker& worker);
   void do_rmdir(Worker& worker);
   void do_rename(Worker& worker);

@@ -218,7 +218,8 @@ bool RandomWorkload::verify_after_power_cut(Instant cut_at) {
   // Opens of the last second may be gone, and with them who has what to send (ADR 14).
   for (const auto& worker : workers_) {
     const Instant patience = cluster_.now() + seconds(30);
-    while (cluster_.client(worker->client).stats().delayed_files > 0) {
+    const client::Client& client = cluster_.client(worker->client);
+    while (client.stats().delayed_files + client.stats().delayed_directories > 0) {
       cluster_.run_for(milliseconds(100));
       if (cluster_.now() < patience) continue;
       fail_with(fmt::format("client{} does not send what it delays", worker->client));

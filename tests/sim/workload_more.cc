@@ -299,4 +299,13 @@ void RandomWorkload::do_copy(Worker& worker) {
             });
 }
 
+// What the name leads to, as a mount knows it that has just looked it up; no inode: a directory, or
+// `is_removed` and it has other names.
+Ino RandomWorkload::movable(NodeId dir, const std::string& name, bool is_removed) const {
+  const NodeId node = model_.lookup(dir, name).node;
+  const ModelNode* found = node == 0 ? nullptr : model_.find(node);
+  if (found == nullptr || found->is_directory() || (is_removed && found->nlink != 1)) return {};
+  return ino_of(node);
+}
+
 }  // namespace magma::test

@@ -1,0 +1,325 @@
+#include "libmagma/client/delayed_names.h"
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "libmagma/base/log.h"
+
+namespace magma::client {
+
+namespace {
+constexpr Duration kAgain = milliseconds(100);  // after too many requests
+constexpr std::size_t kRecentMax = 64;
+constexpr std::size_t kErrorsMax = 1024;
+constexpr std::int64_t kSlower = 1000;  // our clock may run faster by one part in so many
+}  // namespace
+
+WallTime DelayedNames::Clock::at(Instant now) const {
+  const std::int64_t passed = std::max(now - here, Duration{}).ns;
+  return WallTime{ring.ns + passed - passed / kSlower};
+}
+
+DelayedNames::Directory* DelayedNames::find(Ino dir) {
+  auto found = directories_.find(dir);
+  return found == directories_.end() ? nullptr : &found->second;
+}
+
+const DelayedNames::Directory* DelayedNames::find(Ino dir) const {
+  auto found = directories_.find(dir);
+  return found == directories_.end() ? nullptr : &found->second;
+}
+
+// ---- what the ring tells
+
+// The directory's time of change is the volcano's of a moment ago: the answer's change made it.
+void DelayedNames::granted(const wire::Attr& attr, Instant made_at, Instant now) {
+  if (!is_on_ || is_away_ || recalls_.until(attr.ino, made_at, Instant::never()) == Instant{})
+    return;
+  if (find(attr.ino) == nullptr && !make_room()) return;
+  Directory& directory = directories_[attr.ino];
+  if (directory.is_dirty()) return;
+  directory.has_token = true;
+  directory.clock = {attr.mtime, now};
+  directory.last_at = attr.mtime;
+}
+
+void DelayedNames::recalled(Ino dir, Instant now, UniqueFunction<void()> done) {
+  recalls_.changed(dir, now);
+  if (Directory* directory = find(dir)) directory->has_token = false;
+  when_clean(dir, now, std::move(done));
+}
+
+void DelayedNames::forget_tokens(Instant now) {
+  recalls_.all_changed(now);
+  std::vector<Ino> all;
+  for (auto& [dir, directory] : directories_) {
+    directory.has_token = false;
+    directory.due = now;
+    all.push_back(dir);
+  }
+  for (Ino dir : all) pump(dir, now);
+  for (Ino dir : all) settle(dir);
+}
+
+void DelayedNames::session_lost() {
+  is_away_ = true;
+  for (auto& [dir, directory] : directories_) directory.has_token = false;
+}
+
+void DelayedNames::session_renewed(Instant now) {
+  is_away_ = false;
+  forget_tokens(now);
+}
+
+void DelayedNames::amend(wire::Attr& attr) const {
+  const Directory* directory = dirty_ == 0 ? nullptr : find(attr.ino);
+  if (directory == nullptr || !directory->is_dirty() ||
+      directory->attr.data_version <= attr.data_version)
+    return;
+  attr.mtime = directory->attr.mtime;
+  attr.ctime = std::max(attr.ctime, directory->attr.ctime);
+  attr.data_version = directory->attr.data_version;
+}
+
+// ---- what programs do
+
+bool DelayedNames::wants_token(Ino dir, Instant now) {
+  if (!is_on_) return false;
+  auto known = std::find_if(recent_.begin(), recent_.end(),
+                            [&](const Change& change) { return change.dir == dir; });
+  if (known != recent_.end()) {
+    const bool is_soon = now - known->at <= kSoon;
+    known->at = now;
+    return is_soon;
+  }
+  if (recent_.size() >= kRecentMax) recent_.pop_front();
+  recent_.push_back({dir, now});
+  return false;
+}
+
+bool DelayedNames::has_token(Ino dir) const {
+  const Directory* directory = find(dir);
+  return directory != nullptr && directory->has_token;
+}
+
+std::optional<wire::Attr> DelayedNames::keep(const wire::Attr& attr, wire::NameStep step,
+                                             std::uint32_t uid, std::uint32_t gid, Instant now) {
+  Directory* directory = find(attr.ino);
+  if (directory == nullptr || !directory->has_token || is_away_ || has_ended_) return std::nullopt;
+  const bool is_dirty = directory->is_dirty();
+  // Who waits for it to be clean must not wait for ever.
+  if (!directory->waiters.empty() || !all_waiters_.empty() ||
+      directory->steps.size() >= kStepsMax ||
+      (is_dirty && (directory->uid != uid || directory->gid != gid)))
+    return std::nullopt;
+  const WallTime at = std::max(
+      {directory->clock.at(now), WallTime{directory->last_at.ns + 1}, WallTime{attr.ctime.ns + 1}});
+  directory->last_at = step.at = at;
+  directory->attr = attr;
+  directory->attr.mtime = at;
+  directory->attr.ctime = std::max(attr.ctime, at);
+  ++directory->attr.data_version;
+  directory->uid = uid;
+  directory->gid = gid;
+  if (directory->steps.empty()) {
+    directory->due = now + kDelay;
+    next_due_ = std::min(next_due_, directory->due);
+  }
+  count_in(step.ino, attr.ino);
+  directory->steps.push_back(std::move(step));
+  ++kept_;
+  dirty_ += !is_dirty;
+  const wire::Attr after = directory->attr;
+  pump(attr.ino, now);
+  return after;
+}
+
+bool DelayedNames::is_dirty(Ino dir) const {
+  const Directory* directory = dirty_ == 0 ? nullptr : find(dir);
+  return directory != nullptr && directory->is_dirty();
+}
+
+bool DelayedNames::is_last(Ino dir, std::size_t done) const {
+  const Directory* directory = find(dir);
+  return directory == nullptr ||
+         (directory->steps.empty() && directory->sending.size() <= done);
+}
+
+Ino DelayedNames::dir_of(Ino ino) const {
+  auto found = moving_.find(ino);
+  return found == moving_.end() ? Ino() : found->second.dir;
+}
+
+bool DelayedNames::touches(Ino dir, std::string_view name) const {
+  const Directory* directory = dirty_ == 0 ? nullptr : find(dir);
+  if (directory == nullptr) return false;
+  auto is_of = [&](const wire::NameStep& step) {
+    return step.name == name || step.to_name == name;
+  };
+  return std::any_of(directory->steps.begin(), directory->steps.end(), is_of) ||
+         std::any_of(directory->sending.begin(), directory->sending.end(), is_of);
+}
+
+void DelayedNames::when_clean(Ino dir, Instant now, UniqueFunction<void()> then) {
+  if (!is_dirty(dir)) return then();
+  Directory& directory = *find(dir);
+  directory.waiters.push_back(std::move(then));
+  directory.due = now;
+  pump(dir, now);
+}
+
+void DelayedNames::when_all_clean(Instant now, UniqueFunction<void()> then) {
+  if (dirty_ == 0) return then();
+  all_waiters_.push_back(std::move(then));
+  std::vector<Ino> all;
+  for (auto& [dir, directory] : directories_) {
+    if (!directory.is_dirty()) continue;
+    directory.due = now;
+    all.push_back(dir);
+  }
+  for (Ino dir : all) pump(dir, now);
+}
+
+std::optional<Error> DelayedNames::take_error(Ino dir) {
+  auto found = errors_.find(dir);
+  if (found == errors_.end()) return std::nullopt;
+  Error error = std::move(found->second);
+  errors_.erase(found);
+  return error;
+}
+
+void DelayedNames::end() {
+  has_ended_ = true;
+  next_due_ = Instant::never();
+  for (const auto& [dir, directory] : directories_)
+    if (directory.is_dirty())
+      log_warning("name_changes_lost directory={:#x} changes={}", dir.value,
+                  directory.steps.size() + directory.sending.size());
+  std::vector<UniqueFunction<void()>> waiters = std::exchange(all_waiters_, {});
+  for (auto& [dir, directory] : std::exchange(directories_, {}))
+    std::move(directory.waiters.begin(), directory.waiters.end(), std::back_inserter(waiters));
+  dirty_ = 0;
+  moving_.clear();
+  for (auto& then : waiters) then();
+}
+
+// ---- sending
+
+void DelayedNames::pump(Ino dir, Instant now) {
+  Directory* directory = find(dir);
+  if (directory == nullptr || directory->steps.empty() || !directory->sending.empty() ||
+      is_away_ || has_ended_)
+    return;
+  const bool is_due = directory->due <= now || directory->steps.size() >= kHurrySteps;
+  if (!is_due || directory->not_before > now) {
+    next_due_ = std::min(next_due_, std::max(directory->due, directory->not_before));
+    return;
+  }
+  Batch batch{.dir = dir, .uid = directory->uid, .gid = directory->gid};
+  const std::size_t count = std::min(directory->steps.size(), wire::kNameStepsMax);
+  for (std::size_t i = 0; i < count; ++i) {
+    directory->sending.push_back(std::move(directory->steps.front()));
+    directory->steps.pop_front();
+  }
+  batch.steps = directory->sending;
+  directory->number = ++last_number_;
+  under_way_.emplace(last_number_, dir);
+  ++batches_;
+  owner_.send_names(batch, last_number_);
+}
+
+void DelayedNames::sent(std::uint64_t number, Result<wire::ChangeNamesReply> result, Instant now) {
+  auto of = under_way_.extract(number);
+  if (!of || has_ended_) return;
+  const Ino dir = of.mapped();
+  Directory& directory = *find(dir);
+  std::vector<wire::NameStep> steps = std::exchange(directory.sending, {});
+  std::size_t done = 0;
+  if (result) {
+    done = std::min<std::size_t>(result->done, steps.size());
+    if (done == 0) result = fail(Code::malformed);
+  }
+  if (result) {
+    directory.clock = {result->time, now};
+    if (!result->may_delay) directory.has_token = false;
+    for (std::uint32_t index : result->lost)
+      if (index < done) lose(dir, steps[index]);
+  } else if (result.error().code == Code::overloaded) {
+    directory.not_before = now + kAgain;
+  } else if (result.error().code != Code::fenced) {
+    done = steps.size();
+    directory.has_token = false;
+    for (const wire::NameStep& step : steps) lose(dir, step);
+  }
+  for (std::size_t i = 0; i < done; ++i) count_out(steps[i]);
+  directory.steps.insert(directory.steps.begin(),
+                         std::make_move_iterator(steps.begin() + static_cast<std::ptrdiff_t>(done)),
+                         std::make_move_iterator(steps.end()));
+  const bool is_waited_for = !directory.waiters.empty() || !all_waiters_.empty();
+  if (is_waited_for || !directory.has_token) directory.due = now;
+  pump(dir, now);
+  settle(dir);
+}
+
+// Tells who waits for it. Nothing may be used after it: they may call anything.
+void DelayedNames::settle(Ino dir) {
+  Directory* directory = find(dir);
+  if (directory == nullptr || directory->is_dirty()) return;
+  std::vector<UniqueFunction<void()>> waiters = std::exchange(directory->waiters, {});
+  const bool was_dirty = directory->number != 0;
+  directory->number = 0;
+  dirty_ -= was_dirty;
+  if (!directory->has_token) directories_.erase(dir);
+  if (was_dirty && dirty_ == 0)
+    for (auto& then : std::exchange(all_waiters_, {})) waiters.push_back(std::move(then));
+  for (auto& then : waiters) then();
+}
+
+void DelayedNames::lose(Ino dir, const wire::NameStep& step) {
+  log_warning("name_change_lost directory={:#x} name={} to={}", dir.value, step.name,
+              step.to_name);
+  if (errors_.size() < kErrorsMax)
+    errors_[dir] = Error{Code::io, "a change of the name " + step.name + " was lost"};
+  owner_.on_name_lost(dir, step);
+}
+
+void DelayedNames::on_timer(Instant now) {
+  if (now < next_due_) return;
+  next_due_ = Instant::never();
+  std::vector<Ino> due;
+  for (auto& [dir, directory] : directories_) {
+    if (directory.steps.empty() || !directory.sending.empty()) continue;
+    const Instant at = std::max(directory.due, directory.not_before);
+    if (at <= now)
+      due.push_back(dir);
+    else
+      next_due_ = std::min(next_due_, at);
+  }
+  for (Ino dir : due) pump(dir, now);
+}
+
+// ---- bookkeeping
+
+void DelayedNames::count_in(Ino ino, Ino dir) {
+  Moving& moving = moving_[ino];
+  moving.dir = dir;
+  ++moving.steps;
+}
+
+void DelayedNames::count_out(const wire::NameStep& step) {
+  auto found = moving_.find(step.ino);
+  if (found != moving_.end() && --found->second.steps == 0) moving_.erase(found);
+}
+
+// Forgets a token: the volcano recalls one that is not used.
+bool DelayedNames::make_room() {
+  if (directories_.size() < kDirectoriesMax) return true;
+  auto clean = std::find_if(directories_.begin(), directories_.end(),
+                            [](const auto& item) { return !item.second.is_dirty(); });
+  if (clean == directories_.end()) return false;
+  directories_.erase(clean);
+  return true;
+}
+
+}  // namespace magma::client
