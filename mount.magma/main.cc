@@ -221,6 +221,9 @@ client::ClientConfig MountProcess::client_config() {
   const auto& kernel_options = plan_.options.kernel_options;
   config.delays_writes =
       std::find(kernel_options.begin(), kernel_options.end(), "sync") == kernel_options.end();
+  config.delays_names =
+      config.delays_writes &&
+      std::find(kernel_options.begin(), kernel_options.end(), "dirsync") == kernel_options.end();
   config.reach = plan_.options.through_hosts ? client::Reach::proxy : client::Reach::any;
   return config;
 }

@@ -287,6 +287,7 @@ CallId Client::close(Ino ino, Done<wire::EmptyReply> done) {
 
 CallId Client::fsync(Ino ino, Credentials who, Done<wire::EmptyReply> done) {
   if (impl_->refuse(done)) return 0;
+  impl_->delayed_names().synced(ino);
   auto sync = [this, ino, who](Done<wire::EmptyReply> then) {
     auto lost = impl_->write_back().take_error(ino);
     if (!lost) lost = impl_->delayed_names().take_error(ino);

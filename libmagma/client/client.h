@@ -52,8 +52,8 @@ struct ClientConfig {
   Reach reach = Reach::direct;
   std::size_t datagram_bytes_max = rpc::kDatagramBytesMax;
   std::size_t write_bytes_in_flight_max = 64u << 20;
-  // Where a volcano allows it (write_back.h), and changes of names (delayed_names.h).
-  bool delays_writes = false;
+  bool delays_writes = false;          // where a volcano allows it (write_back.h)
+  bool delays_names = false;           // the same (delayed_names.h)
 };
 
 // Keys of flares by their paths, as the mount knows them (only asked when a file outgrows its

@@ -32,7 +32,7 @@ ClientImpl::ClientImpl(ClientConfig config, sys::Clock& clock, sys::Random& rand
       links_(endpoint_config(config_), std::move(config_.passphrase), config_.reach, clock,
              random, datagrams, *this),
       write_back_(*this, config_.delays_writes),
-      delayed_names_(*this, config_.delays_writes),
+      delayed_names_(*this, config_.delays_names),
       session_(config_.host_name, links_, router_, clock, random, *this),
       requests_({.fail_when_away = config_.fail_when_away, .stall = config_.stall}, links_,
                 router_, session_, files_, write_back_, delayed_names_, clock, random),
@@ -239,6 +239,7 @@ bool ClientImpl::delays(const NameChange& change, Ino ino, Credentials who) {
   if (ino == Ino() || ring::home_of(ino) != ring::home_of(dir) || !delayed_names_.has_token(dir) ||
       (is_move && change.from_dir != dir) || !is_running())
     return false;
+  if (delayed_names_.was_synced(ino)) return false;
   if (write_back_.is_dirty(ino) || requests_.is_open(ino) || requests_.is_changing_names(dir))
     return false;
   const DirectoryCache& directories = requests_.directories();

@@ -12,6 +12,7 @@ namespace {
 constexpr Duration kAgain = milliseconds(100);  // after too many requests
 constexpr std::size_t kRecentMax = 64;
 constexpr std::size_t kErrorsMax = 1024;
+constexpr std::size_t kSyncedMax = 16384;
 constexpr std::int64_t kSlower = 1000;  // our clock may run faster by one part in so many
 }  // namespace
 
@@ -133,6 +134,14 @@ std::optional<wire::Attr> DelayedNames::keep(const wire::Attr& attr, wire::NameS
   const wire::Attr after = directory->attr;
   pump(attr.ino, now);
   return after;
+}
+
+void DelayedNames::synced(Ino ino) {
+  if (!is_on_ || !synced_.insert(ino).second) return;
+  synced_order_.push_back(ino);
+  if (synced_order_.size() <= kSyncedMax) return;
+  synced_.erase(synced_order_.front());
+  synced_order_.pop_front();
 }
 
 bool DelayedNames::is_dirty(Ino dir) const {

@@ -10,7 +10,7 @@
 //   - at once when the volcano recalls the token, or this client asks for anything that depends on
 //     them: such calls wait, and changes that come meanwhile are not delayed.
 // Delayed is what needs no answer: the inode is known, is no directory, is at home where the
-// directory is, and is not open here; a name that it gets is known not to be there. The directory's
+// directory is, is not open here and was not fsynced; a name that it gets is known not to be there. The directory's
 // times after it are known, too: a change happens when this client says, by its reckoning of the
 // volcano's clock, which is never ahead of it.
 //
@@ -29,6 +29,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "libmagma/base/result.h"
@@ -84,6 +85,10 @@ class DelayedNames {
   // volcano must be asked.
   std::optional<wire::Attr> keep(const wire::Attr& directory, wire::NameStep step,
                                  std::uint32_t uid, std::uint32_t gid, Instant now);
+  // A program has asked for the file to be on stable storage: what it does with its name then, it
+  // may count on (a journal that is removed, a file that takes another one's place).
+  void synced(Ino ino);
+  bool was_synced(Ino ino) const { return synced_.contains(ino); }
   bool is_dirty(Ino dir) const;
   bool has_dirty() const { return dirty_ > 0; }
   // Whether nothing of the directory is left when `done` steps of what is being sent are done.
@@ -157,6 +162,8 @@ class DelayedNames {
   std::unordered_map<Ino, Moving> moving_;  // by inode
   std::vector<UniqueFunction<void()>> all_waiters_;
   std::unordered_map<Ino, Error> errors_;
+  std::unordered_set<Ino> synced_;
+  std::deque<Ino> synced_order_;
   std::deque<Change> recent_;  // changes that the volcano was asked for
   Beliefs recalls_;
   Instant next_due_ = Instant::never();

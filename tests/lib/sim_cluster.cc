@@ -173,7 +173,7 @@ bool SimCluster::start_client(unsigned index, const crypto::Keyring* other_keys)
   config.keys =
       crypto::keyring_from_client_secret(other_keys != nullptr ? other_keys->client : keys_.client);
   config.host_name = "client" + std::to_string(index);
-  config.delays_writes = options_.delays_writes;
+  config.delays_writes = config.delays_names = options_.delays_writes;
   node.make(std::move(config));
   bool answered = false, connected = false;
   node.client_->start(kConnectPatience, [&](Result<wire::AttachReply> reply) {
