@@ -10,9 +10,9 @@
 //   - at once when the volcano recalls the token, or this client asks for anything that depends on
 //     them: such calls wait, and changes that come meanwhile are not delayed.
 // Delayed is what needs no answer: the inode is known, is no directory, is at home where the
-// directory is, is not open here and was not fsynced; a name that it gets is known not to be there. The directory's
-// times after it are known, too: a change happens when this client says, by its reckoning of the
-// volcano's clock, which is never ahead of it.
+// directory is, is not open here and was not fsynced; a name that it gets is known not to be there.
+// The directory's times after it are known, too: a change happens when this client says, by its
+// reckoning of the volcano's clock, which is never ahead of it.
 //
 // Loss. What was not sent is undone with the client's machine. If the session ends, what was not
 // sent is sent in the next one: each step names its inode, so nothing is done to what others have
