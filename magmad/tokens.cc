@@ -160,6 +160,9 @@ void Tokens::forget(SessionId session) {
   for (auto& [ino, held] : held_)
     size_ -= std::erase_if(held.holders,
                            [&](const Holder& holder) { return holder.session == session; });
+  for (Believers& believers : believers_)
+    for (Believer& believer : believers.known)
+      if (believer.session == session) believer = {};
 }
 
 // Drops tokens of `ino` that have ended; one that was granted again meanwhile ends later.
@@ -256,20 +259,25 @@ void Tokens::forget_writers() {
 
 void Tokens::note_told(ring::Slot slot, SessionId session, Instant until) {
   Believers& believers = believers_[slot.value];
-  if (believers.last != session) {
-    believers.others_until = std::max(believers.others_until, believers.last_until);
-    believers.last = session;
+  Believer* place = nullptr;
+  for (Believer& believer : believers.known) {
+    if (believer.session == session) {
+      believer.until = std::max(believer.until, until);
+      return;
+    }
+    if (place == nullptr || believer.until < place->until) place = &believer;
   }
-  believers.last_until = std::max(believers.last_until, until);
+  believers.others_until = std::max(believers.others_until, place->until);
+  *place = {session, until};
 }
 
 bool Tokens::grant_names(SessionId session, Ino dir, Instant now) {
   if (is_unconfirmed(dir, session)) return false;
   const ring::Slot slot = ring::home_of(dir);
   const Believers& believers = believers_[slot.value];
-  const bool is_last_another = believers.last != session && believers.last_until > now;
-  if (is_last_another || believers.others_until > now || believers.no_names_until > now)
-    return false;
+  if (believers.others_until > now || believers.no_names_until > now) return false;
+  for (const Believer& believer : believers.known)
+    if (believer.session != session && believer.until > now) return false;
   for (auto next = names_.lower_bound(Ino(ring::with_counter(slot, 0)));
        next != names_.end() && ring::home_of(next->first) == slot; ++next)
     if (next->second.session != session) return false;

@@ -24,6 +24,7 @@
 // thread. Bounded: kTokensMax; who gets none may not believe what it was told.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -169,11 +170,14 @@ class Tokens {
     Instant used;
   };
   // Who may believe something of a slot's flares.
+  struct Believer {
+    SessionId session;
+    Instant until{};
+  };
   struct Believers {
-    SessionId last;  // who was told last,
-    Instant last_until{};
-    Instant others_until{};  // and all others
-    Instant no_names_until{};  // somebody waits for a names token: none is given
+    std::array<Believer, 4> known{};  // those told last, in no order
+    Instant others_until{};           // and all others
+    Instant no_names_until{};         // somebody waits for a names token: none is given
   };
   struct Held {
     std::vector<Holder> holders;

@@ -442,7 +442,12 @@ CallId Client::readdir(wire::ReaddirRequest request, Credentials who,
   if (impl_->refuse(done)) return 0;
   const Ino dir = request.dir;
   auto start = [this, who, request = std::move(request)](Done<wire::ReaddirReply> then) {
-    return impl_->requests().begin(ring::home_of(request.dir), who, request, std::move(then));
+    Done<wire::ReaddirReply> listed = [this, dir = request.dir, after = request.cookie,
+                                       then = std::move(then)](auto reply) mutable {
+      if (reply) impl_->requests().note_listed(dir, after, *reply);
+      then(std::move(reply));
+    };
+    return impl_->requests().begin(ring::home_of(request.dir), who, request, std::move(listed));
   };
   return impl_->after_names(dir, std::move(done), std::move(start));
 }

@@ -14,6 +14,15 @@ bool is_newer(const wire::Attr& a, const wire::Attr& b) {
   return a.data_version != b.data_version ? a.data_version > b.data_version : a.ctime > b.ctime;
 }
 
+// Attributes of which nothing else is known, and nothing believed.
+wire::Attr nothing_but_version(Ino dir, std::uint64_t version) {
+  wire::Attr attr;
+  attr.ino = dir;
+  attr.mode = S_IFDIR;
+  attr.data_version = version;
+  return attr;
+}
+
 }  // namespace
 
 DirectoryCache::Record* DirectoryCache::find(Ino dir) {
@@ -93,6 +102,41 @@ void DirectoryCache::made(const wire::Attr& directory) {
   Record& record = find_or_make(directory.ino, directory);
   record.is_complete = true;
   record.names_until = directory.believed_until;
+}
+
+void DirectoryCache::listed(Ino dir, std::uint64_t after, const wire::ReaddirReply& part) {
+  if (after == 0) {
+    Record& begun = find_or_make(dir, nothing_but_version(dir, part.data_version));
+    begun.listing.emplace();
+    begun.listing->version = part.data_version;
+    begun.listing->until = part.believed_until;
+  }
+  Record* record = find(dir);
+  if (record == nullptr || !record->listing) return;
+  Listing& listing = *record->listing;
+  const bool goes_on = listing.version == part.data_version && listing.next == after;
+  if (!goes_on || listing.names.size() + part.entries.size() > kListedMax)
+    return record->listing.reset();
+  for (const wire::DirectoryEntry& entry : part.entries) listing.names.insert(entry.name);
+  listing.until = std::min(listing.until, part.believed_until);
+  if (!part.entries.empty()) listing.next = part.entries.back().cookie;
+  if (!part.end) return;
+  Listing all = std::move(listing);
+  record->listing.reset();
+  if (record->attr.data_version > all.version) return;  // a change came between
+  if (record->attr.data_version < all.version) {
+    lose_names(*record);
+    record->attr = nothing_but_version(dir, all.version);
+  }
+  if (record->is_complete) {
+    record->names_until = std::max(record->names_until, all.until);
+    return;
+  }
+  while (names_ + all.names.size() > kNamesMax && order_.back() != dir) forget(order_.back());
+  record->is_complete = true;
+  record->names = std::move(all.names);
+  record->names_until = all.until;
+  names_ += record->names.size();
 }
 
 // Nobody else has changed it meanwhile. If it is not what it was told to become, some of the

@@ -1,15 +1,15 @@
-// What this client knows of directories it changes: their attributes after each change, as the
-// volcano tells them with the answer, and, of a directory whose every name it has seen, which names
-// are not there. It spares the kernel's questions between one change and the next: the attributes
-// of the directory, which each change makes the kernel forget, and the look-up of the name that is
-// about to be made.
+// What this client knows of directories it changes or has listed: their attributes after each
+// change, as the volcano tells them with the answer, and, of a directory whose every name it has
+// seen, because it made it or listed it to the end, which names are not there. It spares the
+// kernel's questions between one change and the next: the attributes of the directory, which each
+// change makes the kernel forget, and the look-up of the name that is about to be made.
 //
 // The volcano counts a directory's changes (Attr::data_version, one each). A change of this client
 // that brought the next number shows that nobody else came between: what is known stays whole. Any
 // other number: names are no longer known.
 //
 // Attributes are believed as long as the volcano lets them (Attr::believed_until), and so are
-// absent names, from the last change of this client on. The volcano tells when somebody else
+// absent names, from the listing or the last change of this client on. The volcano tells when somebody else
 // changes the directory: forget().
 //
 // Pure, one thread. Fed by Requests.
@@ -43,6 +43,7 @@ class DirectoryCache {
  public:
   static constexpr std::size_t kDirectoriesMax = 1024;
   static constexpr std::size_t kNamesMax = 1u << 17;  // of all directories together
+  static constexpr std::size_t kListedMax = 1u << 15;  // of a listing
 
   // Attributes that may be believed, and for how long still.
   struct Known {
@@ -58,6 +59,9 @@ class DirectoryCache {
   void changed(const NameChange& change, const std::optional<wire::NamesChanged>& told);
   // A directory was made: nothing is in it.
   void made(const wire::Attr& directory);
+  // A part of a listing, that of the names after the cookie `after`. When the parts from 0 to the
+  // end came one after the other, and nothing has changed since the first, every name is known.
+  void listed(Ino dir, std::uint64_t after, const wire::ReaddirReply& part);
   // Changes that were delayed, and told here by changed(), are done; what the volcano tells of the
   // directory after them. `is_last`: there are no more.
   void delayed_done(const wire::Attr& directory, bool is_last);
@@ -79,8 +83,15 @@ class DirectoryCache {
     }
   };
   using Names = std::unordered_set<std::string, Hash, std::equal_to<>>;
+  struct Listing {  // its first parts
+    std::uint64_t version = 0;
+    std::uint64_t next = 0;  // the cookie that the next part goes on after
+    Instant until;
+    Names names{};
+  };
   struct Record {
     wire::Attr attr;
+    std::optional<Listing> listing{};
     Instant names_until;       // absent names are believed
     bool is_complete = false;  // every name that may be there is in `names`
     Names names{};

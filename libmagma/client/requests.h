@@ -188,6 +188,10 @@ class Requests {
   // The answer to delayed changes, asked for at `made_at`. `is_as_told`: they were done. `is_last`:
   // nothing of the directory is delayed now.
   void note_delayed_names(Ino dir, Answer& answer, Instant made_at, bool is_as_told, bool is_last);
+  // A part of a listing came: that after the cookie `after`.
+  void note_listed(Ino dir, std::uint64_t after, const wire::ReaddirReply& part) {
+    directories_.listed(dir, after, part);
+  }
   // Whether the file is open here.
   bool is_open(Ino ino) {
     const File* file = files_.find(ino);

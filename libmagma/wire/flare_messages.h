@@ -502,12 +502,14 @@ struct ReaddirReply {
   std::vector<DirectoryEntry> entries{};
   bool end = false;
   Ino parent;  // for ".."
-  Instant believed_until{};  // not on the wire: that the names lead there
+  std::uint64_t data_version = 0;  // of the directory
+  Instant believed_until{};        // not on the wire: that the names lead there
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("entries", s.entries);
     v("end", s.end);
     v("parent", s.parent);
+    v("data_version", s.data_version);
   }
 };
 

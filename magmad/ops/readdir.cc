@@ -28,6 +28,7 @@ void readdir(Shard& shard, RequestPtr request, wire::ReaddirRequest message) {
   if (!dir) return shard.refuse(std::move(request), dir.error());
   wire::ReaddirReply reply;
   reply.parent = dir->row.parent;
+  reply.data_version = dir->row.data_version;
   reply.end = true;
   std::size_t budget = std::min(message.bytes_max, kReplyBytesMax);
   std::size_t used = 0;

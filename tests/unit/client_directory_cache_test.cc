@@ -184,3 +184,93 @@ TEST_CASE_FIXTURE(Fixture, "directory cache: memory is bounded") {
   CHECK_FALSE(this->version());
   CHECK(cache.attr_of(Ino(1000), now));
 }
+
+namespace {
+
+// Names from one to the other, cookies 10 times their numbers.
+wire::ReaddirReply part(std::uint64_t version, int first, int last, bool end, Instant until) {
+  wire::ReaddirReply reply;
+  for (int i = first; i <= last; ++i) {
+    wire::DirectoryEntry& entry = reply.entries.emplace_back();
+    entry.name = "f" + std::to_string(i);
+    entry.cookie = static_cast<std::uint64_t>(i) * 10;
+  }
+  reply.end = end;
+  reply.data_version = version;
+  reply.believed_until = until;
+  return reply;
+}
+
+}  // namespace
+
+TEST_CASE_FIXTURE(Fixture, "directory cache: listed to the end, all names are known") {
+  cache.listed(kDir, 0, part(5, 1, 3, false, now + seconds(2)));
+  CHECK_FALSE(absent("x"));
+  cache.listed(kDir, 30, part(5, 4, 6, true, now + seconds(1)));
+  CHECK(absent("x"));
+  CHECK_FALSE(absent("f1"));
+  CHECK_FALSE(absent("f6"));
+  CHECK(version() == std::nullopt);  // of its attributes nothing is
+  CHECK(cache.names() == 6);
+  cache.changed(renamed("f1", "g1"), at(told(6), now));
+  CHECK(absent("f1"));
+  CHECK_FALSE(absent("g1"));
+  CHECK(version() == 6);
+  now = now + milliseconds(1001);
+  CHECK_FALSE(absent("x"));  // the second part was believed no longer
+}
+
+TEST_CASE_FIXTURE(Fixture, "directory cache: a listing with a gap or a change tells nothing") {
+  const Instant until = now + seconds(2);
+  SUBCASE("a part is missing") {
+    cache.listed(kDir, 0, part(5, 1, 3, false, until));
+    cache.listed(kDir, 60, part(5, 7, 9, true, until));
+  }
+  SUBCASE("it does not begin at the start") {
+    cache.listed(kDir, 30, part(5, 4, 6, true, until));
+  }
+  SUBCASE("the directory has changed between two parts") {
+    cache.listed(kDir, 0, part(5, 1, 3, false, until));
+    cache.listed(kDir, 30, part(6, 4, 6, true, until));
+  }
+  SUBCASE("somebody else has changed it, as the volcano told between two parts") {
+    cache.listed(kDir, 0, part(5, 1, 3, false, until));
+    cache.forget(kDir);
+    cache.listed(kDir, 30, part(5, 4, 6, true, until));
+  }
+  SUBCASE("this client has changed it meanwhile") {
+    cache.listed(kDir, 0, part(5, 1, 3, false, until));
+    cache.changed(entered("x"), at(told(6), now));
+    cache.listed(kDir, 30, part(5, 4, 6, true, until));
+  }
+  SUBCASE("it is not believed") { cache.listed(kDir, 0, part(5, 1, 3, true, Instant())); }
+  CHECK_FALSE(absent("x"));
+}
+
+TEST_CASE_FIXTURE(Fixture, "directory cache: a change is answered after the listing that shows it") {
+  cache.listed(kDir, 0, part(6, 1, 3, true, now + seconds(2)));
+  CHECK(absent("x"));
+  cache.changed(entered("x"), at(told(6), now));  // made before: the order is not known
+  CHECK_FALSE(absent("y"));
+}
+
+TEST_CASE_FIXTURE(Fixture, "directory cache: a newer listing takes an older one's place") {
+  cache.listed(kDir, 0, part(5, 1, 3, true, now + seconds(2)));
+  cache.listed(kDir, 0, part(7, 2, 4, true, now + seconds(2)));
+  CHECK(absent("f1"));
+  CHECK_FALSE(absent("f4"));
+  CHECK(cache.names() == 3);
+}
+
+TEST_CASE_FIXTURE(Fixture, "directory cache: names of listings are bounded, the last stay") {
+  const int many = static_cast<int>(DirectoryCache::kListedMax) - 1;
+  for (std::uint64_t i = 0; i < 6; ++i)
+    cache.listed(Ino(1000 + i), 0, part(5, 1, many, true, now + seconds(2)));
+  CHECK(cache.names() <= DirectoryCache::kNamesMax);
+  CHECK(cache.is_absent(Ino(1005), "x", now));
+  CHECK_FALSE(cache.is_absent(Ino(1000), "x", now));
+  cache.listed(kDir, 0, part(5, 1, many, false, now + seconds(2)));
+  cache.listed(kDir, static_cast<std::uint64_t>(many) * 10,
+               part(5, many + 1, many + 2, true, now + seconds(2)));
+  CHECK_FALSE(absent("x"));  // too large
+}

@@ -228,3 +228,33 @@ TEST_CASE_FIXTURE(Fixture, "tokens: a writer that closes its file is asked for n
   CHECK(tokens.is_open(recall));
   CHECK(tokens.recall_writes(kFile, kC) == recall);
 }
+
+TEST_CASE_FIXTURE(Fixture, "tokens: names may be delayed where nobody else believes anything") {
+  CHECK(tokens.grant_names(kA, kDir, now));
+  CHECK_FALSE(tokens.grant_names(kB, kDir, now));
+  tokens.end_names(kDir);
+  tokens.grant(kB, kFile, Of::flare, now);  // of the same slot
+  tokens.grant(kA, kDir, Of::names, now);   // told last
+  CHECK_FALSE(tokens.grant_names(kA, kDir, now));
+  SUBCASE("until its belief has ended") {
+    now = now + kTerm - milliseconds(1);
+    CHECK_FALSE(tokens.grant_names(kA, kDir, now));
+    now = now + milliseconds(1);
+    CHECK(tokens.grant_names(kA, kDir, now));
+  }
+  SUBCASE("or its session has") {
+    tokens.forget(kB);
+    CHECK(tokens.grant_names(kA, kDir, now));
+  }
+}
+
+TEST_CASE_FIXTURE(Fixture, "tokens: of many believers of a slot the last end is what counts") {
+  for (std::uint64_t i = 0; i < 20; ++i)
+    tokens.grant(SessionId(100 + i), kFile, Of::flare, now + milliseconds(static_cast<int>(20 - i)));
+  for (std::uint64_t i = 0; i < 20; ++i) tokens.forget(SessionId(100 + i));
+  // Three are known one by one, and are gone; the others count until the last could have ended.
+  now = now + kTerm + milliseconds(16);
+  CHECK_FALSE(tokens.grant_names(kA, kDir, now));
+  now = now + milliseconds(1);
+  CHECK(tokens.grant_names(kA, kDir, now));
+}
