@@ -9,8 +9,8 @@
 // other number: names are no longer known.
 //
 // Attributes are believed as long as the volcano lets them (Attr::believed_until), and so are
-// absent names, from the listing or the last change of this client on. The volcano tells when somebody else
-// changes the directory: forget().
+// absent names, from the listing or the last change of this client on. The volcano tells when
+// somebody else changes the directory: forget().
 //
 // Pure, one thread. Fed by Requests.
 #pragma once

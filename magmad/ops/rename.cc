@@ -245,10 +245,16 @@ struct Rename : std::enable_shared_from_this<Rename> {
         self->commit();
     };
     if (within) return next({});
-    // Of another volcano: its rows with its content.
-    if (!shard.is_near(ring::home_of(source.ino)))
-      return sync_contents(shard, source.ino, std::move(next));
-    shard.metadata().sync_all(shard.as_step<void>(std::move(next)));
+    if (shard.is_near(ring::home_of(source.ino)))
+      return shard.metadata().sync_all(shard.as_step<void>(std::move(next)));
+    // Of another volcano: its rows with its content. The intent that made the entry may be here.
+    auto here = [self = shared_from_this(), next = std::move(next)](Result<void> synced) mutable {
+      const ring::Slot from = ring::home_of(self->message.from_dir);
+      if (!synced || !self->shard.is_near(from)) return next(std::move(synced));
+      self->shard.metadata().sync(from.value % store::kDatabases,
+                                  self->shard.as_step<void>(std::move(next)));
+    };
+    sync_contents(shard, source.ino, std::move(here));
   }
 
   void prepare_target() {

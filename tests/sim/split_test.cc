@@ -5,11 +5,14 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "magmad/store/rows.h"
 #include "tests/lib/sim_cluster.h"
 #include "tests/lib/sim_coordinator.h"
 #include "tests/lib/sometimes.h"
 #include "tests/sim/random_workload.h"
+#include "tests/sim/scenario.h"
 #include "tests/sim/split_run.h"
+#include "tests/sim/tree_walk.h"
 
 using namespace magma;
 using namespace magma::test;
@@ -126,6 +129,74 @@ TEST_CASE("moving: what one of two has acknowledged alone survives its loss of p
     CHECK_MESSAGE(workload.run_operations(30, seconds(60)), workload.report());
     CHECK_MESSAGE(workload.verify(), workload.report());
   }
+}
+
+// What a rename moves was made by a link right before it. The two directories lie in two databases
+// of one volcano, the inode is the other's: nothing of the link may be lost if the rename is not.
+namespace {
+void lose_power_after_rename(std::uint64_t seed, Duration after, unsigned& moved) {
+  SimCluster cluster(
+      {.seed = seed, .clients = 2, .split = 2, .copies = 1, .moving = true});
+  REQUIRE((cluster.start_volcano(0) && cluster.start_volcano(1) && cluster.start_client(0)));
+  REQUIRE(cluster.run_until([&] { return cluster.coordinator().is_split_at_peace(); },
+                            seconds(60)));
+  auto make = [&](unsigned i) {
+    return ask<wire::EntryReply>(cluster, 0, [&](auto& client, auto done) {
+      client.mkdir(mkdir_request(root_ino(), "dir" + std::to_string(i)), {}, std::move(done));
+    }).value().ino;
+  };
+  auto owner_of = [&](Ino ino) {
+    return cluster.client(0).volcanoes_of(ring::home_of(ino)).at(0);
+  };
+  auto database_of = [](Ino ino) { return ring::home_of(ino).value % store::kDatabases; };
+  const Ino from = make(0);
+  Ino to, other;
+  for (unsigned i = 1; to == Ino() || other == Ino(); ++i) {
+    const Ino dir = make(i);
+    if (owner_of(dir) != owner_of(from))
+      other = dir;
+    else if (database_of(dir) != database_of(from))
+      to = dir;
+  }
+  const Ino file = ask<wire::EntryReply>(cluster, 0, [&](auto& client, auto done) {
+    client.create(create_request(other, "file"), {}, std::move(done));
+  }).value().ino;
+  REQUIRE(owner_of(file) == owner_of(other));
+  cluster.run_for(seconds(8));
+  REQUIRE(ask<wire::EntryReply>(cluster, 0, [&](auto& client, auto done) {
+    client.link({file, from, "linked"}, {}, std::move(done));
+  }).has_value());
+  cluster.client(0).rename({from, "linked", to, "moved"}, {},
+                           [](const Result<wire::EmptyReply>&) {});
+  cluster.touch_client(0);
+  cluster.run_for(after);
+  cluster.vanish_client(0);
+  for (unsigned i : {0u, 1u}) cluster.crash_volcano(Crash::power_cut, i);
+  cluster.run_for(seconds(1));
+  REQUIRE((cluster.start_volcano(0) && cluster.start_volcano(1) && cluster.start_client(1)));
+  cluster.run_for(seconds(20));
+  auto walked = walk_tree(cluster, 1);
+  REQUIRE(walked.has_value());
+  for (NodeId id : walked->model.all()) {
+    const ModelNode& node = *walked->model.find(id);
+    if (node.is_directory()) continue;
+    const auto paths = walked->model.paths_of(id);
+    CHECK(node.nlink == paths.size());
+    for (const std::string& path : paths) moved += path.ends_with("/moved");
+  }
+}
+}  // namespace
+
+TEST_CASE("moving: a rename that survives a loss of all power takes its link along") {
+  if (sim_options().replay) return;
+  unsigned moved = 0;
+  for (std::uint64_t seed = 1; seed <= 2; ++seed)
+    for (int after = 100; after < 100'000; after *= 2) {
+      CAPTURE(seed);
+      CAPTURE(after);
+      lose_power_after_rename(seed, microseconds(after), moved);
+    }
+  CHECK(moved > 0);
 }
 
 // Of a client that reaches the first volcano only: what of the others it gets done.

@@ -247,7 +247,7 @@ TEST_CASE_FIXTURE(Fixture, "directory cache: a listing with a gap or a change te
   CHECK_FALSE(absent("x"));
 }
 
-TEST_CASE_FIXTURE(Fixture, "directory cache: a change is answered after the listing that shows it") {
+TEST_CASE_FIXTURE(Fixture, "directory cache: a change answered after the listing that shows it") {
   cache.listed(kDir, 0, part(6, 1, 3, true, now + seconds(2)));
   CHECK(absent("x"));
   cache.changed(entered("x"), at(told(6), now));  // made before: the order is not known

@@ -249,8 +249,9 @@ TEST_CASE_FIXTURE(Fixture, "tokens: names may be delayed where nobody else belie
 }
 
 TEST_CASE_FIXTURE(Fixture, "tokens: of many believers of a slot the last end is what counts") {
-  for (std::uint64_t i = 0; i < 20; ++i)
-    tokens.grant(SessionId(100 + i), kFile, Of::flare, now + milliseconds(static_cast<int>(20 - i)));
+  for (int i = 0; i < 20; ++i)
+    tokens.grant(SessionId(static_cast<std::uint64_t>(100 + i)), kFile, Of::flare,
+                 now + milliseconds(20 - i));
   for (std::uint64_t i = 0; i < 20; ++i) tokens.forget(SessionId(100 + i));
   // Three are known one by one, and are gone; the others count until the last could have ended.
   now = now + kTerm + milliseconds(16);
