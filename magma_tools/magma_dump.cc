@@ -5,10 +5,10 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "libmagma/base/file_locks.h"
 #include "libmagma/sys_real/disk_posix.h"
 #include "libmagma/wire/describe.h"
 #include "magma_tools/command.h"
-#include "magmad/ops/file_locks.h"
 #include "magmad/store/database.h"
 #include "magmad/store/metadata_store.h"
 
@@ -103,7 +103,7 @@ void decode_row(Table table, ByteSpan image, std::string* text, Json* json) {
     case Table::session: return decode_as<store::SessionRow>(image, text, json);
     case Table::open: return decode_as<store::OpenRow>(image, text, json);
     case Table::mirror: return decode_as<store::MirrorStateRow>(image, text, json);
-    case Table::file_lock: return decode_as<ops::HeldLocks>(image, text, json);
+    case Table::file_lock: return decode_as<locks::HeldLocks>(image, text, json);
     case Table::inline_data:
     case Table::page_sums:
     case Table::hot_range:

@@ -26,6 +26,8 @@ template <class Message>
 Ino file_of(const Message& message) {
   if constexpr (requires { message.ino; })
     return message.ino;
+  else if constexpr (requires { message.lock.ino; })
+    return message.lock.ino;
   else
     return Ino();
 }

@@ -20,6 +20,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "libmagma/base/file_locks.h"
 #include "libmagma/base/log.h"
 #include "libmagma/base/result.h"
 #include "libmagma/base/unique_function.h"
@@ -27,7 +28,6 @@
 #include "libmagma/sys/clock.h"
 #include "libmagma/wire/codec.h"
 #include "libmagma/wire/flare_messages.h"
-#include "magmad/ops/file_locks.h"
 #include "magmad/replication/content_journal.h"
 #include "magmad/report.h"
 #include "magmad/request.h"
@@ -332,11 +332,11 @@ class Shard {
   bool drop_open(SessionId session, Ino ino, bool for_write);
 
   // ---- advisory locks of files (ops/lock.cc)
-  ops::FileLocks& file_locks() { return file_locks_; }
+  locks::FileLocks& file_locks() { return file_locks_; }
   void put_file_locks(Ino ino, SessionId session);
   void wake_file_locks();
   // Answered when the lock may be free, after `longest` at the latest, or refused.
-  void park_for_file_lock(RequestPtr request, Ino ino, const ops::LockRequest& wanted,
+  void park_for_file_lock(RequestPtr request, Ino ino, const locks::LockRequest& wanted,
                           Duration longest);
   void drop_file_locks(Ino ino);
   void drop_file_locks(SessionId session);
@@ -537,7 +537,7 @@ class Shard {
   std::multimap<Instant, UniqueFunction<void()>> delayed_;
   std::unordered_map<SessionId, Session> sessions_;
   std::unordered_map<std::uint64_t, OpenCount> opens_;
-  ops::FileLocks file_locks_;
+  locks::FileLocks file_locks_;
   std::unordered_map<std::uint64_t, RequestPtr> lock_waits_;  // by ticket
   std::uint64_t last_lock_ticket_ = 0;
   std::vector<SessionId> adopted_;  // have no row yet

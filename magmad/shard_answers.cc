@@ -230,6 +230,7 @@ bool is_blind_to_names(wire::FlareOp op) {
     case wire::FlareOp::lock:
     case wire::FlareOp::lock_wait:
     case wire::FlareOp::test_lock:
+    case wire::FlareOp::set_locks:
     case wire::FlareOp::change_names: return true;
     default: return false;
   }
@@ -298,7 +299,9 @@ void Shard::let_delay(Request& request, Ino ino) {
   const bool is_only = mine != session->second.opens.end() && mine->second.writers > 0 &&
                        mine->second.writers == all.writers &&
                        mine->second.readers == all.readers;
-  if (!is_only || !has_plenty_of_space()) return;
+  // Who has the token decides about locks.
+  if (!is_only || !has_plenty_of_space() || file_locks_.has_others(ino, request.head.session))
+    return;
   request.may_delay = tokens_.grant_writes(request.head.session, ino, now_);
 }
 

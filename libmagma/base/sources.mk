@@ -4,6 +4,8 @@ libmagma_base_sources = \
 	libmagma/base/check.cc \
 	libmagma/base/check.h \
 	libmagma/base/errors.def \
+	libmagma/base/file_locks.cc \
+	libmagma/base/file_locks.h \
 	libmagma/base/log.cc \
 	libmagma/base/log.h \
 	libmagma/base/owned.h \

@@ -420,21 +420,19 @@ CallId Client::removexattr(Ino ino, std::string_view name, Credentials who,
 
 CallId Client::lock(wire::LockRequest request, Credentials who, Done<wire::LockReply> done) {
   if (impl_->refuse(done)) return 0;
-  return impl_->requests().begin(ring::home_of(request.ino), who, request, std::move(done));
+  return impl_->lock(request, who, std::move(done));
 }
 
 CallId Client::wait_for_lock(wire::LockRequest request, Credentials who,
                              Done<wire::EmptyReply> done) {
   if (impl_->refuse(done)) return 0;
-  return impl_->requests().begin(ring::home_of(request.ino), who, wire::LockWaitRequest{request},
-                                 std::move(done));
+  return impl_->wait_for_lock(request, who, std::move(done));
 }
 
 CallId Client::test_lock(wire::LockRequest request, Credentials who,
                          Done<wire::TestLockReply> done) {
   if (impl_->refuse(done)) return 0;
-  return impl_->requests().begin(ring::home_of(request.ino), who, wire::TestLockRequest{request},
-                                 std::move(done));
+  return impl_->test_lock(request, who, std::move(done));
 }
 
 CallId Client::readdir(wire::ReaddirRequest request, Credentials who,

@@ -217,6 +217,8 @@ class Client {
     std::uint64_t delayed_names = 0;       // changes of them
     std::uint64_t delayed_directories = 0;  // of which some are not sent, now
     std::uint64_t delayed_names_sent = 0;  // the requests they went in
+    std::uint64_t own_locks = 0;       // calls about locks that were decided here (own_locks.h)
+    std::uint64_t lock_sets = 0;       // the requests that told of them
   };
   Stats stats() const;
   const rpc::Counters& counters() const;

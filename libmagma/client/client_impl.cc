@@ -33,9 +33,10 @@ ClientImpl::ClientImpl(ClientConfig config, sys::Clock& clock, sys::Random& rand
              random, datagrams, *this),
       write_back_(*this, config_.delays_writes),
       delayed_names_(*this, config_.delays_names),
+      own_locks_(*this, config_.delays_writes),
       session_(config_.host_name, links_, router_, clock, random, *this),
       requests_({.fail_when_away = config_.fail_when_away, .stall = config_.stall}, links_,
-                router_, session_, files_, write_back_, delayed_names_, clock, random),
+                router_, session_, files_, write_back_, delayed_names_, own_locks_, clock, random),
       content_({.write_bytes_in_flight_max = config_.write_bytes_in_flight_max,
                 .fail_when_away = config_.fail_when_away,
                 .stall = config_.stall},
@@ -84,6 +85,7 @@ void ClientImpl::shut() {
   links_.close_all();
   write_back_.end();
   delayed_names_.end();
+  own_locks_.end();
   requests_.end(Error{Code::io, "the client has stopped"});
 }
 
@@ -187,6 +189,7 @@ void ClientImpl::on_session_usable(bool is_new, const wire::AttachReply& reply) 
 Instant ClientImpl::deadline() const {
   return std::min({links_.deadline(), session_.deadline(), requests_.deadline(),
                    content_.deadline(), write_back_.deadline(), delayed_names_.deadline(),
+                   own_locks_.deadline(),
                    start_until_, drain_until_, stop_until_});
 }
 
@@ -197,6 +200,7 @@ void ClientImpl::on_timer() {
   content_.on_timer();
   write_back_.on_timer(clock_.now());
   delayed_names_.on_timer(clock_.now());
+  own_locks_.on_timer(clock_.now());
   if (start_until_ <= clock_.now()) fail_start(start_error());
 }
 
@@ -361,13 +365,102 @@ void ClientImpl::end(PendingWrite& pending, Result<wire::WriteReply> result) {
   done(std::move(result));
 }
 
+// The token goes with the last writer: nothing may be left that others do not know.
 void ClientImpl::release(Ino ino, bool for_write, bool was_read) {
-  auto now_clean = [this, ino, for_write, was_read] {
-    requests_.release(ino, for_write, was_read);
-    if (for_write) write_back_.released(ino);
+  if (!for_write) {
+    requests_.release(ino, false, was_read);
+    return closed(ino);
+  }
+  auto now_sent = [this, ino, was_read](std::uint64_t lost) {
+    if (lost != sessions_lost_) {  // the open ended with it, and is not made again
+      files_.drop_open(ino, true, clock_.now());
+    } else {
+      if (write_back_.is_dirty(ino)) return release(ino, true, was_read);  // attributes
+      requests_.release(ino, true, was_read);
+    }
+    write_back_.released(ino, clock_.now());
+    closed(ino);
   };
-  if (!for_write) return now_clean();
-  write_back_.when_clean(ino, clock_.now(), now_clean);
+  write_back_.when_clean(ino, clock_.now(), [this, ino, now_sent] {
+    own_locks_.when_sent(ino, [now_sent, lost = sessions_lost_] { now_sent(lost); });
+  });
+}
+
+void ClientImpl::closed(Ino ino) {
+  if (!requests_.is_open(ino)) own_locks_.closed(ino);
+}
+
+// ---- locks
+
+// Not after the lease: the volcano may have given the file to others.
+bool ClientImpl::decides_locks(Ino ino) {
+  const Instant now = clock_.now();
+  if (!write_back_.has_token(ino) || !session_.is_usable(now)) return false;
+  const Route route = router_.route(ring::home_of(ino));
+  return route.link != kNoLink && session_.is_usable_at(route.link, now);
+}
+
+CallId ClientImpl::lock(const wire::LockRequest& request, Credentials who,
+                        Done<wire::LockReply> done) {
+  const Ino ino = request.ino;
+  if (const auto outcome = own_locks_.lock(request, decides_locks(ino))) {
+    const std::uint64_t version = write_back_.version_of(ino);
+    switch (*outcome) {
+      case locks::LockOutcome::granted:
+        done(wire::LockReply{.data_version = version, .is_local = true});
+        break;
+      case locks::LockOutcome::conflict: done(fail(Code::would_block)); break;
+      case locks::LockOutcome::too_many: done(fail(Code::no_locks)); break;
+    }
+    return 0;
+  }
+  if (!write_back_.has_token(ino) && request.type != wire::LockType::none)
+    write_back_.want_token(ino, clock_.now());
+  auto start = [this, who, request](Done<wire::LockReply> then) {
+    own_locks_.begin_change(request.ino);
+    auto ended = [this, request, then = std::move(then)](Result<wire::LockReply> reply) mutable {
+      own_locks_.ended_change(request, reply ? Code{} : reply.error().code);
+      then(std::move(reply));
+    };
+    return requests_.begin(ring::home_of(request.ino), who, request,
+                           Done<wire::LockReply>(std::move(ended)));
+  };
+  return after_own_locks(ino, std::move(done), std::move(start));
+}
+
+CallId ClientImpl::wait_for_lock(const wire::LockRequest& request, Credentials who,
+                                 Done<wire::EmptyReply> done) {
+  auto start = [this, who, request](Done<wire::EmptyReply> then) {
+    own_locks_.begin_question(request.ino);
+    auto ended = [this, ino = request.ino,
+                  then = std::move(then)](Result<wire::EmptyReply> reply) mutable {
+      own_locks_.ended_question(ino);
+      then(std::move(reply));
+    };
+    return requests_.begin(ring::home_of(request.ino), who, wire::LockWaitRequest{request},
+                           Done<wire::EmptyReply>(std::move(ended)));
+  };
+  return after_own_locks(request.ino, std::move(done), std::move(start));
+}
+
+CallId ClientImpl::test_lock(const wire::LockRequest& request, Credentials who,
+                             Done<wire::TestLockReply> done) {
+  if (auto reply = own_locks_.test(request, decides_locks(request.ino))) {
+    done(std::move(*reply));
+    return 0;
+  }
+  auto start = [this, who, request](Done<wire::TestLockReply> then) {
+    return requests_.begin(ring::home_of(request.ino), who, wire::TestLockRequest{request},
+                           std::move(then));
+  };
+  return after_own_locks(request.ino, std::move(done), std::move(start));
+}
+
+void ClientImpl::send_locks(Ino ino, locks::HeldLocks held, std::uint64_t number) {
+  requests_.begin_set_locks({ino, std::move(held)},
+                            [this, number](const Result<wire::EmptyReply>& result) {
+                              own_locks_.sent(number, result, clock_.now());
+                            });
 }
 
 }  // namespace magma::client

@@ -12,6 +12,7 @@
 #include "libmagma/client/client.h"
 #include "libmagma/client/content_io.h"
 #include "libmagma/client/delayed_names.h"
+#include "libmagma/client/own_locks.h"
 #include "libmagma/client/file_table.h"
 #include "libmagma/client/links.h"
 #include "libmagma/client/requests.h"
@@ -28,7 +29,8 @@ constexpr bool is_deferred(CallId call) { return (call & kDeferredMark) == kDefe
 class ClientImpl final : public LinkEvents,
                          public SessionEvents,
                          public WriteBack::Owner,
-                         public DelayedNames::Owner {
+                         public DelayedNames::Owner,
+                         public OwnLocks::Owner {
  public:
   ClientImpl(ClientConfig config, sys::Clock& clock, sys::Random& random,
              sys::Datagrams& datagrams, KeySource& keys);
@@ -72,14 +74,17 @@ class ClientImpl final : public LinkEvents,
   }
   void on_session_usable(bool is_new, const wire::AttachReply& reply) override;
   void on_session_lost(SessionId old) override {
+    ++sessions_lost_;
     write_back_.session_lost(clock_.now());
     delayed_names_.session_lost();
     requests_.on_session_lost(old);
+    own_locks_.session_lost();
   }
   void on_routes_changed() override {
     requests_.on_routes_changed();
     write_back_.forget_tokens(clock_.now());
     delayed_names_.forget_tokens(clock_.now());
+    own_locks_.send_all();
   }
   void on_attached(LinkIndex link) override { requests_.on_link_up(link); }
   Instant believes_until() override { return requests_.believes_until(); }
@@ -136,6 +141,7 @@ class ClientImpl final : public LinkEvents,
   void attempt(const std::shared_ptr<PendingWrite>& pending);
   void end(PendingWrite& pending, Result<wire::WriteReply> result);
   void release(Ino ino, bool for_write, bool was_read);
+  void closed(Ino ino);
 
   // A call that `start` makes (it takes the callback, and returns the CallId) once `wait` has
   // called what it is given.
@@ -169,6 +175,24 @@ class ClientImpl final : public LinkEvents,
     return ordered(ino, std::move(done), std::move(begin));
   }
   void cancel(CallId call);
+
+  // ---- locks (own_locks.h)
+  bool decides_locks(Ino ino);
+  CallId lock(const wire::LockRequest& request, Credentials who, Done<wire::LockReply> done);
+  CallId wait_for_lock(const wire::LockRequest& request, Credentials who,
+                       Done<wire::EmptyReply> done);
+  CallId test_lock(const wire::LockRequest& request, Credentials who,
+                   Done<wire::TestLockReply> done);
+  void send_locks(Ino ino, locks::HeldLocks held, std::uint64_t number) override;
+  // A call about locks of the file, which comes after those that were decided here.
+  template <class T, class Start>
+  CallId after_own_locks(Ino ino, Done<T> done, Start start) {
+    if (!own_locks_.is_unsent(ino)) return start(std::move(done));
+    auto wait = [this, ino](UniqueFunction<void()> then) {
+      own_locks_.when_sent(ino, std::move(then));
+    };
+    return deferred(std::move(done), std::move(wait), std::move(start));
+  }
 
   // ---- delayed changes of names (delayed_names.h)
   void send_names(const DelayedNames::Batch& batch, std::uint64_t number) override;
@@ -233,7 +257,9 @@ class ClientImpl final : public LinkEvents,
             .write_claims = write_back_.claims(),
             .delayed_names = delayed_names_.kept(),
             .delayed_directories = delayed_names_.dirty(),
-            .delayed_names_sent = delayed_names_.batches()};
+            .delayed_names_sent = delayed_names_.batches(),
+            .own_locks = own_locks_.decided(),
+            .lock_sets = own_locks_.sets()};
   }
   bool is_waiting() const { return requests_.is_waiting(); }
 
@@ -252,6 +278,7 @@ class ClientImpl final : public LinkEvents,
   Links links_;
   WriteBack write_back_;
   DelayedNames delayed_names_;
+  OwnLocks own_locks_;
   Session session_;
   Requests requests_;
   ContentIo content_;
@@ -268,6 +295,7 @@ class ClientImpl final : public LinkEvents,
   unsigned detaches_ = 0;  // not answered yet
   Ino root_;
   std::uint64_t calls_ = 0;
+  std::uint64_t sessions_lost_ = 0;
   std::unordered_map<CallId, UniqueFunction<void()>> deferred_;  // what cancels them
   std::uint64_t last_deferred_ = 0;
 };

@@ -48,7 +48,7 @@ void Request::reset() {
 
 Requests::Requests(Config config, Links& links, Router& router, Session& session,
                    FileTable& files, WriteBack& write_back, DelayedNames& delayed_names,
-                   sys::Clock& clock, sys::Random& random)
+                   OwnLocks& own_locks, sys::Clock& clock, sys::Random& random)
     : config_(config),
       links_(links),
       router_(router),
@@ -56,6 +56,7 @@ Requests::Requests(Config config, Links& links, Router& router, Session& session
       files_(files),
       write_back_(write_back),
       delayed_names_(delayed_names),
+      own_locks_(own_locks),
       clock_(clock),
       random_(random) {}
 
@@ -258,6 +259,19 @@ Token Requests::begin_delayed_names(const wire::ChangeNamesRequest& message, Cre
   Request& request = *slab_.find(id);
   request.is_bound = request.is_delayed = true;
   put_head(request, who);
+  wire::encode_to(request.head, message);
+  dispatch(id);
+  return id;
+}
+
+Token Requests::begin_set_locks(const wire::SetLocksRequest& message,
+                                Done<wire::EmptyReply> done) {
+  AnyDone any = std::move(done);
+  Token id = admit(wire::FlareOp::set_locks, ring::home_of(message.ino), {}, any);
+  if (id == 0) return 0;
+  Request& request = *slab_.find(id);
+  request.is_bound = request.is_delayed = true;
+  put_head(request, {});
   wire::encode_to(request.head, message);
   dispatch(id);
   return id;
@@ -504,9 +518,10 @@ void Requests::on_changed(const std::vector<wire::Change>& changes, UniqueFuncti
   };
   for (const wire::Change& change : changes) {
     if (change.recalls_writes) {
-      waiting->left += 2;
+      waiting->left += 3;
       write_back_.recalled(change.ino, now, one_told);
       delayed_names_.recalled(change.ino, now, one_told);
+      own_locks_.when_sent(change.ino, one_told);
       continue;
     }
     beliefs_.changed(change.ino, now);
@@ -745,7 +760,8 @@ void Requests::sweep() {
     bool is_internal = request->role == Request::Role::release ||
                        request->role == Request::Role::reopen ||
                        request->role == Request::Role::keep ||
-                       request->op == wire::FlareOp::change_names;  // its callers were answered
+                       request->op == wire::FlareOp::change_names ||  // callers were answered
+                       request->op == wire::FlareOp::set_locks;
     if (config_.fail_when_away && !is_internal && now - request->since >= config_.stall) {
       std::string text = request->link == kNoLink ? std::string("no volcano")
                                                   : links_.address(request->link).text();

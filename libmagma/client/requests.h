@@ -28,6 +28,7 @@
 #include "libmagma/client/beliefs.h"
 #include "libmagma/client/client.h"
 #include "libmagma/client/delayed_names.h"
+#include "libmagma/client/own_locks.h"
 #include "libmagma/client/directory_cache.h"
 #include "libmagma/client/file_table.h"
 #include "libmagma/client/lanes.h"
@@ -151,8 +152,8 @@ class Requests {
     Duration stall = seconds(5);
   };
   Requests(Config config, Links& links, Router& router, Session& session, FileTable& files,
-           WriteBack& write_back, DelayedNames& delayed_names, sys::Clock& clock,
-           sys::Random& random);
+           WriteBack& write_back, DelayedNames& delayed_names, OwnLocks& own_locks,
+           sys::Clock& clock, sys::Random& random);
 
   // Called when the volcano has ended an open of a file that was read: its access time may be
   // another.
@@ -180,6 +181,9 @@ class Requests {
   // As begin(), for changes of names that were delayed: bound to the session, and in lanes as a
   // write. What it tells of the directory is `told`.
   Token begin_delayed_names(const wire::ChangeNamesRequest& message, Credentials who, RawDone done);
+  // As begin(), for locks that this client gave by itself: bound to the session, in lanes as a
+  // write, and never given up before its end.
+  Token begin_set_locks(const wire::SetLocksRequest& message, Done<wire::EmptyReply> done);
   // Whether a change of names in the directory, or one that may be, is asked for.
   bool is_changing_names(Ino dir);
   // A change of names is delayed; the directory's attributes after it. `ino`: that the name leads
@@ -349,6 +353,7 @@ class Requests {
   FileTable& files_;
   WriteBack& write_back_;
   DelayedNames& delayed_names_;
+  OwnLocks& own_locks_;
   DirectoryCache directories_;
   Beliefs beliefs_;
   LocalOpens local_opens_;

@@ -15,6 +15,7 @@ libmagma_client_sources = \
 	libmagma/client/links.h libmagma/client/links.cc \
 	libmagma/client/listing.h libmagma/client/listing.cc \
 	libmagma/client/local_opens.h libmagma/client/local_opens.cc \
+	libmagma/client/own_locks.h libmagma/client/own_locks.cc \
 	libmagma/client/paths.h libmagma/client/paths.cc \
 	libmagma/client/paths_directory.cc libmagma/client/paths_file.cc \
 	libmagma/client/profiles.h libmagma/client/profiles.cc \

@@ -319,6 +319,17 @@ WriteBack::Decision WriteBack::write(Write& write, Bytes& bytes, Instant now,
   return {.is_counted = true, .is_placed = true};
 }
 
+void WriteBack::want_token(Ino ino, Instant now) {
+  if (!is_on_ || is_away_ || has_ended_ || !owner_.is_open_for_write(ino)) return;
+  File& file = files_[ino];
+  const bool may_claim = !file.has_token && !file.is_claiming && file.through == 0 &&
+                         file.is_clean() && !file.is_doubtful && now >= file.claim_at;
+  if (!may_claim) return;
+  file.is_claiming = true;
+  ++claims_;
+  owner_.claim(ino);
+}
+
 // Something will have to be sent, if nothing is yet.
 void WriteBack::has_something(Ino ino, File& file, Instant now) {
   if (file.has_unsent()) return;
@@ -707,7 +718,14 @@ void WriteBack::verify_attributes(Ino ino, File& file, const wire::Attr& attr) {
   lose(ino, file, 0, Error{Code::io, "the attributes were changed by others"});
 }
 
-void WriteBack::released(Ino ino) { forget_if_idle(ino); }
+// The volcano takes the token back with the last open for writing.
+void WriteBack::released(Ino ino, Instant now) {
+  if (!owner_.is_open_for_write(ino)) {
+    recalls_.changed(ino, now);  // an answer under way gives none
+    if (File* file = find(ino)) drop_token(*file, now);
+  }
+  forget_if_idle(ino);
+}
 
 void WriteBack::forget_if_idle(Ino ino) {
   File* file = find(ino);

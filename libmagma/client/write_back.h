@@ -179,6 +179,17 @@ class WriteBack {
   // been answered.
   void begin_cut(Ino ino, Instant now);
   void ended_cut(Ino ino, Instant begun, Instant now);
+  // Whether this client alone has the file open, and hears before anybody else opens it.
+  bool has_token(Ino ino) const {
+    const File* file = find(ino);
+    return file != nullptr && file->has_token && !is_away_ && !has_ended_;
+  }
+  std::uint64_t version_of(Ino ino) const {  // of its data, as last told
+    const File* file = find(ino);
+    return file == nullptr ? 0 : file->version;
+  }
+  // Asks for the token of a file that is used otherwise than by writes, now and then.
+  void want_token(Ino ino, Instant now);
   bool is_dirty(Ino ino) const { return dirty_.contains(ino); }
   bool has_dirty() const { return !dirty_.empty(); }
   std::size_t dirty_files() const { return dirty_.size(); }
@@ -207,7 +218,7 @@ class WriteBack {
   std::optional<Error> error_of(Ino ino) const;
   std::optional<Error> take_error(Ino ino);
   // The file may no longer be open for writing.
-  void released(Ino ino);
+  void released(Ino ino, Instant now);
   void send_all(Instant now);
   // The client ends: what is not sent is lost.
   void end();

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "libmagma/base/file_locks.h"
 #include "libmagma/base/strong.h"
 
 namespace magma::wire {
@@ -36,9 +37,22 @@ struct LockRequest {
 
 struct LockReply {
   std::uint64_t data_version = 0;  // of the file: what is cached of another one is old
+  bool is_local = false;  // not on the wire: decided by the client, which alone has the file
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("data_version", s.data_version);
+  }
+};
+
+// All that the session has locked of the file, in place of what the volcano knows: from a client
+// that decided by itself while it had the write token of the file.
+struct SetLocksRequest {
+  Ino ino;
+  locks::HeldLocks held{};
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("ino", s.ino);
+    v("held", s.held);
   }
 };
 

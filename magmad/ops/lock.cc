@@ -1,11 +1,14 @@
-// Advisory locks of files: lock, lock_wait, test_lock. FileLocks has the rules; here are the rows
-// that keep them over a restart (one for each inode and session) and the requests that wait.
+// Advisory locks of files: lock, lock_wait, test_lock, set_locks. FileLocks has the rules; here are
+// the rows that keep them over a restart (one for each inode and session) and the requests that
+// wait.
 #include <sys/stat.h>
 
 #include "magmad/ops/authority.h"
 #include "magmad/ops/ops.h"
 
 namespace magma::ops {
+
+using namespace locks;
 
 namespace {
 
@@ -53,6 +56,17 @@ void lock(Shard& shard, RequestPtr request, wire::LockRequest message) {
   }
 }
 
+// Of a client that had the token of the file: nobody else can have locks on it.
+void set_locks(Shard& shard, RequestPtr request, wire::SetLocksRequest message) {
+  const SessionId session = request->head.session;
+  if (!shard.inode(message.ino)) return shard.refuse(std::move(request), Code::stale);
+  if (auto done = shard.file_locks().restore(message.ino, session, message.held); !done)
+    return shard.refuse(std::move(request), done.error());
+  shard.put_file_locks(message.ino, session);
+  shard.wake_file_locks();
+  shard.answer(std::move(request), wire::EmptyReply{});
+}
+
 void lock_wait(Shard& shard, RequestPtr request, wire::LockWaitRequest message) {
   const wire::LockRequest& wish = message.lock;
   if (auto error = lock_error(wish); error || wish.type == wire::LockType::none)
@@ -94,7 +108,7 @@ store::RowKey file_lock_key(Ino ino, SessionId session) {
 }  // namespace
 
 void Shard::put_file_locks(Ino ino, SessionId session) {
-  ops::HeldLocks held = file_locks_.held(ino, session);
+  locks::HeldLocks held = file_locks_.held(ino, session);
   if (held.empty())
     erase(file_lock_key(ino, session));
   else
@@ -118,13 +132,13 @@ void Shard::end_file_lock_wait(std::uint64_t ticket, std::optional<Code> error) 
     answer(std::move(request), wire::EmptyReply{});
 }
 
-void Shard::park_for_file_lock(RequestPtr request, Ino ino, const ops::LockRequest& wanted,
+void Shard::park_for_file_lock(RequestPtr request, Ino ino, const locks::LockRequest& wanted,
                                Duration longest) {
   std::uint64_t ticket = ++last_lock_ticket_;
   switch (file_locks_.wait(ino, wanted, ticket)) {
-    case ops::WaitOutcome::deadlock: return refuse(std::move(request), Code::deadlock);
-    case ops::WaitOutcome::too_many: return refuse(std::move(request), Code::no_locks);
-    case ops::WaitOutcome::waiting: break;
+    case locks::WaitOutcome::deadlock: return refuse(std::move(request), Code::deadlock);
+    case locks::WaitOutcome::too_many: return refuse(std::move(request), Code::no_locks);
+    case locks::WaitOutcome::waiting: break;
   }
   request->keep();
   lock_waits_.emplace(ticket, std::move(request));
@@ -158,7 +172,7 @@ Result<void> Shard::load_file_locks() {
   std::vector<SessionId> holders;
   auto visit = [&](const store::MetadataStore::ScanRow& row) {
     if (!owns_row(row.a)) return true;
-    auto held = wire::decode<ops::HeldLocks>(row.image);
+    auto held = wire::decode<locks::HeldLocks>(row.image);
     good = held ? file_locks_.restore(Ino(row.a), SessionId(row.b), *held) : fail(held.error());
     holders.push_back(SessionId(row.b));
     return good.has_value();

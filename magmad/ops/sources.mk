@@ -11,8 +11,6 @@ magmad_ops_sources = \
 	magmad/ops/copy.cc \
 	magmad/ops/create.cc \
 	magmad/ops/fallocate.cc \
-	magmad/ops/file_locks.cc \
-	magmad/ops/file_locks.h \
 	magmad/ops/fsync.cc \
 	magmad/ops/getattr.cc \
 	magmad/ops/link.cc \

@@ -42,6 +42,7 @@ class ContentFiles {
   struct Unsynced {
     std::string path;
     std::uint64_t change = 0;
+    friend bool operator==(const Unsynced&, const Unsynced&) = default;
   };
   std::vector<Unsynced> unsynced_above(const ContentId& id) const;
   void note_synced(const Unsynced& directory);

@@ -84,6 +84,8 @@ struct Content {
   std::vector<UniqueFunction<void(Result<void>)>> syncing;  // answered by the sync under way
   std::vector<UniqueFunction<void(Result<void>)>> waiting;  // by the next
   bool sync_runs = false;
+  std::uint64_t sync_changes = 0;  // what the sync under way began with, and
+  std::vector<ContentFiles::Unsynced> sync_directories{};
   unsigned users = 0;               // reads and preparations under way
   std::vector<PagesUnderWay> under_way;
   std::optional<Error> sync_error;  // final

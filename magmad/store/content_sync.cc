@@ -12,7 +12,10 @@ void ContentStoreImpl::sync(const ContentId& id, Done done) {
   if (c == nullptr) return done({});
   if (c->sync_error) return done(fail(*c->sync_error));
   if (!c->dirty() && files_.unsynced_above(id).empty()) return done({});
-  c->waiting.push_back(std::move(done));
+  // A sync that began after the last change will do.
+  const bool is_under_way = c->sync_runs && c->sync_changes == c->changes &&
+                            c->sync_directories == files_.unsynced_above(id);
+  (is_under_way ? c->syncing : c->waiting).push_back(std::move(done));
   if (!c->sync_runs) start_sync(*c);
 }
 
@@ -25,6 +28,8 @@ void ContentStoreImpl::start_sync(Content& c) {
   if (!file) return sync_done(id, c.changes, {}, fail(file.error()));
   auto result = std::make_shared<Result<void>>();  // shared by the two functions below
   auto directories = files_.unsynced_above(id);
+  c.sync_changes = c.changes;
+  c.sync_directories = directories;
   auto work = [file = c.file, &disk = files_.disk(), directories, result] {
     if (file != nullptr) *result = file->sync();
     for (const auto& directory : directories)
@@ -42,6 +47,7 @@ void ContentStoreImpl::sync_done(const ContentId& id, std::uint64_t changes,
                                  Result<void> result) {
   Content& c = content(id);
   c.sync_runs = false;
+  c.sync_directories.clear();
   auto answered = std::move(c.syncing);
   c.syncing.clear();
   if (result) {

@@ -161,7 +161,9 @@ class Store final : public MetadataStore {
     Lane& lane = lanes_[number];
     if (failed_) return done(fail(*failed_));
     if (durable(lane)) return done({});
-    lane.next.push_back(std::move(done));
+    // A sync that began after the last commit will do.
+    const bool is_under_way = lane.syncing && lane.syncing_writes >= lane.committed;
+    (is_under_way ? lane.running : lane.next).push_back(std::move(done));
     if (!lane.syncing) start_sync(lane);
   }
 
@@ -241,6 +243,7 @@ class Store final : public MetadataStore {
     std::unique_ptr<Database> db;
     std::uint64_t committed = 0;  // change number of the -wal after the last commit
     bool syncing = false;
+    std::uint64_t syncing_writes = 0;  // the change number that the sync under way is of
     std::vector<Done> running;    // answered by the sync under way
     std::vector<Done> next;       // by the one after
     bool checkpoint_waits = false;  // for a sync under way
@@ -277,7 +280,7 @@ class Store final : public MetadataStore {
     lane.next.clear();
     ++stats_.syncs;
     auto outcome = std::make_shared<Outcome>();  // shared by the two functions below
-    std::uint64_t writes = lane.db->wal().writes;
+    std::uint64_t writes = lane.syncing_writes = lane.db->wal().writes;
     auto file = lane.db->wal().file;
     std::weak_ptr<int> alive = alive_;
     executor_.run([file, outcome] { outcome->result = file->sync(); },

@@ -49,7 +49,7 @@ enum class Table : std::uint8_t {
   removal =
       18,  // a = slot|chunk, b = ino                    raw: content file to be removed or cut;
            //   of this volcano alone, written by ContentStore, not replicated
-  file_lock = 19,  // a = ino, b = session                       ops::HeldLocks
+  file_lock = 19,  // a = ino, b = session                       locks::HeldLocks
   mirror = 20,  // a = 0, b = 0                               MirrorStateRow: of earlier versions;
                 //   b = a stream's number    MirrorStreamRow; a = 1: a primary has had mirrors;
                 //   of this volcano alone, not replicated

@@ -15,6 +15,7 @@ sim_test_sources = \
 	tests/sim/node_ring_test.cc \
 	tests/sim/node_run.cc \
 	tests/sim/node_run.h \
+	tests/sim/own_locks_test.cc \
 	tests/sim/planted_test.cc \
 	tests/sim/raft_planted_test.cc \
 	tests/sim/raft_random_test.cc \

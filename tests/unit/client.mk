@@ -2,6 +2,7 @@ client_tests = \
 	tests/unit/client_delayed_names_fixture.h \
 	tests/unit/client_delayed_names_more_test.cc \
 	tests/unit/client_delayed_names_test.cc \
+	tests/unit/client_own_locks_test.cc \
 	tests/unit/client_directory_cache_test.cc \
 	tests/unit/client_host_link_test.cc \
 	tests/unit/client_completion_test.cc \

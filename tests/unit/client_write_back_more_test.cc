@@ -393,7 +393,7 @@ TEST_CASE("delayed writes: nor from before a write through, also if it was close
   rig.pass(milliseconds(1));
   rig.end_through(4, "bbbb");
   rig.owner.closed.insert(kFile);
-  rig.back.released(kFile);
+  rig.back.released(kFile, rig.now);
   rig.owner.closed.clear();
   rig.back.granted(old, made_at, rig.now);
   WriteBack::Write append{.ino = kFile, .append = true};

@@ -565,7 +565,7 @@ TEST_CASE("delayed writes: attributes tell what programs have written") {
   rig.back.recalled(kFile, rig.now, [] {});
   CHECK(mended(old) == 21);
   rig.owner.closed.insert(kFile);
-  rig.back.released(kFile);
+  rig.back.released(kFile, rig.now);
   CHECK(mended(old) == 21);
   rig.owner.files[kFile] = {"cut", 9};
   CHECK(rig.amended().size == 3);

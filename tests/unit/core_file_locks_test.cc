@@ -9,11 +9,11 @@
 
 #include <doctest/doctest.h>
 
+#include "libmagma/base/file_locks.h"
 #include "libmagma/wire/codec.h"
-#include "magmad/ops/file_locks.h"
 
 using namespace magma;
-using namespace magma::ops;
+using namespace magma::locks;
 
 namespace {
 

@@ -108,7 +108,7 @@ struct World {
 
 TEST_CASE("store: after a power cut each database is as after a commit, not before the synced") {
   std::uint64_t lost = 0, torn = 0, checkpoints = 0;
-  for (std::uint64_t seed = 1; seed <= 15; ++seed) {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
     CAPTURE(seed);
     World world(seed);
     for (int life = 0; life < 4; ++life) {

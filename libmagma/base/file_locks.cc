@@ -1,10 +1,10 @@
-#include "magmad/ops/file_locks.h"
+#include "libmagma/base/file_locks.h"
 
 #include <algorithm>
 
 #include "libmagma/base/check.h"
 
-namespace magma::ops {
+namespace magma::locks {
 namespace {
 
 bool are_compatible(LockType a, LockType b) {
@@ -243,6 +243,17 @@ bool FileLocks::has_locks(Ino ino) const {
   return inode != nullptr && !(inode->posix.empty() && inode->flocks.empty());
 }
 
+bool FileLocks::has_others(Ino ino, SessionId session) const {
+  const Inode* inode = find(ino);
+  if (inode == nullptr) return false;
+  auto is_another = [session](const auto& held) { return held.first.session != session; };
+  return std::any_of(inode->posix.begin(), inode->posix.end(), is_another) ||
+         std::any_of(inode->flocks.begin(), inode->flocks.end(), is_another) ||
+         std::any_of(inode->waits.begin(), inode->waits.end(), [&](const auto& wait) {
+           return waits_.at(wait.second).request.owner.session != session;
+         });
+}
+
 HeldLocks FileLocks::held(Ino ino, SessionId session) const {
   HeldLocks result;
   const Inode* inode = find(ino);
@@ -357,4 +368,4 @@ std::vector<std::uint64_t> FileLocks::take_ready() {
   return tickets;
 }
 
-}  // namespace magma::ops
+}  // namespace magma::locks

@@ -1,5 +1,5 @@
 // The advisory locks of a shard's inodes, in memory: record locks of fcntl(2) and whole-file locks
-// of flock(2). The two kinds do not see each other. No I/O and no clock: the shard stores held() of
+// of flock(2). The two kinds do not see each other. No I/O and no clock: a shard stores held() of
 // each (inode, session) as a row and gives it back with restore() after a restart. Used by the
 // shard's thread alone.
 //
@@ -40,7 +40,7 @@
 #include "libmagma/base/result.h"
 #include "libmagma/base/strong.h"
 
-namespace magma::ops {
+namespace magma::locks {
 
 // Locked ranges and whole-file locks of one session on one inode; more: LockOutcome::too_many.
 inline constexpr std::size_t kLocksPerInodeMax = 4096;
@@ -190,6 +190,9 @@ class FileLocks {
 
   bool has_locks(Ino ino) const;  // held ones; waits do not count
 
+  // Whether another session has a lock on the inode, or waits for one.
+  bool has_others(Ino ino, SessionId session) const;
+
   HeldLocks held(Ino ino, SessionId session) const;
 
   // Makes `held` all that the session holds on the inode, in place of what it held. malformed, and
@@ -250,4 +253,4 @@ class FileLocks {
   std::uint64_t last_arrival_ = 0;
 };
 
-}  // namespace magma::ops
+}  // namespace magma::locks
