@@ -41,7 +41,9 @@ ClientImpl::ClientImpl(ClientConfig config, sys::Clock& clock, sys::Random& rand
                 .fail_when_away = config_.fail_when_away,
                 .stall = config_.stall},
                requests_, files_, keys, clock),
-      keys_(keys) {}
+      keys_(keys) {
+  requests_.set_on_stalled([this](const Error& error) { give_up_deferred(error); });
+}
 
 // ---- start and stop
 
@@ -294,8 +296,8 @@ void ClientImpl::cancel(CallId call) {
   if (is_deferred(call)) {
     auto found = deferred_.find(call);
     if (found == deferred_.end()) return;
-    auto give_up = std::move(found->second);
-    give_up();
+    const auto ended = found->second.end;  // lives on if it erases itself
+    (*ended)(Error{Code::interrupted, {}}, true);
   } else if ((call & kOperationBit) != 0) {
     content_.cancel(call);
   } else {
@@ -314,6 +316,18 @@ struct ClientImpl::PendingWrite {
   bool has_ended = false;
 };
 
+// What a volcano that is away has not been told keeps calls waiting that have not begun.
+void ClientImpl::give_up_deferred(const Error& error) {
+  std::vector<CallId> old;
+  for (const auto& [id, call] : deferred_)
+    if (clock_.now() - call.since >= config_.stall) old.push_back(id);
+  for (CallId id : old)
+    if (auto found = deferred_.find(id); found != deferred_.end()) {
+      const auto ended = found->second.end;
+      (*ended)(error, false);
+    }
+}
+
 CallId ClientImpl::write(WriteBack::Write write, Bytes bytes, Credentials who,
                          Done<wire::WriteReply> done) {
   if (!config_.delays_writes || bytes.size() > wire::kIoBytesMax)
@@ -325,10 +339,11 @@ CallId ClientImpl::write(WriteBack::Write write, Bytes bytes, Credentials who,
   if (pending->has_ended) return 0;
   if (pending->started != 0) return pending->started;
   pending->id = ++last_deferred_ << 32 | kDeferredMark;
-  deferred_.emplace(pending->id, [this, pending] {
-    if (pending->started != 0) return cancel(pending->started);
-    end(*pending, fail(Code::interrupted));
-  });
+  auto ended = [this, pending](const Error& error, bool is_cancelled) {
+    if (pending->started == 0) return end(*pending, fail(error));
+    if (is_cancelled) cancel(pending->started);
+  };
+  note_deferred(pending->id, std::move(ended));
   return pending->id;
 }
 

@@ -175,6 +175,12 @@ class ClientImpl final : public LinkEvents,
     return ordered(ino, std::move(done), std::move(begin));
   }
   void cancel(CallId call);
+  // Calls that wait longer than `stall` for what a volcano that is away must be told first.
+  void give_up_deferred(const Error& error);
+  void note_deferred(CallId id, UniqueFunction<void(const Error&, bool)> end) {
+    using End = UniqueFunction<void(const Error&, bool)>;
+    deferred_[id] = {std::make_shared<End>(std::move(end)), clock_.now()};
+  }
 
   // ---- locks (own_locks.h)
   bool decides_locks(Ino ino);
@@ -296,7 +302,12 @@ class ClientImpl final : public LinkEvents,
   Ino root_;
   std::uint64_t calls_ = 0;
   std::uint64_t sessions_lost_ = 0;
-  std::unordered_map<CallId, UniqueFunction<void()>> deferred_;  // what cancels them
+  struct Deferred {
+    // Ends it, if it has not begun; else cancels what was begun, if it is cancelled.
+    std::shared_ptr<UniqueFunction<void(const Error&, bool is_cancelled)>> end;
+    Instant since;
+  };
+  std::unordered_map<CallId, Deferred> deferred_;
   std::uint64_t last_deferred_ = 0;
 };
 
@@ -316,9 +327,9 @@ CallId ClientImpl::deferred(Done<T> done, Wait wait, Start start) {
     auto owed = std::move(call->done);
     owed(std::move(result));
   };
-  deferred_.emplace(id, [this, call, end] {
-    if (call->started != 0) return cancel(call->started);
-    end(fail(Code::interrupted));
+  note_deferred(id, [this, call, end](const Error& error, bool is_cancelled) {
+    if (call->started == 0) return end(fail(error));
+    if (is_cancelled) cancel(call->started);
   });
   wait([call, end] {
     if (!call->has_ended) call->started = call->start(Done<T>(end));

@@ -746,6 +746,7 @@ void Requests::sweep() {
   slab_.ids(walk_);
   std::vector<Token> ids = std::exchange(walk_, {});
   bool asked = false;
+  std::optional<Error> stalled;
   for (Token id : ids) {
     Request* request = slab_.find(id);
     if (request == nullptr || request->is_given_up) continue;
@@ -757,18 +758,23 @@ void Requests::sweep() {
       session_.refresh_map(request->link);
     }
     tell_of_waiting(*request, now);
-    bool is_internal = request->role == Request::Role::release ||
+    const bool is_late = request->op == wire::FlareOp::change_names ||  // callers were answered
+                         request->op == wire::FlareOp::set_locks;
+    bool is_internal = is_late || request->role == Request::Role::release ||
                        request->role == Request::Role::reopen ||
-                       request->role == Request::Role::keep ||
-                       request->op == wire::FlareOp::change_names ||  // callers were answered
-                       request->op == wire::FlareOp::set_locks;
-    if (config_.fail_when_away && !is_internal && now - request->since >= config_.stall) {
-      std::string text = request->link == kNoLink ? std::string("no volcano")
-                                                  : links_.address(request->link).text();
-      give_up(id, Error{Code::io, "volcano away: " + text}, true);
-    }
+                       request->role == Request::Role::keep;
+    if (!config_.fail_when_away || now - request->since < config_.stall) continue;
+    if (is_internal && !is_late) continue;
+    std::string text = request->link == kNoLink ? std::string("no volcano")
+                                                : links_.address(request->link).text();
+    const Error error{Code::io, "volcano away: " + text};
+    if (is_late)
+      stalled = error;
+    else
+      give_up(id, error, true);
   }
   walk_ = std::move(ids);
+  if (stalled && on_stalled_) on_stalled_(*stalled);
 }
 
 }  // namespace magma::client

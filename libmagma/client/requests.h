@@ -158,6 +158,11 @@ class Requests {
   // Called when the volcano has ended an open of a file that was read: its access time may be
   // another.
   void set_on_read(UniqueFunction<void(Ino)> on_read) { on_read_ = std::move(on_read); }
+  // With fail_when_away, now and then while a request that is never given up has no answer for
+  // longer than `stall`: what waits for it may be.
+  void set_on_stalled(UniqueFunction<void(const Error&)> on_stalled) {
+    on_stalled_ = std::move(on_stalled);
+  }
 
   // Makes a request and sends it as soon as it can be. `done` may be called inside. 0 if it was
   // refused at once (too many, or the client has ended).
@@ -358,6 +363,7 @@ class Requests {
   Beliefs beliefs_;
   LocalOpens local_opens_;
   UniqueFunction<void(Ino)> on_read_;
+  UniqueFunction<void(const Error&)> on_stalled_;
   sys::Clock& clock_;
   sys::Random& random_;
 

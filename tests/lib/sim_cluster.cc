@@ -174,6 +174,7 @@ bool SimCluster::start_client(unsigned index, const crypto::Keyring* other_keys)
       crypto::keyring_from_client_secret(other_keys != nullptr ? other_keys->client : keys_.client);
   config.host_name = "client" + std::to_string(index);
   config.delays_writes = config.delays_names = options_.delays_writes;
+  config.fail_when_away = options_.fails_when_away;
   node.make(std::move(config));
   bool answered = false, connected = false;
   node.client_->start(kConnectPatience, [&](Result<wire::AttachReply> reply) {

@@ -79,6 +79,7 @@ class SimCluster {
     client::Reach reach = client::Reach::direct;
     unsigned host = 0;  // whom clients know to begin with; with `split` others, too
     bool delays_writes = false;  // clients do (libmagma/client/write_back.h)
+    bool fails_when_away = false;  // onfail=eio
   };
   explicit SimCluster(Options options);
   ~SimCluster();

@@ -162,3 +162,20 @@ TEST_CASE("delayed names: of a client that is gone they are undone, and nobody w
   CHECK(s.lookup(d.ino, "2", 1).has_value());
   CHECK(s.cluster().now() - asked <= seconds(13));
 }
+
+TEST_CASE("delayed names: with onfail=eio calls that wait for them fail, and they do not") {
+  SimCluster::Options options = options_of(kRings[0], 67);
+  options.fails_when_away = true;
+  Scenario s(options);
+  const Directory d = make(s);
+  s.crash(Crash::kill);
+  REQUIRE(remove(s, d, 2));
+  const Instant at = s.cluster().now();
+  const auto removed = s.rmdir(kRoot, "nothing");
+  REQUIRE_FALSE(removed.has_value());
+  CHECK(removed.error().code == Code::io);
+  CHECK((s.cluster().now() - at).ms() < 6'000);
+  s.restart();
+  s.cluster().run_for(seconds(6));
+  CHECK(s.lookup(d.ino, "2", 1).error().code == Code::not_found);
+}

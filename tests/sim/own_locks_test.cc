@@ -122,6 +122,25 @@ TEST_CASE("own locks: a close tells, and the end of a client frees") {
   CHECK(lock(s, 1, request_of(file, kExclusive, 1)).has_value());
 }
 
+TEST_CASE("own locks: with onfail=eio calls that wait for a set fail, and the set does not") {
+  SimCluster::Options options = options_of(kRings[0], 75);
+  options.fails_when_away = true;
+  Scenario s(options);
+  const Ino file = s.create(kRoot, "file").value().ino;
+  REQUIRE(lock(s, 0, request_of(file, kExclusive, 1))->is_local);
+  s.crash(Crash::kill);
+  const Instant at = s.cluster().now();
+  auto told = ask<wire::EmptyReply>(s.cluster(), 0, [&](auto& c, auto done) {
+    c.wait_for_lock(request_of(file, kExclusive, 2), kRootUser, std::move(done));
+  });
+  REQUIRE_FALSE(told.has_value());
+  CHECK(told.error().code == Code::io);
+  CHECK((s.cluster().now() - at).ms() < 6'000);
+  s.restart();
+  s.cluster().run_for(seconds(6));
+  CHECK(lock(s, 1, request_of(file, kExclusive, 1)).error().code == Code::would_block);
+}
+
 // Slots get another volcano, by a join and by a loss.
 TEST_CASE("own locks: they go along when a file gets another volcano") {
   if (sim_options().replay) return;
