@@ -256,7 +256,8 @@ void Peers::on_begin(const Request& request) {
     return other.id.value == message->volcano;
   });
   if (peer == peers_.end() || !are_slots_of(*peer, message->slots)) {
-    log_error("peer_disagrees volcano={}", message->volcano);
+    // One of the two has an older map.
+    log_info("peer_disagrees volcano={}", message->volcano);
     return refuse(request.target, op, Code::wrong_epoch);
   }
   const rpc::ConnectionId connection(request.target.connection);

@@ -249,7 +249,7 @@ bool ClientImpl::delays(const NameChange& change, Ino ino, Credentials who) {
   if (write_back_.is_dirty(ino) || requests_.is_open(ino) || requests_.is_changing_names(dir))
     return false;
   const DirectoryCache& directories = requests_.directories();
-  if (is_move && (change.name == change.from_name ||
+  if (is_move && (change.name == change.from_name || wire::name_error(change.name) ||
                   !directories.is_absent(dir, change.name, clock_.now())))
     return false;
   const auto known = directories.attr_of(dir, clock_.now());

@@ -2,6 +2,14 @@
 
 namespace magma::wire {
 
+std::optional<Code> name_error(std::string_view name) {
+  if (name.size() > kNameBytesMax) return Code::name_too_long;
+  if (name.empty() || name == "." || name == "..") return Code::invalid;
+  if (name.find('/') != std::string_view::npos || name.find('\0') != std::string_view::npos)
+    return Code::invalid;
+  return std::nullopt;
+}
+
 std::optional<Code> xattr_name_error(std::string_view name) {
   if (name.empty() || name.size() > kXattrNameBytesMax) return Code::out_of_range;
   if (name.find('\0') != std::string_view::npos) return Code::invalid;

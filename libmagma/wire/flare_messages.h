@@ -27,6 +27,8 @@ namespace magma::wire {
 
 inline constexpr std::uint32_t kProtocolVersion = 1;
 inline constexpr std::size_t kNameBytesMax = 255;
+// Why it can be no name of an entry: name_too_long, invalid.
+std::optional<Code> name_error(std::string_view name);
 inline constexpr std::size_t kLinkTargetBytesMax = 4095;
 inline constexpr std::size_t kXattrNameBytesMax = 255;     // XATTR_NAME_MAX
 inline constexpr std::size_t kXattrValueBytesMax = 65536;  // XATTR_SIZE_MAX

@@ -11,14 +11,6 @@
 
 namespace magma::ops {
 
-std::optional<Code> name_error(std::string_view name) {
-  if (name.size() > wire::kNameBytesMax) return Code::name_too_long;
-  if (name.empty() || name == "." || name == "..") return Code::invalid;
-  if (name.find('/') != std::string_view::npos || name.find('\0') != std::string_view::npos)
-    return Code::invalid;
-  return std::nullopt;
-}
-
 Result<Directory> directory_of(Shard& shard, Ino ino) {
   auto row = shard.inode(ino);
   if (!row) return fail(Code::not_found);

@@ -18,7 +18,7 @@ namespace magma::ops {
 // ---- shared by several operations (common.cc)
 
 // invalid, name_too_long, or nothing: 1 to 255 bytes, no '/', no NUL, not "." or "..".
-std::optional<Code> name_error(std::string_view name);
+using wire::name_error;
 
 struct Directory {
   Ino ino;

@@ -1,5 +1,7 @@
 // libmagma/sys_real/disk_posix in a temporary directory.
 #include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -94,7 +96,17 @@ TEST_CASE("disk: only what is asked for comes into memory, and goes when told") 
   REQUIRE((*file)->write_at(Bytes(kMiB, 7), 0).has_value());
   REQUIRE((*file)->sync().has_value());
   Bytes page(4096);
-  auto in_memory = [&](std::uint64_t at) { return (*file)->read_at_nowait(page, at).has_value(); };
+  // Looked at by mincore(2): to read without waiting would begin to bring it.
+  const int fd = ::open((dir.path() + "/f").c_str(), O_RDONLY | O_CLOEXEC);
+  REQUIRE(fd >= 0);
+  void* map = ::mmap(nullptr, kMiB, PROT_READ, MAP_SHARED, fd, 0);
+  ::close(fd);
+  REQUIRE(map != MAP_FAILED);
+  auto in_memory = [map](std::uint64_t at) {
+    unsigned char is_there = 0;
+    REQUIRE(::mincore(static_cast<char*>(map) + at, 4096, &is_there) == 0);
+    return (is_there & 1) != 0;
+  };
   // The kernel leaves pages that somebody looks at in this moment (posix_fadvise(2): advice).
   auto drop = [&](std::uint64_t bytes) {
     bool is_gone = false;
@@ -108,6 +120,7 @@ TEST_CASE("disk: only what is asked for comes into memory, and goes when told") 
   };
   if (!drop(kMiB)) {
     MESSAGE("this filesystem keeps files in memory: nothing to see");
+    ::munmap(map, kMiB);
     return;
   }
   for (std::uint64_t at = 0; at < 64 * 1024; at += page.size())
@@ -115,6 +128,7 @@ TEST_CASE("disk: only what is asked for comes into memory, and goes when told") 
   CHECK_FALSE(in_memory(128 * 1024));
   CHECK_FALSE(in_memory(kMiB - 4096));
   CHECK(drop(4096));
+  ::munmap(map, kMiB);
 }
 
 TEST_CASE("disk: holes") {
