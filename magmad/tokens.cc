@@ -41,6 +41,10 @@ void Tokens::let_end(Ino ino, Held& held, Instant at) {
 void Tokens::changed(Ino ino, std::string_view name, SessionId by, Instant now,
                      std::vector<NoticeId>& wait_for) {
   add_grace(by, wait_for);
+  // Who delays writes counts on the attributes, too, and for as long as it may.
+  auto writer = name.empty() ? writers_.find(ino) : writers_.end();
+  if (writer != writers_.end() && writer->second.session != by)
+    tell({writer->second.session, Of::flare, Instant::never()}, ino, name, wait_for);
   auto found = held_.find(ino);
   if (found == held_.end()) return;
   const Of what = name.empty() ? Of::flare : Of::names;

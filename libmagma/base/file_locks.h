@@ -1,7 +1,7 @@
-// The advisory locks of a shard's inodes, in memory: record locks of fcntl(2) and whole-file locks
-// of flock(2). The two kinds do not see each other. No I/O and no clock: a shard stores held() of
-// each (inode, session) as a row and gives it back with restore() after a restart. Used by the
-// shard's thread alone.
+// Advisory locks of inodes, in memory: record locks of fcntl(2) and whole-file locks of flock(2).
+// The two kinds do not see each other. No I/O and no clock. A shard has one for its inodes, stores
+// held() of each (inode, session) as a row and gives it back with restore() after a restart; a
+// client has one for the files that it decides about (client/own_locks.h). One thread.
 //
 // Record locks, fcntl(2) "Advisory record locking". An owner (a process: its table of open files)
 // has at most one type of lock on a byte. A lock replaces what the owner had on those bytes, so

@@ -33,7 +33,7 @@ ClientImpl::ClientImpl(ClientConfig config, sys::Clock& clock, sys::Random& rand
              random, datagrams, *this),
       write_back_(*this, config_.delays_writes),
       delayed_names_(*this, config_.delays_names),
-      own_locks_(*this, config_.delays_writes),
+      own_locks_(*this),
       session_(config_.host_name, links_, router_, clock, random, *this),
       requests_({.fail_when_away = config_.fail_when_away, .stall = config_.stall}, links_,
                 router_, session_, files_, write_back_, delayed_names_, own_locks_, clock, random),
@@ -191,8 +191,7 @@ void ClientImpl::on_session_usable(bool is_new, const wire::AttachReply& reply) 
 Instant ClientImpl::deadline() const {
   return std::min({links_.deadline(), session_.deadline(), requests_.deadline(),
                    content_.deadline(), write_back_.deadline(), delayed_names_.deadline(),
-                   own_locks_.deadline(),
-                   start_until_, drain_until_, stop_until_});
+                   own_locks_.deadline(), start_until_, drain_until_, stop_until_});
 }
 
 void ClientImpl::on_timer() {
@@ -233,8 +232,8 @@ void ClientImpl::send_attributes(WriteBack::Attributes attributes, std::uint64_t
   auto answered = [this, ino, number](Result<wire::Attr> after) {
     write_back_.attributes_sent(number, ino, std::move(after), clock_.now());
   };
-  requests_.begin_attributes(attributes.change, {.uid = attributes.uid, .gid = attributes.gid},
-                             Done<wire::Attr>(std::move(answered)));
+  requests_.begin_bound(ring::home_of(ino), {.uid = attributes.uid, .gid = attributes.gid},
+                        attributes.change, Done<wire::Attr>(std::move(answered)));
 }
 
 // ---- delayed changes of names
@@ -274,8 +273,8 @@ void ClientImpl::send_names(const DelayedNames::Batch& batch, std::uint64_t numb
                                  delayed_names_.is_last(dir, done));
     delayed_names_.sent(number, std::move(reply), clock_.now());
   };
-  requests_.begin_delayed_names({dir, batch.steps}, {.uid = batch.uid, .gid = batch.gid},
-                                std::move(answered));
+  requests_.begin_bound(ring::home_of(dir), {.uid = batch.uid, .gid = batch.gid},
+                        wire::ChangeNamesRequest{dir, batch.steps}, RawDone(std::move(answered)));
 }
 
 void ClientImpl::claim(Ino ino) {
@@ -305,17 +304,6 @@ void ClientImpl::cancel(CallId call) {
   }
 }
 
-// A write until it is kept, sent and answered, or refused.
-struct ClientImpl::PendingWrite {
-  WriteBack::Write write;
-  Bytes bytes;
-  Credentials who;
-  Done<wire::WriteReply> done;
-  CallId id = 0;       // if it had to wait
-  CallId started = 0;  // the one that was made
-  bool has_ended = false;
-};
-
 // What a volcano that is away has not been told keeps calls waiting that have not begun.
 void ClientImpl::give_up_deferred(const Error& error) {
   std::vector<CallId> old;
@@ -327,6 +315,17 @@ void ClientImpl::give_up_deferred(const Error& error) {
       (*ended)(error, false);
     }
 }
+
+// A write until it is kept, sent and answered, or refused.
+struct ClientImpl::PendingWrite {
+  WriteBack::Write write;
+  Bytes bytes;
+  Credentials who;
+  Done<wire::WriteReply> done;
+  CallId id = 0;       // if it had to wait
+  CallId started = 0;  // the one that was made
+  bool has_ended = false;
+};
 
 CallId ClientImpl::write(WriteBack::Write write, Bytes bytes, Credentials who,
                          Done<wire::WriteReply> done) {
@@ -419,11 +418,8 @@ CallId ClientImpl::lock(const wire::LockRequest& request, Credentials who,
                         Done<wire::LockReply> done) {
   const Ino ino = request.ino;
   if (const auto outcome = own_locks_.lock(request, decides_locks(ino))) {
-    const std::uint64_t version = write_back_.version_of(ino);
     switch (*outcome) {
-      case locks::LockOutcome::granted:
-        done(wire::LockReply{.data_version = version, .is_local = true});
-        break;
+      case locks::LockOutcome::granted: done(wire::LockReply{write_back_.version_of(ino)}); break;
       case locks::LockOutcome::conflict: done(fail(Code::would_block)); break;
       case locks::LockOutcome::too_many: done(fail(Code::no_locks)); break;
     }
@@ -472,10 +468,11 @@ CallId ClientImpl::test_lock(const wire::LockRequest& request, Credentials who,
 }
 
 void ClientImpl::send_locks(Ino ino, locks::HeldLocks held, std::uint64_t number) {
-  requests_.begin_set_locks({ino, std::move(held)},
-                            [this, number](const Result<wire::EmptyReply>& result) {
-                              own_locks_.sent(number, result, clock_.now());
-                            });
+  auto answered = [this, ino, number](const Result<wire::EmptyReply>& result) {
+    own_locks_.sent(ino, number, result, clock_.now());
+  };
+  requests_.begin_bound(ring::home_of(ino), {}, wire::SetLocksRequest{ino, std::move(held)},
+                        Done<wire::EmptyReply>(std::move(answered)));
 }
 
 }  // namespace magma::client

@@ -107,6 +107,7 @@ void DirectoryCache::made(const wire::Attr& directory) {
 void DirectoryCache::listed(Ino dir, std::uint64_t after, const wire::ReaddirReply& part) {
   if (after == 0) {
     Record& begun = find_or_make(dir, nothing_but_version(dir, part.data_version));
+    drop_listing(begun);
     begun.listing.emplace();
     begun.listing->version = part.data_version;
     begun.listing->until = part.believed_until;
@@ -116,27 +117,36 @@ void DirectoryCache::listed(Ino dir, std::uint64_t after, const wire::ReaddirRep
   Listing& listing = *record->listing;
   const bool goes_on = listing.version == part.data_version && listing.next == after;
   if (!goes_on || listing.names.size() + part.entries.size() > kListedMax)
-    return record->listing.reset();
+    return drop_listing(*record);
+  names_ -= listing.names.size();
   for (const wire::DirectoryEntry& entry : part.entries) listing.names.insert(entry.name);
+  names_ += listing.names.size();
+  while (names_ > kNamesMax && order_.back() != dir) forget(order_.back());
   listing.until = std::min(listing.until, part.believed_until);
   if (!part.entries.empty()) listing.next = part.entries.back().cookie;
-  if (!part.end) return;
-  Listing all = std::move(listing);
-  record->listing.reset();
-  if (record->attr.data_version > all.version) return;  // a change came between
-  if (record->attr.data_version < all.version) {
-    lose_names(*record);
-    record->attr = nothing_but_version(dir, all.version);
+  if (part.end) finish_listing(*record);
+}
+
+void DirectoryCache::finish_listing(Record& record) {
+  Listing& all = *record.listing;
+  if (record.attr.data_version < all.version) {
+    lose_names(record);
+    record.attr = nothing_but_version(record.attr.ino, all.version);
   }
-  if (record->is_complete) {
-    record->names_until = std::max(record->names_until, all.until);
-    return;
+  if (record.attr.data_version == all.version) {  // else a change came between
+    if (!record.is_complete) {
+      std::swap(record.names, all.names);
+      record.is_complete = true;
+      record.names_until = all.until;
+    }
+    record.names_until = std::max(record.names_until, all.until);
   }
-  while (names_ + all.names.size() > kNamesMax && order_.back() != dir) forget(order_.back());
-  record->is_complete = true;
-  record->names = std::move(all.names);
-  record->names_until = all.until;
-  names_ += record->names.size();
+  drop_listing(record);
+}
+
+void DirectoryCache::drop_listing(Record& record) {
+  if (record.listing) names_ -= record.listing->names.size();
+  record.listing.reset();
 }
 
 // Nobody else has changed it meanwhile. If it is not what it was told to become, some of the
@@ -168,6 +178,7 @@ void DirectoryCache::learn(const wire::Attr& attr) {
 void DirectoryCache::forget(Ino dir) {
   auto found = records_.find(dir);
   if (found == records_.end()) return;
+  drop_listing(found->second);
   names_ -= found->second.names.size();
   order_.erase(found->second.order);
   records_.erase(found);

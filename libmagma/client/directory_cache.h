@@ -42,7 +42,7 @@ struct NameChange {
 class DirectoryCache {
  public:
   static constexpr std::size_t kDirectoriesMax = 1024;
-  static constexpr std::size_t kNamesMax = 1u << 17;  // of all directories together
+  static constexpr std::size_t kNamesMax = 1u << 17;  // of all together, listings under way too
   static constexpr std::size_t kListedMax = 1u << 15;  // of a listing
 
   // Attributes that may be believed, and for how long still.
@@ -101,6 +101,8 @@ class DirectoryCache {
   Record* find(Ino dir);
   const Record* find(Ino dir) const;
   Record& find_or_make(Ino dir, const wire::Attr& attr);
+  void finish_listing(Record& record);
+  void drop_listing(Record& record);
   void lose_names(Record& record);
   void add_name(Record& record, const std::string& name);
   void erase_name(Record& record, const std::string& name);

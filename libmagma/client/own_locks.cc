@@ -34,7 +34,7 @@ locks::LockRequest request_of(const wire::LockRequest& request) {
 }  // namespace
 
 bool OwnLocks::decides(Ino ino, const wire::LockRequest& request, bool has_token) const {
-  if (!is_on_ || !has_token || has_ended_ || !is_known(request)) return false;
+  if (!has_token || has_ended_ || !is_known(request)) return false;
   auto found = files_.find(ino);
   if (found == files_.end()) return true;
   const File& file = found->second;
@@ -53,10 +53,7 @@ std::optional<locks::LockOutcome> OwnLocks::lock(const wire::LockRequest& reques
   if (!decides(request.ino, request, has_token)) return std::nullopt;
   const locks::LockResult result = apply(request);
   ++decided_;
-  if (result.changed) {
-    File& file = files_[request.ino];
-    if (!std::exchange(file.is_unsent, true)) ++unsent_;
-  }
+  if (result.changed) files_[request.ino].is_unsent = true;
   return result.outcome;
 }
 
@@ -118,10 +115,9 @@ void OwnLocks::when_sent(Ino ino, UniqueFunction<void()> then) {
 }
 
 void OwnLocks::send(Ino ino, File& file) {
-  const std::uint64_t number = file.sending = ++last_number_;
-  under_way_[number] = ino;
+  file.sending = ++last_number_;
   ++sets_;
-  owner_.send_locks(ino, locks_.held(ino, kSelf), number);
+  owner_.send_locks(ino, locks_.held(ino, kSelf), file.sending);
 }
 
 void OwnLocks::send_all() {
@@ -135,12 +131,11 @@ void OwnLocks::send_all() {
 
 // A file that is gone has no locks. Those that the volcano cannot take are lost; but for a mistake
 // of ours that does not happen.
-void OwnLocks::sent(std::uint64_t number, const Result<wire::EmptyReply>& result, Instant now) {
-  auto place = under_way_.find(number);
-  if (place == under_way_.end()) return;
-  const Ino ino = place->second;
-  under_way_.erase(place);
-  File& file = files_[ino];
+void OwnLocks::sent(Ino ino, std::uint64_t number, const Result<wire::EmptyReply>& result,
+                    Instant now) {
+  auto found = files_.find(ino);
+  if (found == files_.end() || found->second.sending != number) return;  // of a session before
+  File& file = found->second;
   file.sending = 0;
   if (result) return told(ino);
   const Code code = result.error().code;
@@ -157,7 +152,7 @@ void OwnLocks::sent(std::uint64_t number, const Result<wire::EmptyReply>& result
 
 void OwnLocks::told(Ino ino) {
   File& file = files_[ino];
-  if (std::exchange(file.is_unsent, false)) --unsent_;
+  file.is_unsent = false;
   auto waiters = std::exchange(file.waiters, {});
   forget_if_idle(ino);
   for (auto& waiter : waiters) waiter();
@@ -193,8 +188,6 @@ void OwnLocks::closed(Ino ino) {
 // Calls under way are made again in the new session, or told as failed: they end later.
 void OwnLocks::session_lost() {
   locks_ = {};
-  under_way_.clear();
-  unsent_ = 0;
   std::vector<UniqueFunction<void()>> waiters;
   std::vector<Ino> inodes;
   for (auto& [ino, file] : files_) {

@@ -4,8 +4,8 @@
 // transaction.
 //
 // Of every file that its programs lock this client knows all their locks: those that a volcano gave
-// them (ended()), and those it gave itself. What the volcano has not been told is sent at once, as
-// one set of all locks of the file (set_locks), when
+// them (ended_change()), and those it gave itself. What the volcano has not been told is sent at
+// once, as one set of all locks of the file (set_locks), when
 //   - the volcano recalls the token: it is confirmed after that,
 //   - the file is closed by the last program that may write to it, or the map changes,
 //   - a program waits for a lock, which the volcano sees to: from then on, and while any call about
@@ -41,10 +41,10 @@ class OwnLocks {
   class Owner {
    public:
     virtual ~Owner() = default;
-    // Calls sent(number, ...) later or inside.
+    // Calls sent(ino, number, ...) later or inside.
     virtual void send_locks(Ino ino, locks::HeldLocks held, std::uint64_t number) = 0;
   };
-  OwnLocks(Owner& owner, bool is_on) : owner_(owner), is_on_(is_on) {}
+  explicit OwnLocks(Owner& owner) : owner_(owner) {}
 
   // ---- what programs do. `has_token`: of the file
   // Decides the call; nothing: the volcano is to be asked, after when_sent().
@@ -58,14 +58,13 @@ class OwnLocks {
   void ended_question(Ino ino);
   // Whether the volcano does not know all.
   bool is_unsent(Ino ino) const;
-  bool has_unsent() const { return unsent_ > 0; }
   // Calls `then` when it does; at once if so.
   void when_sent(Ino ino, UniqueFunction<void()> then);
 
   // ---- what the ring does
   void send_all();      // another map: no token is counted on
   void session_lost();  // and with it all locks
-  void sent(std::uint64_t number, const Result<wire::EmptyReply>& result, Instant now);
+  void sent(Ino ino, std::uint64_t number, const Result<wire::EmptyReply>& result, Instant now);
   // This client has the file open no more.
   void closed(Ino ino);
   void end();
@@ -97,12 +96,9 @@ class OwnLocks {
   void told(Ino ino);
 
   Owner& owner_;
-  const bool is_on_;
   bool has_ended_ = false;
   locks::FileLocks locks_;
   std::unordered_map<Ino, File> files_;
-  std::unordered_map<std::uint64_t, Ino> under_way_;  // by number
-  std::size_t unsent_ = 0;  // files
   Instant next_due_ = Instant::never();
   std::uint64_t last_number_ = 0;
   std::uint64_t decided_ = 0;

@@ -236,47 +236,6 @@ void Requests::dispatch(Token id) {
   send(id, request, route);
 }
 
-Token Requests::begin_attributes(const wire::SetattrRequest& message, Credentials who,
-                                 AnyDone done) {
-  Token id = admit(wire::FlareOp::setattr, ring::home_of(message.ino), who, done);
-  if (id == 0) return 0;
-  Request& request = *slab_.find(id);
-  request.ino = message.ino;
-  request.is_bound = request.is_delayed = true;
-  put_head(request, who);
-  wire::encode_to(request.head, message);
-  dispatch(id);
-  return id;
-}
-
-// ---- delayed changes of names
-
-Token Requests::begin_delayed_names(const wire::ChangeNamesRequest& message, Credentials who,
-                                    RawDone done) {
-  AnyDone any = std::move(done);
-  Token id = admit(wire::FlareOp::change_names, ring::home_of(message.dir), who, any);
-  if (id == 0) return 0;
-  Request& request = *slab_.find(id);
-  request.is_bound = request.is_delayed = true;
-  put_head(request, who);
-  wire::encode_to(request.head, message);
-  dispatch(id);
-  return id;
-}
-
-Token Requests::begin_set_locks(const wire::SetLocksRequest& message,
-                                Done<wire::EmptyReply> done) {
-  AnyDone any = std::move(done);
-  Token id = admit(wire::FlareOp::set_locks, ring::home_of(message.ino), {}, any);
-  if (id == 0) return 0;
-  Request& request = *slab_.find(id);
-  request.is_bound = request.is_delayed = true;
-  put_head(request, {});
-  wire::encode_to(request.head, message);
-  dispatch(id);
-  return id;
-}
-
 bool Requests::is_changing_names(Ino dir) {
   constexpr std::size_t kLookedAtMax = 64;
   if (slab_.size() > kLookedAtMax) return true;
@@ -528,6 +487,7 @@ void Requests::on_changed(const std::vector<wire::Change>& changes, UniqueFuncti
     directories_.forget(change.ino);
     local_opens_.changed(change.ino, now);
     if (!change.name.empty()) continue;
+    write_back_.forget_attributes(change.ino);
     ++waiting->left;
     local_opens_.when_told(change.ino, now, one_told);
   }
@@ -758,17 +718,16 @@ void Requests::sweep() {
       session_.refresh_map(request->link);
     }
     tell_of_waiting(*request, now);
-    const bool is_late = request->op == wire::FlareOp::change_names ||  // callers were answered
-                         request->op == wire::FlareOp::set_locks;
-    bool is_internal = is_late || request->role == Request::Role::release ||
-                       request->role == Request::Role::reopen ||
-                       request->role == Request::Role::keep;
     if (!config_.fail_when_away || now - request->since < config_.stall) continue;
-    if (is_internal && !is_late) continue;
+    if (request->role == Request::Role::release || request->role == Request::Role::reopen ||
+        request->role == Request::Role::keep)
+      continue;
+    const bool was_told = request->op == wire::FlareOp::change_names ||  // as done, to programs
+                          request->op == wire::FlareOp::set_locks;
     std::string text = request->link == kNoLink ? std::string("no volcano")
                                                 : links_.address(request->link).text();
     const Error error{Code::io, "volcano away: " + text};
-    if (is_late)
+    if (was_told)
       stalled = error;
     else
       give_up(id, error, true);

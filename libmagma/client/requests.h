@@ -28,12 +28,12 @@
 #include "libmagma/client/beliefs.h"
 #include "libmagma/client/client.h"
 #include "libmagma/client/delayed_names.h"
-#include "libmagma/client/own_locks.h"
 #include "libmagma/client/directory_cache.h"
 #include "libmagma/client/file_table.h"
 #include "libmagma/client/lanes.h"
 #include "libmagma/client/links.h"
 #include "libmagma/client/local_opens.h"
+#include "libmagma/client/own_locks.h"
 #include "libmagma/client/router.h"
 #include "libmagma/client/session.h"
 #include "libmagma/client/slab.h"
@@ -181,14 +181,21 @@ class Requests {
     dispatch(id);
     return id;
   }
-  // As begin(), for attributes that were delayed: bound to the session, and as a write in lanes.
-  Token begin_attributes(const wire::SetattrRequest& message, Credentials who, AnyDone done);
-  // As begin(), for changes of names that were delayed: bound to the session, and in lanes as a
-  // write. What it tells of the directory is `told`.
-  Token begin_delayed_names(const wire::ChangeNamesRequest& message, Credentials who, RawDone done);
-  // As begin(), for locks that this client gave by itself: bound to the session, in lanes as a
-  // write, and never given up before its end.
-  Token begin_set_locks(const wire::SetLocksRequest& message, Done<wire::EmptyReply> done);
+  // As begin(), for what programs were told is done: attributes and names that were delayed, locks
+  // that were given here. Bound to the session, and in lanes as a write. What the answer tells of a
+  // directory is for note_delayed_names().
+  template <class Message>
+  Token begin_bound(ring::Slot slot, Credentials who, const Message& message, AnyDone done) {
+    Token id = admit(wire::OpOf<Message>::op, slot, who, done);
+    if (id == 0) return 0;
+    Request& request = *slab_.find(id);
+    if constexpr (requires { message.ino; }) request.ino = message.ino;
+    request.is_bound = request.is_delayed = true;
+    put_head(request, who);
+    wire::encode_to(request.head, message);
+    dispatch(id);
+    return id;
+  }
   // Whether a change of names in the directory, or one that may be, is asked for.
   bool is_changing_names(Ino dir);
   // A change of names is delayed; the directory's attributes after it. `ino`: that the name leads

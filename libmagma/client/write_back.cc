@@ -301,13 +301,9 @@ WriteBack::Decision WriteBack::write(Write& write, Bytes& bytes, Instant now,
     hurry(write.ino, *file, now);
     return {.path = Path::wait};
   }
-  const bool may_claim = !file->has_token && write.may_delay && file->through == 0 &&
-                         now >= file->claim_at && !is_away_;
-  if (may_claim) {
-    file->is_claiming = true;
+  if (write.may_delay && may_claim(*file, now)) {
     file->waiters.push_back(std::move(later));
-    ++claims_;
-    owner_.claim(write.ino);
+    claim(write.ino, *file);
     return {.path = Path::wait};
   }
   ++file->through;
@@ -319,15 +315,21 @@ WriteBack::Decision WriteBack::write(Write& write, Bytes& bytes, Instant now,
   return {.is_counted = true, .is_placed = true};
 }
 
-void WriteBack::want_token(Ino ino, Instant now) {
-  if (!is_on_ || is_away_ || has_ended_ || !owner_.is_open_for_write(ino)) return;
-  File& file = files_[ino];
-  const bool may_claim = !file.has_token && !file.is_claiming && file.through == 0 &&
-                         file.is_clean() && !file.is_doubtful && now >= file.claim_at;
-  if (!may_claim) return;
+bool WriteBack::may_claim(const File& file, Instant now) const {
+  return !file.has_token && !file.is_claiming && file.through == 0 && file.is_clean() &&
+         now >= file.claim_at && !is_away_;
+}
+
+void WriteBack::claim(Ino ino, File& file) {
   file.is_claiming = true;
   ++claims_;
   owner_.claim(ino);
+}
+
+void WriteBack::want_token(Ino ino, Instant now) {
+  if (!is_on_ || has_ended_ || !owner_.is_open_for_write(ino)) return;
+  File& file = files_[ino];
+  if (may_claim(file, now) && !file.is_doubtful) claim(ino, file);
 }
 
 // Something will have to be sent, if nothing is yet.

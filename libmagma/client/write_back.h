@@ -298,6 +298,8 @@ class WriteBack {
   void lose(Ino ino, File& file, std::size_t bytes, Error error);
   void lose_dirty(Ino ino, File& file, const Error& error);
   void drop_token(File& file, Instant claim_at);
+  bool may_claim(const File& file, Instant now) const;
+  void claim(Ino ino, File& file);
   void take_note(Ino ino, const File& file);
   void forget_if_idle(Ino ino);
   void let_writers_in();

@@ -27,7 +27,8 @@ namespace magma::wire {
 
 inline constexpr std::uint32_t kProtocolVersion = 1;
 inline constexpr std::size_t kNameBytesMax = 255;
-// Why it can be no name of an entry: name_too_long, invalid.
+// Why it can be no name of an entry (invalid, name_too_long), or nothing: 1 to 255 bytes, no '/',
+// no NUL, not "." or "..".
 std::optional<Code> name_error(std::string_view name);
 inline constexpr std::size_t kLinkTargetBytesMax = 4095;
 inline constexpr std::size_t kXattrNameBytesMax = 255;     // XATTR_NAME_MAX

@@ -37,7 +37,6 @@ struct LockRequest {
 
 struct LockReply {
   std::uint64_t data_version = 0;  // of the file: what is cached of another one is old
-  bool is_local = false;  // not on the wire: decided by the client, which alone has the file
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("data_version", s.data_version);

@@ -17,7 +17,6 @@ namespace magma::ops {
 
 // ---- shared by several operations (common.cc)
 
-// invalid, name_too_long, or nothing: 1 to 255 bytes, no '/', no NUL, not "." or "..".
 using wire::name_error;
 
 struct Directory {

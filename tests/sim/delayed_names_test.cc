@@ -14,20 +14,6 @@ namespace {
 const Ino kRoot = root_ino();
 const client::Credentials kUser{};
 
-struct Ring {
-  const char* name;
-  unsigned mirrors, parts;
-};
-constexpr Ring kRings[] = {{"one volcano", 0, 0}, {"with a mirror", 1, 0}, {"parts", 0, 3}};
-
-SimCluster::Options options_of(const Ring& ring, std::uint64_t seed) {
-  return {.seed = seed,
-          .clients = 2,
-          .mirrors = ring.mirrors,
-          .pretended_parts = ring.parts,
-          .delays_writes = true};
-}
-
 client::Client::Stats stats(Scenario& s) { return s.cluster().client(0).stats(); }
 
 struct Directory {

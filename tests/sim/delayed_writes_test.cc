@@ -12,20 +12,6 @@ namespace {
 const Ino kRoot = root_ino();
 const WallTime kThen{77'000'000'000};
 
-struct Ring {
-  const char* name;
-  unsigned mirrors, parts;
-};
-constexpr Ring kRings[] = {{"one volcano", 0, 0}, {"with a mirror", 1, 0}, {"parts", 0, 3}};
-
-SimCluster::Options options_of(const Ring& ring, std::uint64_t seed) {
-  return {.seed = seed,
-          .clients = 2,
-          .mirrors = ring.mirrors,
-          .pretended_parts = ring.parts,
-          .delays_writes = true};
-}
-
 client::Client::Stats stats(Scenario& s, unsigned client = 0) {
   return s.cluster().client(client).stats();
 }
@@ -100,6 +86,29 @@ void set_some(Scenario& s, Ino file) {
   CHECK(after->mtime == kThen);
   CHECK((after->mode & 07777) == 0640);
   REQUIRE(stats(s).delayed_sent == sent);
+}
+
+// Who removes a name need not have looked it up just before.
+TEST_CASE("delayed writes: attributes that are set later are those of a file that was removed") {
+  for (const Ring& ring : kRings) {
+    CAPTURE(ring.name);
+    Scenario s(options_of(ring, 52));
+    for (int i = 0; i < 8; ++i) {  // at home in different slots
+      const std::string name = std::to_string(i);
+      const Ino file = write_some(s, name, pattern(3'000));
+      s.cluster().run_for(wire::kTokenTerm * 2);  // it believes nothing by then, but may delay
+      const auto sets = stats(s).delayed_sets;
+      wire::SetattrRequest change;
+      change.ino = file;
+      change.fields_set = wire::kSetMode;
+      change.mode = 0640;
+      CHECK(s.setattr(change).value().nlink == 1);
+      CHECK(stats(s).delayed_sets == sets + 1);
+      REQUIRE(s.unlink(kRoot, name, 1).has_value());
+      CHECK(s.setattr(change).value().nlink == 0);
+      s.release(file);
+    }
+  }
 }
 
 TEST_CASE("delayed writes: attributes go with the last of them") {

@@ -36,12 +36,6 @@ void close(Scenario& s, Ino ino, unsigned client) {
   CHECK(is_gone(s.getattr(ino, client)));
 }
 
-struct Ring {
-  const char* name;
-  unsigned mirrors, parts;
-};
-constexpr Ring kRings[] = {{"one volcano", 0, 0}, {"with a mirror", 1, 0}, {"parts", 0, 3}};
-
 }  // namespace
 
 TEST_CASE("local opens: a file that is removed lives until it is closed") {

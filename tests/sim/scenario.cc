@@ -127,6 +127,14 @@ std::string Scenario::dump(unsigned client) {
   return dump_of(walked->model);
 }
 
+SimCluster::Options options_of(const Ring& ring, std::uint64_t seed) {
+  return {.seed = seed,
+          .clients = 2,
+          .mirrors = ring.mirrors,
+          .pretended_parts = ring.parts,
+          .delays_writes = true};
+}
+
 wire::MkdirRequest mkdir_request(Ino dir, const std::string& name) {
   return {dir, name, 0755, 0, crypto::key_of_path("/" + std::to_string(dir.value) + "/" + name)};
 }

@@ -48,6 +48,15 @@ class Scenario {
   SimCluster cluster_;
 };
 
+// Rings that what clients do by themselves is tried on, each with two clients that delay.
+struct Ring {
+  const char* name;
+  unsigned mirrors, parts;
+};
+inline constexpr Ring kRings[] = {
+    {"one volcano", 0, 0}, {"with a mirror", 1, 0}, {"parts", 0, 3}};
+SimCluster::Options options_of(const Ring& ring, std::uint64_t seed);
+
 wire::MkdirRequest mkdir_request(Ino dir, const std::string& name);
 wire::CreateRequest create_request(Ino dir, const std::string& name);
 Bytes pattern(std::size_t size, std::uint64_t seed = 1);

@@ -273,4 +273,13 @@ TEST_CASE_FIXTURE(Fixture, "directory cache: names of listings are bounded, the 
   cache.listed(kDir, static_cast<std::uint64_t>(many) * 10,
                part(5, many + 1, many + 2, true, now + seconds(2)));
   CHECK_FALSE(absent("x"));  // too large
+  for (std::uint64_t i = 0; i < 6; ++i)  // begun, and never listed to the end
+    cache.listed(Ino(2000 + i), 0, part(5, 1, many, false, now + seconds(2)));
+  CHECK(cache.names() <= DirectoryCache::kNamesMax);
+  for (std::uint64_t i = 0; i < 6; ++i) {
+    cache.forget(Ino(2000 + i));
+    cache.forget(Ino(1000 + i));
+  }
+  cache.forget(kDir);
+  CHECK(cache.names() == 0);
 }

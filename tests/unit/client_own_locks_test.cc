@@ -31,14 +31,16 @@ struct Fixture : OwnLocks::Owner {
     std::uint64_t number;
   };
   std::vector<Set> sets;
-  OwnLocks locks{*this, true};
+  OwnLocks locks{*this};
   int calls = 0;
   Instant now{1'000'000'000'000};
 
   void send_locks(Ino ino, locks::HeldLocks held, std::uint64_t number) override {
     sets.push_back({ino, std::move(held), number});
   }
-  void answer(std::size_t set) { locks.sent(sets.at(set).number, wire::EmptyReply{}, now); }
+  void answer(std::size_t set) {
+    locks.sent(sets.at(set).ino, sets.at(set).number, wire::EmptyReply{}, now);
+  }
   // Through the volcano, which answers so.
   void ask(const wire::LockRequest& wanted, Code code = {}) {
     locks.begin_change(wanted.ino);
@@ -92,7 +94,7 @@ TEST_CASE_FIXTURE(Fixture, "own locks: what was not told is sent once, as a whol
   CHECK_FALSE(decides());  // meanwhile nobody decides
   answer(0);
   CHECK(calls == 3);
-  CHECK_FALSE(locks.has_unsent());
+  CHECK_FALSE(locks.is_unsent(kFile));
   CHECK(decides());
   when_sent();
   CHECK(calls == 4);
@@ -118,7 +120,8 @@ TEST_CASE_FIXTURE(Fixture, "own locks: another map sends all") {
   CHECK(sets.size() == 2);
   answer(0);
   answer(1);
-  CHECK_FALSE(locks.has_unsent());
+  CHECK_FALSE(locks.is_unsent(kFile));
+  CHECK_FALSE(locks.is_unsent(kOther));
 }
 
 TEST_CASE_FIXTURE(Fixture, "own locks: while the volcano is asked it decides") {
@@ -184,7 +187,7 @@ TEST_CASE_FIXTURE(Fixture, "own locks: with the session all end, and who waits g
 TEST_CASE_FIXTURE(Fixture, "own locks: a set that fails is sent again, and all wait") {
   REQUIRE(locks.lock(request(LockType::exclusive), true).has_value());
   when_sent();
-  locks.sent(sets.at(0).number, fail(Code::no_space), now);
+  locks.sent(kFile, sets.at(0).number, fail(Code::no_space), now);
   CHECK(calls == 0);
   CHECK_FALSE(decides());
   when_sent();
@@ -198,14 +201,14 @@ TEST_CASE_FIXTURE(Fixture, "own locks: a set that fails is sent again, and all w
   answer(1);
   CHECK(calls == 2);
   CHECK(locks.deadline() == Instant::never());
-  CHECK_FALSE(locks.has_unsent());
+  CHECK_FALSE(locks.is_unsent(kFile));
 }
 
 TEST_CASE_FIXTURE(Fixture, "own locks: of a file that is gone nothing is kept") {
   SUBCASE("as a set tells") {
     REQUIRE(locks.lock(request(LockType::exclusive), true).has_value());
     when_sent();
-    locks.sent(sets.at(0).number, fail(Code::stale), now);
+    locks.sent(kFile, sets.at(0).number, fail(Code::stale), now);
     CHECK(calls == 1);
   }
   SUBCASE("as a call tells") {

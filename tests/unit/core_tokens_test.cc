@@ -99,6 +99,27 @@ TEST_CASE_FIXTURE(Fixture, "tokens: end with their term, and with them the waiti
   CHECK(change(kFile, "", kB).empty());
 }
 
+TEST_CASE_FIXTURE(Fixture, "tokens: who delays writes to a file hears of its changes") {
+  REQUIRE(tokens.grant_writes(kA, kFile, now));
+  now = now + kTerm * 2;
+  CHECK(change(kFile, "", kA).empty());
+  CHECK(change(kDir, "", kB).empty());
+  const auto waiting = change(kFile, "", kB);
+  const auto messages = tokens.take_messages();
+  REQUIRE(messages.size() == 1);
+  CHECK(messages[0].to == kA);
+  CHECK(messages[0].changes == std::vector<wire::Change>{{kFile, ""}});
+  now = now + kTerm * 2;
+  tokens.on_timer(now);
+  CHECK(waits(waiting));
+  tokens.confirmed(messages[0].notice);
+  CHECK_FALSE(waits(waiting));
+  CHECK(tokens.grant_writes(kA, kFile, now));
+  CHECK(change(kFile, "", kB).size() == 1);  // it still does
+  tokens.forget(kA);
+  CHECK(change(kFile, "", kB).empty());
+}
+
 TEST_CASE_FIXTURE(Fixture, "tokens: granted again they last longer, and memory is given back") {
   for (int i = 0; i < 100; ++i) {
     CHECK(tokens.grant(kA, kFile, Of::flare, now));

@@ -183,6 +183,35 @@ TEST_CASE("content: a sync does not cover what is written while it runs") {
   }
 }
 
+TEST_CASE("content: a sync under way is shared, unless something was written since it began") {
+  Rig rig;
+  SeedRandom random(1);
+  auto id = content_id(3, 16);
+  REQUIRE(rig.write(id, 0, Bytes(5000, 'a')));
+  REQUIRE(rig.commit());
+  REQUIRE(rig.sync_all());
+  REQUIRE(rig.write(id, 0, Bytes(5000, 'b')));
+  REQUIRE(rig.commit());
+  const auto before = rig.disk.counters().syncs;
+  std::vector<int> order;
+  for (int n : {1, 2})
+    rig.content->sync(id, [&order, n](Result<void> done) {
+      CHECK(done.has_value());
+      order.push_back(n);
+    });
+  REQUIRE(rig.executor.run_one());  // the work is done, its end is not delivered
+  CHECK(order.empty());
+  REQUIRE(rig.write(id, 0, Bytes(5000, 'c')));
+  REQUIRE(rig.commit());
+  rig.content->sync(id, [&order](Result<void>) { order.push_back(3); });
+  CHECK(rig.disk.counters().syncs == before + 1);
+  REQUIRE(rig.executor.run_one());
+  CHECK(order == std::vector<int>{1, 2});
+  rig.executor.run_all();
+  CHECK(order == std::vector<int>{1, 2, 3});
+  CHECK(rig.disk.counters().syncs == before + 2);
+}
+
 TEST_CASE("content: a removed file goes after its row is synced, the row after its directory is") {
   Rig rig;
   auto id = content_id(3, 16);
