@@ -516,6 +516,14 @@ std::uint64_t Shard::next_counter(ring::Slot slot) {
   return ring::with_counter(slot, state.counter++);
 }
 
+Ino Shard::new_inos(ring::Slot slot, std::uint32_t count) {
+  SlotState& state = slots_[slot.value];
+  if (state.counter_limit - state.counter < count) state.counter = state.counter_limit;
+  const Ino first = new_ino(slot);
+  state.counter += count - 1;
+  return first;
+}
+
 WallTime Shard::time() {
   WallTime wall = clock_.wall_now();
   last_time_ = wall > last_time_ ? wall : WallTime{last_time_.ns + 1};
@@ -581,6 +589,11 @@ void Shard::add_open(SessionId session_id, Ino ino, bool for_write) {
   ++(for_write ? row.writers : row.readers);
   ++(for_write ? count.writers : count.readers);
   put({store::Table::open, ino.value, session_id.value, {}}, row);
+}
+
+bool Shard::has_open(SessionId session_id, Ino ino) const {
+  auto session = sessions_.find(session_id);
+  return session != sessions_.end() && session->second.opens.contains(ino.value);
 }
 
 bool Shard::drop_open(SessionId session_id, Ino ino, bool for_write) {

@@ -210,6 +210,8 @@ class Shard {
   // A number never given out by this slot before: for inodes and operations.
   std::uint64_t next_counter(ring::Slot slot);
   Ino new_ino(ring::Slot slot) { return Ino(next_counter(slot)); }
+  // The first of `count` numbers in a row.
+  Ino new_inos(ring::Slot slot, std::uint32_t count);
 
   // ---- time: belongs to the operation, rises strictly.
   WallTime time();
@@ -218,6 +220,8 @@ class Shard {
   // ---- tokens: who believes what (tokens.h)
   // The answer of this step tells of it.
   void told(Ino ino, Tokens::Of what);
+  // The asker has made the file, and told its programs of it before.
+  void told_before(Ino ino) { tokens_.note_made(step_.session, ino, now_); }
   // Not by a row that is put now, but for the others as if it were: the answer waits until they
   // know. `name`: of an entry of the directory `ino`.
   void will_change(Ino ino, std::string_view name = {}) {
@@ -233,12 +237,15 @@ class Shard {
   }
   // Lets the asker delay its writes to the file, if it alone has it open.
   void let_delay(Request& request, Ino ino);
+  bool may_delay_writes(SessionId session, Ino ino);
   // The same until another client has sent the changes of names it delays: in the directory, or of
   // anything that is at home in the slot.
   bool recall_names(RequestPtr& request, Ino dir);
   bool recall_names(RequestPtr& request, ring::Slot slot);
-  // Lets the asker delay changes of names in the directory.
-  void let_delay_names(Request& request, Ino dir);
+  // Whether the asker may delay changes of names in the directory from now on: names_changed of the
+  // request tells it which inode numbers are for files it makes. Requires: tell_directory().
+  bool let_delay_names(Request& request, Ino dir);
+  void give_numbers(wire::NamesChanged& told, ring::Slot slot);
   // The directory is taken away.
   void forget_names(Ino dir);
   SessionId asker() const { return step_.session; }
@@ -320,6 +327,7 @@ class Shard {
     std::uint32_t readers = 0, writers = 0;
   };
   OpenCount opens_of(Ino ino) const;
+  bool has_open(SessionId session, Ino ino) const;
   void add_open(SessionId session, Ino ino, bool for_write);
   // Whether a client besides `by` may have opened it without having told, or may do so: until it
   // has confirmed that it is another one.

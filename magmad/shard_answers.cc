@@ -256,17 +256,23 @@ bool Shard::recall_names(RequestPtr& request, ring::Slot slot) {
 }
 
 // The row tells the volcano after a restart, or the one that takes the slot over, whom to ask.
-void Shard::let_delay_names(Request& request, Ino dir) {
+bool Shard::let_delay_names(Request& request, Ino dir) {
   const SessionId session = request.head.session;
   if (!sessions_.contains(session) || is_locked(dir) || has_name_locks(dir) ||
       !has_plenty_of_space() || !tokens_.grant_names(session, dir, now_))
-    return;
-  request.may_delay = true;
+    return false;
+  give_numbers(*request.names_changed, ring::home_of(dir));
   auto row = names_rows_.find(dir);
-  if (row != names_rows_.end() && row->second == session) return;
+  if (row != names_rows_.end() && row->second == session) return true;
   if (row != names_rows_.end()) drop_names_row(dir);
   names_rows_[dir] = session;
   put({store::Table::open, dir.value, session.value, {}}, store::OpenRow{.delays_names = true});
+  return true;
+}
+
+void Shard::give_numbers(wire::NamesChanged& told, ring::Slot slot) {
+  told.first_number = new_inos(slot, wire::kNumbersGiven);
+  told.numbers = wire::kNumbersGiven;
 }
 
 void Shard::drop_names_row(Ino dir) {
@@ -292,17 +298,20 @@ void Shard::sweep_names() {
 
 // Near the end of the space what is written must be known to fit before the writer is told so.
 void Shard::let_delay(Request& request, Ino ino) {
-  auto session = sessions_.find(request.head.session);
-  if (session == sessions_.end() || !is_near(ring::home_of(ino))) return;
+  if (may_delay_writes(request.head.session, ino)) request.may_delay = true;
+}
+
+bool Shard::may_delay_writes(SessionId asker, Ino ino) {
+  auto session = sessions_.find(asker);
+  if (session == sessions_.end() || !is_near(ring::home_of(ino))) return false;
   auto mine = session->second.opens.find(ino.value);
   const OpenCount all = opens_of(ino);
   const bool is_only = mine != session->second.opens.end() && mine->second.writers > 0 &&
                        mine->second.writers == all.writers &&
                        mine->second.readers == all.readers;
   // Who has the token decides about locks.
-  if (!is_only || !has_plenty_of_space() || file_locks_.has_others(ino, request.head.session))
-    return;
-  request.may_delay = tokens_.grant_writes(request.head.session, ino, now_);
+  return is_only && has_plenty_of_space() && !file_locks_.has_others(ino, asker) &&
+         tokens_.grant_writes(asker, ino, now_);
 }
 
 void Shard::look_at_recalls() {

@@ -8,6 +8,14 @@
 namespace magma {
 
 bool Tokens::grant(SessionId session, Ino ino, Of what, Instant now) {
+  return grant(session, ino, what, now, kTokensMax);
+}
+
+void Tokens::note_made(SessionId session, Ino ino, Instant now) {
+  grant(session, ino, Of::flare, now, SIZE_MAX);
+}
+
+bool Tokens::grant(SessionId session, Ino ino, Of what, Instant now, std::size_t most) {
   const Instant until = now + wire::kTokenTerm + kSlack;
   note_told(ring::home_of(ino), session, until);
   auto [place, is_new] = held_.try_emplace(ino);
@@ -17,7 +25,7 @@ bool Tokens::grant(SessionId session, Ino ino, Of what, Instant now) {
       holder.until = until;
       return true;
     }
-  if (size_ >= kTokensMax) {
+  if (size_ >= most) {
     if (is_new) held_.erase(place);
     return false;
   }

@@ -59,6 +59,9 @@ class Tokens {
   // `session` is being told of it, by an answer to a request that it made before `now`. False: not
   // to be believed.
   bool grant(SessionId session, Ino ino, Of what, Instant now);
+  // Of a file that the session has made, and has told its programs of before: never refused, but
+  // bounded by the numbers it was given.
+  void note_made(SessionId session, Ino ino, Instant now);
   // `by` (no session: nobody) changes the flare, or if `name` is given what the name leads to.
   // Adds to `wait_for` what the answer to `by` must wait for.
   void changed(Ino ino, std::string_view name, SessionId by, Instant now,
@@ -148,6 +151,7 @@ class Tokens {
   Stats stats() const { return stats_; }
 
  private:
+  bool grant(SessionId session, Ino ino, Of what, Instant now, std::size_t most);
   struct Holder {
     SessionId session;
     Of what{};

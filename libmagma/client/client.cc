@@ -84,14 +84,15 @@ CallId Client::readlink(Ino ino, Credentials who, Done<std::string> done) {
 }
 
 CallId Client::create(wire::CreateRequest request, Credentials who, Done<wire::EntryReply> done) {
-  if (impl_->refuse(done)) return 0;
+  if (impl_->refuse(done) || impl_->makes(request, who, done)) return 0;
   auto named = [this, dir = request.dir, name = request.name,
                 done = std::move(done)](Result<wire::EntryReply> entry) mutable {
     if (entry) impl_->write_back().named(entry->ino, dir, name);
     done(std::move(entry));
   };
   const Ino dir = request.dir;
-  auto start = [this, who, request = std::move(request)](Done<wire::EntryReply> then) {
+  auto start = [this, who, request = std::move(request)](Done<wire::EntryReply> then) mutable {
+    request.wants_to_delay = impl_->delayed_names().wants_token(request.dir, impl_->now());
     return impl_->requests().begin_create(request, who, std::move(then));
   };
   return impl_->after_names(dir, Done<wire::EntryReply>(std::move(named)), std::move(start));
@@ -276,13 +277,14 @@ CallId Client::write(Ino ino, std::uint64_t offset, Bytes bytes, bool append, bo
 
 CallId Client::close(Ino ino, Done<wire::EmptyReply> done) {
   if (impl_->refuse(done)) return 0;
-  return impl_->ordered(ino, std::move(done), [this, ino](Done<wire::EmptyReply> then) {
+  auto tell = [this, ino](Done<wire::EmptyReply> then) {
     if (auto lost = impl_->write_back().error_of(ino))
       then(fail(std::move(*lost)));
     else
       then(wire::EmptyReply());
     return CallId{0};
-  });
+  };
+  return impl_->after_writes(ino, std::move(done), std::move(tell));
 }
 
 CallId Client::fsync(Ino ino, Credentials who, Done<wire::EmptyReply> done) {

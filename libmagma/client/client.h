@@ -215,6 +215,7 @@ class Client {
     std::uint64_t delayed_files = 0;  // of which something is not sent, now
     std::uint64_t write_recalls = 0, write_claims = 0;
     std::uint64_t delayed_names = 0;       // changes of them
+    std::uint64_t delayed_files_made = 0;   // of them: files that were made
     std::uint64_t delayed_directories = 0;  // of which some are not sent, now
     std::uint64_t delayed_names_sent = 0;  // the requests they went in
     std::uint64_t own_locks = 0;       // calls about locks that were decided here (own_locks.h)

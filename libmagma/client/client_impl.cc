@@ -1,5 +1,7 @@
 #include "libmagma/client/client_impl.h"
 
+#include <sys/stat.h>
+
 #include "libmagma/base/check.h"
 #include "libmagma/base/log.h"
 
@@ -264,17 +266,64 @@ bool ClientImpl::delays(const NameChange& change, Ino ino, Credentials who) {
 
 void ClientImpl::send_names(const DelayedNames::Batch& batch, std::uint64_t number) {
   const Ino dir = batch.dir;
-  auto answered = [this, dir, number, made_at = clock_.now()](Answer& answer) {
+  std::vector<Ino> steps;
+  for (const wire::NameStep& step : batch.steps) steps.push_back(step.ino);
+  auto answered = [this, dir, number, steps = std::move(steps),
+                   made_at = clock_.now()](Answer& answer) {
     Result<wire::ChangeNamesReply> reply = fail(answer.code, answer.detail);
     if (answer.is_ok()) reply = wire::decode<wire::ChangeNamesReply>(answer.body);
     const std::size_t done = reply && reply->lost.empty() ? reply->done : 0;
     const bool is_as_told = done > 0;  // else nothing is sure any more
+    if (reply) note_made(steps, *reply);
     requests_.note_delayed_names(dir, answer, made_at, is_as_told,
                                  delayed_names_.is_last(dir, done));
-    delayed_names_.sent(number, std::move(reply), clock_.now());
+    const wire::NamesChanged* told = answer.names_changed ? &*answer.names_changed : nullptr;
+    delayed_names_.sent(number, std::move(reply), told, clock_.now());
   };
   requests_.begin_bound(ring::home_of(dir), {.uid = batch.uid, .gid = batch.gid},
-                        wire::ChangeNamesRequest{dir, batch.steps}, RawDone(std::move(answered)));
+                        wire::ChangeNamesRequest{dir, batch.steps, batch.wants_numbers},
+                        RawDone(std::move(answered)));
+}
+
+// Writes to them may not be delayed any more.
+void ClientImpl::note_made(const std::vector<Ino>& steps, const wire::ChangeNamesReply& reply) {
+  for (std::uint32_t index : reply.without_token)
+    if (index < steps.size()) write_back_.recalled(steps[index], clock_.now(), [] {});
+}
+
+bool ClientImpl::makes(const wire::CreateRequest& request, Credentials who,
+                       Done<wire::EntryReply>& done) {
+  const Ino dir = request.dir, ino = delayed_names_.next_number(dir);
+  if (ino == Ino() || !delayed_names_.has_token(dir) || !is_running() ||
+      requests_.is_changing_names(dir) || wire::name_error(request.name) ||
+      (request.mode & (S_ISUID | S_ISGID | S_ISVTX)) != 0)
+    return false;
+  const Instant now = clock_.now();
+  const DirectoryCache& directories = requests_.directories();
+  const auto known = directories.attr_of(dir, now);
+  // What a file gets from its directory is the volcano's business.
+  if (!known || known->attr.nlink == 0 || known->attr.xattr_kinds != 0 ||
+      (known->attr.mode & S_ISGID) != 0 || !directories.is_absent(dir, request.name, now))
+    return false;
+  const std::uint32_t mode = request.mode & 0777 & ~request.umask;
+  const auto after = delayed_names_.keep(
+      known->attr,
+      {.name = request.name, .ino = ino, .made = wire::MadeFile{mode, true, request.for_write}},
+      who.uid, who.gid, now);
+  if (!after) return false;
+  wire::EntryReply made{.ino = ino, .type = S_IFREG >> 12};  // DT_REG
+  wire::Attr& attr = made.attr.emplace();
+  attr.ino = ino;
+  attr.mode = S_IFREG | mode;
+  attr.nlink = 1;
+  attr.uid = who.uid;
+  attr.gid = who.gid;
+  attr.atime = attr.mtime = attr.ctime = attr.btime = after->mtime;
+  made.believed_until =
+      requests_.note_own_file({.dir = dir, .name = request.name}, *after, attr, request.for_write);
+  write_back_.named(ino, dir, request.name);
+  done(std::move(made));
+  return true;
 }
 
 void ClientImpl::claim(Ino ino) {

@@ -147,19 +147,22 @@ class ClientImpl final : public LinkEvents,
   // called what it is given.
   template <class T, class Wait, class Start>
   CallId deferred(Done<T> done, Wait wait, Start start);
-  // A call that must come after the writes to the file, and the changes of its names.
+  // A call that must come after the writes to the file.
+  template <class T, class Start>
+  CallId after_writes(Ino ino, Done<T> done, Start start) {
+    if (!write_back_.is_dirty(ino)) return start(std::move(done));
+    auto wait = [this, ino](UniqueFunction<void()> then) {
+      write_back_.when_clean(ino, clock_.now(), std::move(then));
+    };
+    return deferred(std::move(done), std::move(wait), std::move(start));
+  }
+  // The same, and after the changes of its names.
   template <class T, class Start>
   CallId ordered(Ino ino, Done<T> done, Start start) {
-    if (!write_back_.is_dirty(ino)) return after_names_of(ino, std::move(done), std::move(start));
     auto next = [this, ino, start = std::move(start)](Done<T> then) mutable {
       return after_names_of(ino, std::move(then), std::move(start));
     };
-    return deferred(
-        std::move(done),
-        [this, ino](UniqueFunction<void()> then) {
-          write_back_.when_clean(ino, clock_.now(), std::move(then));
-        },
-        std::move(next));
+    return after_writes(ino, std::move(done), std::move(next));
   }
   // The same of one that may make the file longer or shorter.
   template <class T, class Start>
@@ -207,6 +210,9 @@ class ClientImpl final : public LinkEvents,
   }
   // Makes the change later, if it may be.
   bool delays(const NameChange& change, Ino ino, Credentials who);
+  // Makes the file later, if it may be: then `done` was called.
+  bool makes(const wire::CreateRequest& request, Credentials who, Done<wire::EntryReply>& done);
+  void note_made(const std::vector<Ino>& steps, const wire::ChangeNamesReply& reply);
   // A call that must come after the changes of names in the directory; after all of them.
   template <class T, class Start>
   CallId after_names(Ino dir, Done<T> done, Start start) {
@@ -262,6 +268,7 @@ class ClientImpl final : public LinkEvents,
             .write_recalls = write_back_.recalls(),
             .write_claims = write_back_.claims(),
             .delayed_names = delayed_names_.kept(),
+            .delayed_files_made = delayed_names_.made(),
             .delayed_directories = delayed_names_.dirty(),
             .delayed_names_sent = delayed_names_.batches(),
             .own_locks = own_locks_.decided(),

@@ -13,6 +13,7 @@ constexpr Duration kAgain = milliseconds(100);  // after too many requests
 constexpr std::size_t kRecentMax = 64;
 constexpr std::size_t kErrorsMax = 1024;
 constexpr std::size_t kSyncedMax = 16384;
+constexpr std::size_t kNeverMadeMax = 16384;
 constexpr std::int64_t kSlower = 1000;  // our clock may run faster by one part in so many
 }  // namespace
 
@@ -34,7 +35,8 @@ const DelayedNames::Directory* DelayedNames::find(Ino dir) const {
 // ---- what the ring tells
 
 // The directory's time of change is the volcano's of a moment ago: the answer's change made it.
-void DelayedNames::granted(const wire::Attr& attr, Instant made_at, Instant now) {
+void DelayedNames::granted(const wire::NamesChanged& told, Instant made_at, Instant now) {
+  const wire::Attr& attr = told.directory;
   if (!is_on_ || is_away_ || recalls_.until(attr.ino, made_at, Instant::never()) == Instant{})
     return;
   if (find(attr.ino) == nullptr && !make_room()) return;
@@ -43,6 +45,14 @@ void DelayedNames::granted(const wire::Attr& attr, Instant made_at, Instant now)
   directory.has_token = true;
   directory.clock = {attr.mtime, now};
   directory.last_at = attr.mtime;
+  take_numbers(directory, told);
+}
+
+// Those that were left are not used: nothing but more of them is to be had.
+void DelayedNames::take_numbers(Directory& directory, const wire::NamesChanged& told) {
+  if (told.numbers == 0) return;
+  directory.next_number = told.first_number;
+  directory.numbers = told.numbers;
 }
 
 void DelayedNames::recalled(Ino dir, Instant now, UniqueFunction<void()> done) {
@@ -94,9 +104,18 @@ bool DelayedNames::wants_token(Ino dir, Instant now) {
     known->at = now;
     return is_soon;
   }
+  expect_changes(dir, now);
+  return false;
+}
+
+void DelayedNames::expect_changes(Ino dir, Instant now) {
   if (recent_.size() >= kRecentMax) recent_.pop_front();
   recent_.push_back({dir, now});
-  return false;
+}
+
+Ino DelayedNames::next_number(Ino dir) const {
+  const Directory* directory = find(dir);
+  return directory == nullptr || directory->numbers == 0 ? Ino() : directory->next_number;
 }
 
 bool DelayedNames::has_token(Ino dir) const {
@@ -128,6 +147,12 @@ std::optional<wire::Attr> DelayedNames::keep(const wire::Attr& attr, wire::NameS
     next_due_ = std::min(next_due_, directory->due);
   }
   count_in(step.ino, attr.ino);
+  if (step.made) {
+    made_[step.ino].dir = attr.ino;
+    ++made_count_;
+    directory->next_number = Ino(step.ino.value + 1);
+    --directory->numbers;
+  }
   directory->steps.push_back(std::move(step));
   ++kept_;
   dirty_ += !is_dirty;
@@ -158,6 +183,28 @@ bool DelayedNames::is_last(Ino dir, std::size_t done) const {
 Ino DelayedNames::dir_of(Ino ino) const {
   auto found = moving_.find(ino);
   return found == moving_.end() ? Ino() : found->second.dir;
+}
+
+void DelayedNames::when_made(Ino ino, Instant now, UniqueFunction<void()> then) {
+  auto found = made_.find(ino);
+  if (found == made_.end()) return then();
+  const Ino dir = found->second.dir;
+  found->second.waiters.push_back(std::move(then));
+  find(dir)->due = now;
+  pump(dir, now);
+}
+
+bool DelayedNames::close_made(Ino ino, bool for_write) {
+  auto found = made_.find(ino);
+  if (found == made_.end()) return false;
+  std::deque<wire::NameStep>& steps = find(found->second.dir)->steps;
+  auto step = std::find_if(steps.rbegin(), steps.rend(), [&](const wire::NameStep& other) {
+    return other.ino == ino && other.made && other.made->is_open &&
+           other.made->for_write == for_write;
+  });
+  if (step == steps.rend()) return false;
+  step->made->is_open = false;
+  return true;
 }
 
 bool DelayedNames::touches(Ino dir, std::string_view name) const {
@@ -208,6 +255,8 @@ void DelayedNames::end() {
   std::vector<UniqueFunction<void()>> waiters = std::exchange(all_waiters_, {});
   for (auto& [dir, directory] : std::exchange(directories_, {}))
     std::move(directory.waiters.begin(), directory.waiters.end(), std::back_inserter(waiters));
+  for (auto& [ino, made] : std::exchange(made_, {}))
+    std::move(made.waiters.begin(), made.waiters.end(), std::back_inserter(waiters));
   dirty_ = 0;
   moving_.clear();
   for (auto& then : waiters) then();
@@ -226,6 +275,7 @@ void DelayedNames::pump(Ino dir, Instant now) {
     return;
   }
   Batch batch{.dir = dir, .uid = directory->uid, .gid = directory->gid};
+  batch.wants_numbers = directory->numbers > 0 && directory->numbers < kNumbersLow;
   const std::size_t count = std::min(directory->steps.size(), wire::kNameStepsMax);
   for (std::size_t i = 0; i < count; ++i) {
     directory->sending.push_back(std::move(directory->steps.front()));
@@ -238,7 +288,8 @@ void DelayedNames::pump(Ino dir, Instant now) {
   owner_.send_names(batch, last_number_);
 }
 
-void DelayedNames::sent(std::uint64_t number, Result<wire::ChangeNamesReply> result, Instant now) {
+void DelayedNames::sent(std::uint64_t number, Result<wire::ChangeNamesReply> result,
+                        const wire::NamesChanged* told, Instant now) {
   auto of = under_way_.extract(number);
   if (!of || has_ended_) return;
   const Ino dir = of.mapped();
@@ -252,6 +303,7 @@ void DelayedNames::sent(std::uint64_t number, Result<wire::ChangeNamesReply> res
   if (result) {
     directory.clock = {result->time, now};
     if (!result->may_delay) directory.has_token = false;
+    if (told != nullptr) take_numbers(directory, *told);
     for (std::uint32_t index : result->lost)
       if (index < done) lose(dir, steps[index]);
   } else if (result.error().code == Code::overloaded) {
@@ -261,14 +313,31 @@ void DelayedNames::sent(std::uint64_t number, Result<wire::ChangeNamesReply> res
     directory.has_token = false;
     for (const wire::NameStep& step : steps) lose(dir, step);
   }
-  for (std::size_t i = 0; i < done; ++i) count_out(steps[i]);
+  std::vector<UniqueFunction<void()>> waiters;
+  for (std::size_t i = 0; i < done; ++i) {
+    count_out(steps[i]);
+    auto more = take_waiters(steps[i]);
+    std::move(more.begin(), more.end(), std::back_inserter(waiters));
+  }
   directory.steps.insert(directory.steps.begin(),
                          std::make_move_iterator(steps.begin() + static_cast<std::ptrdiff_t>(done)),
                          std::make_move_iterator(steps.end()));
-  const bool is_waited_for = !directory.waiters.empty() || !all_waiters_.empty();
+  const bool is_waited_for =
+      !directory.waiters.empty() || !all_waiters_.empty() ||
+      std::any_of(directory.steps.begin(), directory.steps.end(),
+                  [&](const wire::NameStep& step) {
+                    auto made = made_.find(step.ino);
+                    return made != made_.end() && !made->second.waiters.empty();
+                  });
   if (is_waited_for || !directory.has_token) directory.due = now;
   pump(dir, now);
   settle(dir);
+  for (auto& then : waiters) then();
+}
+
+std::vector<UniqueFunction<void()>> DelayedNames::take_waiters(const wire::NameStep& step) {
+  auto made = step.made ? made_.extract(step.ino) : decltype(made_)::node_type{};
+  return made ? std::move(made.mapped().waiters) : std::vector<UniqueFunction<void()>>{};
 }
 
 // Tells who waits for it. Nothing may be used after it: they may call anything.
@@ -288,6 +357,7 @@ void DelayedNames::settle(Ino dir) {
 void DelayedNames::lose(Ino dir, const wire::NameStep& step) {
   log_warning("name_change_lost directory={:#x} name={} to={}", dir.value, step.name,
               step.to_name);
+  if (step.made && never_made_.size() < kNeverMadeMax) never_made_.insert(step.ino);
   if (errors_.size() < kErrorsMax)
     errors_[dir] = Error{Code::io, "a change of the name " + step.name + " was lost"};
   owner_.on_name_lost(dir, step);

@@ -215,6 +215,7 @@ void Requests::dispatch(Token id) {
       !releases_.empty())
     pump_releases(true);
   Request& request = *slab_.find(id);
+  if (request.ino != Ino() && waits_for_name(id, request)) return;
   const Instant now = clock_.now();
   if (!session_.is_usable(now)) {
     enqueue(held_, id, Request::State::held);
@@ -236,6 +237,25 @@ void Requests::dispatch(Token id) {
   send(id, request, route);
 }
 
+// Nothing can be asked about a file that the volcano has not made yet, nor about one that it could
+// not make: its number is nobody's.
+bool Requests::waits_for_name(Token id, Request& request) {
+  if (delayed_names_.is_never_made(request.ino)) {
+    Answer answer;
+    answer.code = Code::stale;
+    complete(id, answer);
+    return true;
+  }
+  if (!delayed_names_.is_made_later(request.ino)) return false;
+  request.state = Request::State::resting;
+  request.wake = Instant::never();
+  delayed_names_.when_made(request.ino, clock_.now(), [this, id] {
+    const Request* waiting = slab_.find(id);
+    if (waiting != nullptr && waiting->state == Request::State::resting) dispatch(id);
+  });
+  return true;
+}
+
 bool Requests::is_changing_names(Ino dir) {
   constexpr std::size_t kLookedAtMax = 64;
   if (slab_.size() > kLookedAtMax) return true;
@@ -252,6 +272,22 @@ void Requests::note_own_names(const NameChange& change, const wire::Attr& after,
   directories_.changed(change, wire::NamesChanged{after, {}});
   beliefs_.changed(ino, now);
   local_opens_.changed(ino, now);
+}
+
+// As the answer to a create: the volcano notes, when it makes the file, that this client believes
+// its attributes.
+Instant Requests::note_own_file(const NameChange& change, const wire::Attr& after,
+                                wire::Attr& attr, bool for_write) {
+  const Instant now = clock_.now();
+  directories_.changed(change, wire::NamesChanged{after, {}});
+  files_.add_open(attr.ino, for_write, attr.uid, attr.gid);
+  Request none;
+  none.made_at = now;
+  Answer answer;
+  answer.believe_until = now + wire::kTokenTerm;
+  answer.may_delay = for_write;
+  learner(none, answer).learn(attr);
+  return after.believed_until;
 }
 
 void Requests::note_delayed_names(Ino dir, Answer& answer, Instant made_at, bool is_as_told,
@@ -455,13 +491,15 @@ void Requests::note_names(Request& request, Answer& answer) {
   // With the answer to a create the token is of the file.
   const bool is_of_names =
       request.op == wire::FlareOp::unlink || request.op == wire::FlareOp::rename;
-  if (answer.may_delay && answer.names_changed && is_of_names)
-    delayed_names_.granted(answer.names_changed->directory, request.made_at, told.now);
+  if (answer.names_changed && answer.names_changed->numbers > 0 &&
+      (answer.may_delay || !is_of_names))
+    delayed_names_.granted(*answer.names_changed, request.made_at, told.now);
   if (request.op != wire::FlareOp::mkdir || !answer.names_changed) return;
   auto reply = wire::decode<wire::EntryReply>(answer.body);
   if (!reply || !reply->attr) return;
   reply->attr->believed_until = told.until_of(reply->attr->ino);
   directories_.made(*reply->attr);
+  delayed_names_.expect_changes(reply->ino, told.now);
 }
 
 void Requests::on_changed(const std::vector<wire::Change>& changes, UniqueFunction<void()> done) {
@@ -559,6 +597,8 @@ void Requests::pump_link(LinkIndex link) {
 }
 
 void Requests::release(Ino ino, bool for_write, bool was_read) {
+  if (delayed_names_.close_made(ino, for_write))
+    return files_.drop_open(ino, for_write, clock_.now());
   Release item{.ino = ino, .for_write = for_write, .was_read = was_read};
   const auto local = for_write ? std::nullopt
                                : local_opens_.close(ino, was_read, clock_.wall_now());

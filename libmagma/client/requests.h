@@ -201,6 +201,10 @@ class Requests {
   // A change of names is delayed; the directory's attributes after it. `ino`: that the name leads
   // to.
   void note_own_names(const NameChange& change, const wire::Attr& after, Ino ino);
+  // A file is made later, and open; the directory's attributes after it. Until when programs may
+  // believe the name.
+  Instant note_own_file(const NameChange& change, const wire::Attr& after, wire::Attr& attr,
+                        bool for_write);
   // The answer to delayed changes, asked for at `made_at`. `is_as_told`: they were done. `is_last`:
   // nothing of the directory is delayed now.
   void note_delayed_names(Ino dir, Answer& answer, Instant made_at, bool is_as_told, bool is_last);
@@ -315,6 +319,7 @@ class Requests {
   static void put_head(Request& request, Credentials who);
   void dispatch(Token id);
   void send(Token id, Request& request, Route route);
+  bool waits_for_name(Token id, Request& request);
   void stamp_head(Request& request, Epoch epoch) const;
   void rest(Token id, Request& request, bool needs_map);
   void refused(Token id, Request& request, Code code, ByteSpan body);

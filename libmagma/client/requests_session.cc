@@ -20,6 +20,7 @@ void Requests::on_session_usable(bool is_new) {
     std::vector<wire::OpenRequest> again;
     std::vector<Credentials> whose;
     files_.for_each_open([&](Ino ino, const File& file) {
+      if (delayed_names_.is_made_later(ino)) return;  // it is open when it is made
       for (std::uint32_t i = 0; i < file.readers + file.writers; ++i) {
         wire::OpenRequest message;
         message.ino = ino;

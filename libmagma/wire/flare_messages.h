@@ -129,10 +129,16 @@ struct Attr {
 struct NamesChanged {
   Attr directory;
   std::vector<Ino> others{};
+  // If the asker may delay changes of names in the directory: so many inode numbers from the first
+  // on are for files that it makes there.
+  Ino first_number{};
+  std::uint32_t numbers = 0;
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("directory", s.directory);
     v("others", s.others);
+    v("first_number", s.first_number);
+    v("numbers", s.numbers);
   }
 };
 
@@ -148,7 +154,7 @@ struct ResponseHead {
   // open for writing or its session ends. Who else asks for the file waits until it is sent.
   // Of unlink and rename that want it: nobody else knows anything of what is at home in the
   // directory's slot, and the asker may keep such changes for a while (ChangeNamesRequest), until
-  // they are recalled.
+  // they are recalled. Of create NamesChanged::numbers tells that.
   bool may_delay = false;
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 namespace magma::wire {
 
 inline constexpr std::size_t kNameStepsMax = 64;  // changes of one ChangeNamesRequest
+inline constexpr std::uint32_t kNumbersGiven = 512;  // inode numbers, at once (NamesChanged)
 
 struct CreateRequest {  // regular file, opened as it is made; to the directory's home
   Ino dir;
@@ -20,6 +22,7 @@ struct CreateRequest {  // regular file, opened as it is made; to the directory'
   std::uint32_t umask = 0; // not used if the directory has a default ACL
   bool exclusive = false;  // O_EXCL; without it the client opens what `exists` tells of
   bool for_write = true;
+  bool wants_to_delay = false;  // the next changes of names in the directory
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("dir", s.dir);
@@ -28,6 +31,7 @@ struct CreateRequest {  // regular file, opened as it is made; to the directory'
     v("umask", s.umask);
     v("exclusive", s.exclusive);
     v("for_write", s.for_write);
+    v("wants_to_delay", s.wants_to_delay);
   }
 };
 
@@ -147,18 +151,33 @@ struct RenameRequest {  // to the destination directory's home
   }
 };
 
+// A regular file that a client has made.
+struct MadeFile {
+  std::uint32_t mode = 0;  // permission bits, after the umask
+  bool is_open = false;    // it is not closed yet,
+  bool for_write = false;  // and was opened so
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("mode", s.mode);
+    v("is_open", s.is_open);
+    v("for_write", s.for_write);
+  }
+};
+
 // One change that a client has made already, as far as its programs know: of a name that leads to
 // no directory, whose inode is at home where the directory is.
 struct NameStep {
   std::string name;
   Ino ino;                // that the name leads to; if it does not any more, nothing is done
-  std::string to_name{};  // of the same directory, not there before; empty: the name is removed
+  std::string to_name{};  // of the same directory, not there before; empty: the name is removed,
+  std::optional<MadeFile> made{};  // or made: with a number the client was given (NamesChanged)
   WallTime at{};          // by the client's reckoning of the volcano's clock
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("name", s.name);
     v("ino", s.ino);
     v("to_name", s.to_name);
+    v("made", s.made);
     v("at", s.at);
   }
 };
@@ -168,22 +187,27 @@ struct NameStep {
 struct ChangeNamesRequest {  // to the directory's home
   Ino dir;
   std::vector<NameStep> steps{};  // 1 to kNameStepsMax
+  bool wants_numbers = false;     // NamesChanged::numbers
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("dir", s.dir);
     v("steps", s.steps);
+    v("wants_numbers", s.wants_numbers);
   }
 };
 
 struct ChangeNamesReply {
   std::uint32_t done = 0;  // the rest is to be sent again
-  std::vector<std::uint32_t> lost{};  // moves, of those done, that could not be: by their index
+  std::vector<std::uint32_t> lost{};  // of those done, what could not be: by their index
+  // Files made and open for writing of which the client may not delay writes: by their index.
+  std::vector<std::uint32_t> without_token{};
   WallTime time{};                    // the volcano's clock
   bool may_delay = true;              // false: the space is nearly used up
   template <class Self, class Visit>
   static void fields(Self& s, Visit& v) {
     v("done", s.done);
     v("lost", s.lost);
+    v("without_token", s.without_token);
     v("time", s.time);
     v("may_delay", s.may_delay);
   }

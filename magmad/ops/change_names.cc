@@ -1,7 +1,10 @@
 // change_names(directory, steps): changes of names that a client has delayed, all that can be done
 // at once in one transaction. Each step names the inode that it is of, so that one that comes again
 // finds nothing to do, and one that comes late does nothing to what others have made meanwhile.
+// A file that is made has a number that only this client was given: if there is an inode of that
+// number, the step was done before.
 #include <dirent.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 
@@ -18,7 +21,8 @@ bool is_well_formed(const wire::ChangeNamesRequest& message, ring::Slot slot) {
   return std::all_of(message.steps.begin(), message.steps.end(), [&](const wire::NameStep& step) {
     const bool is_move = !step.to_name.empty();
     return !name_error(step.name) && ring::home_of(step.ino) == slot &&
-           (!is_move || (!name_error(step.to_name) && step.to_name != step.name));
+           (!is_move || (!name_error(step.to_name) && step.to_name != step.name)) &&
+           (!step.made || (!is_move && (step.made->mode & ~0777u) == 0));
   });
 }
 
@@ -68,6 +72,26 @@ Outcome take_step(Shard& shard, Ino dir, const wire::NameStep& step, WallTime wh
   return Outcome::done;
 }
 
+Outcome make(Shard& shard, const Request& request, const Directory& dir,
+             const wire::NameStep& step, WallTime when) {
+  const auto key = Shard::entry_key(dir.ino, step.name);
+  if (shard.has(Shard::inode_key(step.ino))) return Outcome::nothing_to_do;
+  if (shard.get_raw(key)) return Outcome::lost;
+  shard.put_inode(step.ino, new_inode(request, dir.row, S_IFREG | step.made->mode, when));
+  shard.put(key, store::EntryRow{step.ino, DT_REG, {}, 0});
+  return Outcome::done;
+}
+
+// What the client has open is counted, also when the step comes again in another session. Its
+// programs have been told the attributes. False: writes to it may not be delayed.
+bool open_made(Shard& shard, SessionId session, const wire::NameStep& step) {
+  shard.told_before(step.ino);
+  if (!step.made->is_open || !shard.has(Shard::inode_key(step.ino))) return true;
+  if (!shard.has_open(session, step.ino))
+    shard.add_open(session, step.ino, step.made->for_write);
+  return !step.made->for_write || shard.may_delay_writes(session, step.ino);
+}
+
 }  // namespace
 
 void change_names(Shard& shard, RequestPtr request, wire::ChangeNamesRequest message) {
@@ -90,7 +114,11 @@ void change_names(Shard& shard, RequestPtr request, wire::ChangeNamesRequest mes
     const WallTime when = is_late ? reply.time : std::min(step.at, reply.time);
     const bool has_gone_on = goes_on(message.steps, reply.done);
     Outcome outcome = Outcome::nothing_to_do;
-    if (dir)
+    if (step.made) {
+      outcome = dir ? make(shard, *request, *dir, step, when) : Outcome::lost;
+      if (outcome != Outcome::lost && !open_made(shard, request->head.session, step))
+        reply.without_token.push_back(reply.done);
+    } else if (dir)
       outcome = take_step(shard, message.dir, step, when, has_gone_on);
     else if (!step.to_name.empty() && !has_gone_on)
       outcome = Outcome::lost;
@@ -106,6 +134,8 @@ void change_names(Shard& shard, RequestPtr request, wire::ChangeNamesRequest mes
     shard.put_inode(message.dir, dir->row);
   }
   if (dir) tell_directory(shard, *request, message.dir, dir->row);
+  if (dir && message.wants_numbers && reply.may_delay)
+    shard.give_numbers(*request->names_changed, ring::home_of(message.dir));
   shard.tokens().use_names(message.dir, shard.now());
   shard.answer(std::move(request), reply);
 }

@@ -22,6 +22,7 @@ void create(Shard& shard, RequestPtr request, wire::CreateRequest message) {
             store::EntryRow{ino, dirent_type(row.mode), {}, 0});
   touch_directory(shard, message.dir, dir->row, when);
   tell_directory(shard, *request, message.dir, dir->row);
+  if (message.wants_to_delay) shard.let_delay_names(*request, message.dir);
   shard.add_open(request->head.session, ino, message.for_write);
   const wire::EntryReply reply = entry_reply(shard, ino, row);
   if (message.for_write) shard.let_delay(*request, ino);

@@ -120,7 +120,8 @@ void rename_here(Shard& shard, RequestPtr request, const wire::RenameRequest& me
   std::vector<Ino> others;
   add_directory(source, others);
   tell_directory(shard, *request, message.to_dir, dir, std::move(others));
-  if (message.wants_to_delay) shard.let_delay_names(*request, message.to_dir);
+  if (message.wants_to_delay)
+    request->may_delay = shard.let_delay_names(*request, message.to_dir);
   shard.answer(std::move(request), wire::EmptyReply{});
 }
 

@@ -35,7 +35,7 @@ void unlink(Shard& shard, RequestPtr request, wire::UnlinkRequest message) {
   shard.erase(key);
   touch_directory(shard, message.dir, dir->row, when);
   tell_directory(shard, *request, message.dir, dir->row);
-  if (message.wants_to_delay) shard.let_delay_names(*request, message.dir);
+  if (message.wants_to_delay) request->may_delay = shard.let_delay_names(*request, message.dir);
   shard.answer(std::move(request), wire::EmptyReply{});
 }
 

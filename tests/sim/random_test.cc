@@ -63,6 +63,7 @@ TEST_CASE("random runs: rare things happened") {
                            "client: told of an open",
                            "client: delayed a write",
                            "client: delayed a change of names",
+                           "client: made a file later",
                            "client: was asked for delayed writes",
                            "client: asked to delay writes",
                            "workload: read of an unlinked file",

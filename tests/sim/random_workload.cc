@@ -174,6 +174,7 @@ void RandomWorkload::check_known(const Worker& worker) {
   sometimes("client: asked to delay writes", client.stats().write_claims);
   sometimes("client: told of an open", client.stats().keeps);
   sometimes("client: delayed a change of names", client.stats().delayed_names);
+  sometimes("client: made a file later", client.stats().delayed_files_made);
   for (NodeId id : nodes_of(worker)) {
     const ModelNode& node = *model_.find(id);
     if (!node.is_directory()) continue;

@@ -1,6 +1,7 @@
 sim_test_sources = \
 	tests/sim/compare_test.cc \
 	tests/sim/delayed_names_test.cc \
+	tests/sim/made_files_test.cc \
 	tests/sim/delayed_writes_test.cc \
 	tests/sim/crash_steps_test.cc \
 	tests/sim/exactly_once_test.cc \

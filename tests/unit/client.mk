@@ -1,5 +1,6 @@
 client_tests = \
 	tests/unit/client_delayed_names_fixture.h \
+	tests/unit/client_delayed_names_made_test.cc \
 	tests/unit/client_delayed_names_more_test.cc \
 	tests/unit/client_delayed_names_test.cc \
 	tests/unit/client_own_locks_test.cc \

@@ -22,6 +22,7 @@ inline constexpr Instant kStart{1'000'000'000'000};
 inline constexpr WallTime kRing{1'700'000'000'000'000'000};  // the volcano's clock at kStart
 inline constexpr Ino kDir(1), kOther(2);
 inline constexpr std::size_t kHurry = DelayedNames::kHurrySteps;
+inline constexpr Ino kFirstNumber(5000);
 inline constexpr std::uint32_t kUid = 7, kGid = 8;
 
 using Names = std::vector<std::string>;
@@ -67,6 +68,8 @@ struct Rig {
   std::map<Ino, wire::Attr> attrs;  // of the directories, as programs see them
   std::vector<std::string> log;     // what was called
   std::size_t count = 0;            // steps made
+  std::uint32_t numbers = 0;        // that come with a token
+  unsigned numbers_asked = 0;
 
   WallTime ring_time() const { return {kRing.ns + (now - kStart).ns}; }
   void pass(Duration time) {
@@ -90,7 +93,7 @@ struct Rig {
     wire::Attr& told = attr(dir);
     told.mtime = told.ctime = ring_time();
     ++told.data_version;
-    names.granted(told, now, now);
+    names.granted({told, {}, kFirstNumber, numbers}, now, now);
   }
   std::optional<wire::Attr> keep(wire::NameStep step, Ino dir = kDir, std::uint32_t uid = kUid,
                                  std::uint32_t gid = kGid) {
@@ -106,6 +109,15 @@ struct Rig {
         keep({.name = "n" + std::to_string(count), .ino = Ino(100 + count)}, dir, uid, gid);
     if (after) ++count;
     return after;
+  }
+  // Makes a file, which is open for writing; no inode (0): it may not.
+  Ino make(const std::string& name, Ino dir = kDir) {
+    const Ino ino = names.next_number(dir);
+    const bool is_made = ino != Ino() && keep({.name = name,
+                                               .ino = ino,
+                                               .made = wire::MadeFile{0644, true, true}},
+                                              dir);
+    return is_made ? ino : Ino();
   }
   void remove_many(std::size_t many, Ino dir = kDir) {
     for (std::size_t i = 0; i < many; ++i) REQUIRE(remove(dir));
@@ -128,7 +140,12 @@ struct Rig {
   Names answer(wire::ChangeNamesReply reply) {
     const FakeOwner::Request request = take();
     if (reply.time == WallTime{}) reply.time = ring_time();
-    names.sent(request.number, std::move(reply), now);
+    wire::NamesChanged told{attr(request.batch.dir)};
+    if (request.batch.wants_numbers) {
+      told.first_number = Ino(kFirstNumber.value + 1000 * ++numbers_asked);
+      told.numbers = numbers;
+    }
+    names.sent(request.number, std::move(reply), &told, now);
     return names_of(request.batch.steps);
   }
   Names answer() {
@@ -144,7 +161,7 @@ struct Rig {
   }
   Names refuse(Code code) {
     const FakeOwner::Request request = take();
-    names.sent(request.number, fail(code), now);
+    names.sent(request.number, fail(code), nullptr, now);
     return names_of(request.batch.steps);
   }
   // Everything is sent and answered; in which order.

@@ -309,7 +309,7 @@ TEST_CASE("delayed names: so many directories that all have changes") {
   Rig rig;
   for (std::uint64_t i = 0; i < DelayedNames::kDirectoriesMax + 10; ++i) {
     const wire::Attr attr = rig.attr(Ino(10 + i));
-    rig.names.granted(attr, rig.now, rig.now);
+    rig.names.granted({attr}, rig.now, rig.now);
     rig.names.keep(attr, {.name = "a", .ino = Ino(100)}, kUid, kGid, rig.now);
   }
   CHECK(rig.names.directories() <= DelayedNames::kDirectoriesMax);
@@ -402,13 +402,13 @@ TEST_CASE("delayed names: numbers that are not known, or come twice") {
   Rig rig;
   rig.grant();
   rig.remove_many(2);
-  rig.names.sent(77, fail(Code::io), rig.now);
+  rig.names.sent(77, fail(Code::io), nullptr, rig.now);
   rig.pass(DelayedNames::kDelay);
   REQUIRE(rig.under_way() == 1);
   const std::uint64_t number = rig.owner.requests[0].number;
   rig.answer();
   rig.remove_many(1);
-  rig.names.sent(number, fail(Code::io), rig.now);
+  rig.names.sent(number, fail(Code::io), nullptr, rig.now);
   CHECK(rig.owner.lost.empty());
   CHECK(rig.drain() == numbered(2, 3));
 }

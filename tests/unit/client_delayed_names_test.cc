@@ -21,7 +21,7 @@ TEST_CASE("delayed names: nothing is kept without a token") {
   CHECK(rig.under_way() == 0);
 
   DelayedNames off(rig.owner, false);
-  off.granted(rig.attr(), rig.now, rig.now);
+  off.granted({rig.attr()}, rig.now, rig.now);
   CHECK_FALSE(off.has_token(kDir));
   CHECK_FALSE(off.wants_token(kDir, rig.now));
   CHECK_FALSE(off.wants_token(kDir, rig.now));
@@ -272,7 +272,7 @@ TEST_CASE("delayed names: the next session sends what this one did not") {
   CHECK_FALSE(rig.names.has_token(kOther));
   CHECK_FALSE(rig.remove());
   CHECK_FALSE(rig.remove(kOther));
-  rig.names.granted(rig.attr(kOther), rig.now, rig.now);
+  rig.names.granted({rig.attr(kOther)}, rig.now, rig.now);
   CHECK_FALSE(rig.names.has_token(kOther));
   SUBCASE("the answer comes before the next session") {
     rig.refuse(Code::fenced);
@@ -346,7 +346,7 @@ TEST_CASE("delayed names: another map sends all, and no token is counted on") {
   CHECK_FALSE(rig.remove());
   CHECK_FALSE(rig.remove(kOther));
   rig.pass(milliseconds(1));
-  rig.names.granted(rig.attr(kOther), made_at, rig.now);
+  rig.names.granted({rig.attr(kOther)}, made_at, rig.now);
   CHECK_FALSE(rig.names.has_token(kOther));
   rig.answer();
   CHECK_FALSE(rig.names.has_dirty());
@@ -378,11 +378,11 @@ TEST_CASE("delayed names: a recall is answered when everything is") {
   // Answers to what was asked before it give nothing.
   rig.pass(milliseconds(1));
   for (Instant made : {made_at, recalled_at}) {
-    rig.names.granted(rig.attr(), made, rig.now);
+    rig.names.granted({rig.attr()}, made, rig.now);
     CHECK_FALSE(rig.names.has_token(kDir));
     CHECK_FALSE(rig.remove());
   }
-  rig.names.granted(rig.attr(), recalled_at + nanoseconds(1), rig.now);
+  rig.names.granted({rig.attr()}, recalled_at + nanoseconds(1), rig.now);
   CHECK(rig.names.has_token(kDir));
   CHECK(rig.remove());
 }
@@ -394,8 +394,8 @@ TEST_CASE("delayed names: a recall that comes before the grant") {
   rig.names.recalled(kDir, rig.now, rig.note("recalled"));
   CHECK(rig.log == Names{"recalled"});
   rig.pass(milliseconds(1));
-  rig.names.granted(rig.attr(), made_at, rig.now);
-  rig.names.granted(rig.attr(kOther), made_at, rig.now);
+  rig.names.granted({rig.attr()}, made_at, rig.now);
+  rig.names.granted({rig.attr(kOther)}, made_at, rig.now);
   CHECK_FALSE(rig.remove());
   CHECK(rig.remove(kOther));
 }
@@ -416,7 +416,7 @@ TEST_CASE("delayed names: a grant while changes are not answered changes nothing
   const wire::Attr after = rig.attr();
   rig.names.recalled(kDir, rig.now, rig.note("recalled"));
   rig.pass(milliseconds(1));
-  rig.names.granted(rig.attr(), rig.now, rig.now);
+  rig.names.granted({rig.attr()}, rig.now, rig.now);
   CHECK_FALSE(rig.names.has_token(kDir));
   CHECK_FALSE(rig.remove());
   rig.answer();
