@@ -1,6 +1,7 @@
 #!/bin/bash
-# Names that a mount changes later (ADR 16) and locks that it decides about itself (ADR 17), with
-# real programs: a killed mount undoes the last changes at most, none before one that is kept; a lock
+# Names that a mount changes later (ADR 16), files that it makes later (ADR 18) and locks that it
+# decides about itself (ADR 17), with real programs: a killed mount undoes the last changes at most,
+# none before one that is kept, and no file that was written to and closed; a lock
 # keeps the other mount out, over a restart of the volcano too, and ends with its program or mount.
 source "$(dirname "$0")/lib.sh"
 begin
@@ -34,7 +35,7 @@ PROGRAM
 # done_of LOG; wait_for_steps LOG COUNT, without a process of its own for each look.
 done_of() {
   local line=
-  [ ! -e "$1" ] || read -r line <"$1" || true
+  [ ! -e "$1" ] || read -r line _ <"$1" || true
   echo "${line:-0}"
 }
 wait_for_steps() {
@@ -42,7 +43,7 @@ wait_for_steps() {
   until [ "${line:-0}" -ge "$2" ]; do
     [ $SECONDS -lt $until ] || die "$1: $line steps after 30 s"
     line=
-    [ ! -e "$1" ] || read -r line <"$1" || true
+    [ ! -e "$1" ] || read -r line _ <"$1" || true
   done
 }
 # Whether DIR, which had COUNT files, is as after some first steps: is_prefix DIR LEAST MOST COUNT.
@@ -66,6 +67,47 @@ while names != after:
 print(f"{steps / 2} of {most} are done")
 # A number that is not removed has one step; the one that was begun may be done.
 sys.exit(0 if 2 * least - 1 <= steps <= 2 * most + 2 else f"not between {least} and {most}")
+PROGRAM
+}
+# make_on DIR LOG: makes made.0, made.1, ..., and writes to each third; how many are closed, and the last
+# of them that was written to, it writes to LOG.
+make_on() {
+  rm -f "$2"
+  python3 - "$@" <<'PROGRAM' &
+import os, sys
+log = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT)
+os.chdir(sys.argv[1])
+number = written = 0
+while True:
+    made = os.open(f"made.{number}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o640)
+    if number % 3 == 0:
+        os.write(made, b"%d" % number)
+        written = number
+    os.close(made)
+    number += 1
+    os.pwrite(log, b"%8d %8d" % (number, written), 0)
+PROGRAM
+  worker=$!
+  disown
+}
+# Whether DIR has the first files that make_on makes: are_made DIR LOG, of a killed mount.
+are_made() {
+  python3 - "$@" <<'PROGRAM'
+import os, sys
+closed, written = map(int, open(sys.argv[2]).read().split())
+names = os.listdir(sys.argv[1])
+if set(names) != {f"made.{n}" for n in range(len(names))}:
+    sys.exit("no prefix: " + " ".join(sorted(names)[-20:]))
+print(f"{len(names)} of {closed} are there, {written} was written to")
+if not max(written + 1, closed - 512) <= len(names) <= closed + 1:
+    sys.exit("not between these")
+for n in range(len(names)):
+    path = f"{sys.argv[1]}/made.{n}"
+    if os.stat(path).st_mode & 0o777 != 0o640:
+        sys.exit(f"mode of {path}")
+    content = open(path, "rb").read()
+    if content != (b"%d" % n if n % 3 == 0 else b"") and n < closed:
+        sys.exit(f"{path} has {content}")
 PROGRAM
 }
 # The process of $mnt is $mount_process.
@@ -102,6 +144,15 @@ for sort in plain synced; do
     is_prefix "$mnt/$sort" "$least" "$most" $count
   note "$(head -n 1 "$work/expect.out")"
 done
+mkdir "$mnt/made"
+mount_process=$(mounters "$mnt")
+make_on "$mnt/made" "$work/made.log"
+wait_for_steps "$work/made.log" 900
+kill_mount
+mount_magma
+expect "a killed mount has lost the last files it made at most, none that was written to and closed" \
+  are_made "$mnt/made" "$work/made.log"
+note "$(head -n 1 "$work/expect.out")"
 unmount_magma
 mount_magma "$mnt" -o dirsync
 make_files "$mnt/dirsync"
