@@ -212,6 +212,11 @@ class Shard {
   Ino new_ino(ring::Slot slot) { return Ino(next_counter(slot)); }
   // The first of `count` numbers in a row.
   Ino new_inos(ring::Slot slot, std::uint32_t count);
+  // Whether the number was given out: that of an inode that is, was, or may be made.
+  bool was_given(Ino ino) const {
+    return ino.value < ring::with_counter(ring::home_of(ino), 0) +
+                           slots_[ring::home_of(ino).value].counter;
+  }
 
   // ---- time: belongs to the operation, rises strictly.
   WallTime time();

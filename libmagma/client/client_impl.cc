@@ -436,6 +436,7 @@ void ClientImpl::release(Ino ino, bool for_write, bool was_read) {
   }
   auto now_sent = [this, ino, was_read](std::uint64_t lost) {
     if (lost != sessions_lost_) {  // the open ended with it, and is not made again
+      delayed_names_.close_made(ino, true);
       files_.drop_open(ino, true, clock_.now());
     } else {
       if (write_back_.is_dirty(ino)) return release(ino, true, was_read);  // attributes

@@ -97,15 +97,16 @@ void DelayedNames::amend(wire::Attr& attr) const {
 
 bool DelayedNames::wants_token(Ino dir, Instant now) {
   if (!is_on_) return false;
+  const bool is_at_work = last_kept_ != Instant{} && now - last_kept_ <= kSoon;
   auto known = std::find_if(recent_.begin(), recent_.end(),
                             [&](const Change& change) { return change.dir == dir; });
   if (known != recent_.end()) {
     const bool is_soon = now - known->at <= kSoon;
     known->at = now;
-    return is_soon;
+    return is_soon || is_at_work;
   }
   expect_changes(dir, now);
-  return false;
+  return is_at_work;
 }
 
 void DelayedNames::expect_changes(Ino dir, Instant now) {
@@ -154,6 +155,7 @@ std::optional<wire::Attr> DelayedNames::keep(const wire::Attr& attr, wire::NameS
     --directory->numbers;
   }
   directory->steps.push_back(std::move(step));
+  last_kept_ = now;
   ++kept_;
   dirty_ += !is_dirty;
   const wire::Attr after = directory->attr;
@@ -194,17 +196,24 @@ void DelayedNames::when_made(Ino ino, Instant now, UniqueFunction<void()> then) 
   pump(dir, now);
 }
 
+// Of a step that is under way the volcano may know the open; if it is sent again, in another
+// session, it opens nothing.
 bool DelayedNames::close_made(Ino ino, bool for_write) {
   auto found = made_.find(ino);
   if (found == made_.end()) return false;
-  std::deque<wire::NameStep>& steps = find(found->second.dir)->steps;
-  auto step = std::find_if(steps.rbegin(), steps.rend(), [&](const wire::NameStep& other) {
-    return other.ino == ino && other.made && other.made->is_open &&
-           other.made->for_write == for_write;
-  });
-  if (step == steps.rend()) return false;
-  step->made->is_open = false;
-  return true;
+  Directory& directory = *find(found->second.dir);
+  auto close_one = [&](auto& steps) {
+    auto step = std::find_if(steps.rbegin(), steps.rend(), [&](const wire::NameStep& other) {
+      return other.ino == ino && other.made && other.made->is_open &&
+             other.made->for_write == for_write;
+    });
+    if (step == steps.rend()) return false;
+    step->made->is_open = false;
+    return true;
+  };
+  if (close_one(directory.steps)) return true;
+  close_one(directory.sending);
+  return false;
 }
 
 bool DelayedNames::touches(Ino dir, std::string_view name) const {

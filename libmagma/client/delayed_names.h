@@ -53,7 +53,9 @@ class DelayedNames {
   static constexpr std::size_t kHurrySteps = 32;
   static constexpr std::size_t kStepsMax = 512;
   static constexpr std::size_t kDirectoriesMax = 1024;
-  static constexpr Duration kSoon = seconds(1);  // after one change the next is worth a token
+  // After one change in a directory the next is worth a token; after one that was delayed, any is:
+  // programs go from directory to directory.
+  static constexpr Duration kSoon = seconds(1);
   static constexpr std::uint32_t kNumbersLow = 128;  // then more are asked for
 
   struct Batch {  // to be sent
@@ -198,6 +200,7 @@ class DelayedNames {
   std::unordered_set<Ino> synced_;
   std::deque<Ino> synced_order_;
   std::deque<Change> recent_;  // changes that the volcano was asked for
+  Instant last_kept_{};        // zero: none yet
   Beliefs recalls_;
   Instant next_due_ = Instant::never();
   std::uint64_t last_number_ = 0;

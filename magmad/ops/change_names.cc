@@ -14,7 +14,8 @@ namespace magma::ops {
 
 namespace {
 
-bool is_well_formed(const wire::ChangeNamesRequest& message, ring::Slot slot) {
+bool is_well_formed(const Shard& shard, const wire::ChangeNamesRequest& message,
+                    ring::Slot slot) {
   if (message.steps.empty() || message.steps.size() > wire::kNameStepsMax ||
       ring::home_of(message.dir) != slot)
     return false;
@@ -22,7 +23,8 @@ bool is_well_formed(const wire::ChangeNamesRequest& message, ring::Slot slot) {
     const bool is_move = !step.to_name.empty();
     return !name_error(step.name) && ring::home_of(step.ino) == slot &&
            (!is_move || (!name_error(step.to_name) && step.to_name != step.name)) &&
-           (!step.made || (!is_move && (step.made->mode & ~0777u) == 0));
+           (!step.made || (!is_move && (step.made->mode & ~0777u) == 0 &&
+                           shard.was_given(step.ino)));
   });
 }
 
@@ -95,7 +97,7 @@ bool open_made(Shard& shard, SessionId session, const wire::NameStep& step) {
 }  // namespace
 
 void change_names(Shard& shard, RequestPtr request, wire::ChangeNamesRequest message) {
-  if (!is_well_formed(message, request->head.slot))
+  if (!is_well_formed(shard, message, request->head.slot))
     return shard.refuse(std::move(request), Code::malformed);
   if (shard.recall_names(request, message.dir)) return;
   if (shard.is_locked(message.dir)) return shard.park(std::move(request), message.dir);

@@ -79,6 +79,11 @@ TEST_CASE("made files: one that is closed before it is sent is not opened") {
   CHECK_FALSE(rig.owner.requests[0].batch.steps[0].made->is_open);
   CHECK(rig.owner.requests[0].batch.steps[1].made->is_open);
   CHECK_FALSE(rig.names.close_made(second, true));  // too late
+  rig.names.session_lost();
+  rig.refuse(Code::fenced);
+  rig.names.session_renewed(rig.now);
+  REQUIRE(rig.under_way() == 1);
+  CHECK_FALSE(rig.owner.requests[0].batch.steps[1].made->is_open);  // of no use to anybody now
 }
 
 TEST_CASE("made files: one that cannot be made is told of, and its number is nobody's") {

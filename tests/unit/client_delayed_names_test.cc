@@ -41,6 +41,12 @@ TEST_CASE("delayed names: the second change within a second wants a token") {
   CHECK_FALSE(rig.names.wants_token(kDir, rig.now));
   rig.pass(milliseconds(1));
   CHECK(rig.names.wants_token(kDir, rig.now));
+  // Where changes are delayed already, it is worth one in other directories as well.
+  rig.grant();
+  REQUIRE(rig.remove());
+  CHECK(rig.names.wants_token(Ino(49), rig.now));
+  rig.pass(DelayedNames::kSoon + nanoseconds(1));
+  CHECK_FALSE(rig.names.wants_token(Ino(48), rig.now));
   // Many others in between: it may be forgotten, which is no harm; the newest are not.
   for (std::uint64_t i = 0; i < 1000; ++i) CHECK_FALSE(rig.names.wants_token(Ino(50 + i), rig.now));
   CHECK(rig.names.wants_token(Ino(50 + 999), rig.now));
