@@ -1,5 +1,5 @@
-// What clients tell a volcano after they have told their programs: changes of names, files that they
-// have made, locks. It takes what makes sense, once, and refuses the rest.
+// What clients tell a volcano after they have told their programs: changes of names, files that
+// they have made, locks. It takes what makes sense, once, and refuses the rest.
 #include <doctest/doctest.h>
 #include <sys/stat.h>
 
