@@ -215,7 +215,7 @@ void Requests::dispatch(Token id) {
       !releases_.empty())
     pump_releases(true);
   Request& request = *slab_.find(id);
-  if (request.ino != Ino() && waits_for_name(id, request)) return;
+  if (waits_for_name(id, request, request.ino) || waits_for_name(id, request, request.dir)) return;
   const Instant now = clock_.now();
   if (!session_.is_usable(now)) {
     enqueue(held_, id, Request::State::held);
@@ -239,17 +239,17 @@ void Requests::dispatch(Token id) {
 
 // Nothing can be asked about a file that the volcano has not made yet, nor about one that it could
 // not make: its number is nobody's.
-bool Requests::waits_for_name(Token id, Request& request) {
-  if (delayed_names_.is_never_made(request.ino)) {
+bool Requests::waits_for_name(Token id, Request& request, Ino ino) {
+  if (delayed_names_.is_never_made(ino)) {
     Answer answer;
     answer.code = Code::stale;
     complete(id, answer);
     return true;
   }
-  if (!delayed_names_.is_made_later(request.ino)) return false;
+  if (!delayed_names_.is_made_later(ino)) return false;
   request.state = Request::State::resting;
   request.wake = Instant::never();
-  delayed_names_.when_made(request.ino, clock_.now(), [this, id] {
+  delayed_names_.when_made(ino, clock_.now(), [this, id] {
     const Request* waiting = slab_.find(id);
     if (waiting != nullptr && waiting->state == Request::State::resting) dispatch(id);
   });

@@ -319,7 +319,7 @@ class Requests {
   static void put_head(Request& request, Credentials who);
   void dispatch(Token id);
   void send(Token id, Request& request, Route route);
-  bool waits_for_name(Token id, Request& request);
+  bool waits_for_name(Token id, Request& request, Ino ino);
   void stamp_head(Request& request, Epoch epoch) const;
   void rest(Token id, Request& request, bool needs_map);
   void refused(Token id, Request& request, Code code, ByteSpan body);

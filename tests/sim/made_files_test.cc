@@ -124,6 +124,11 @@ TEST_CASE("made files: what is done with them comes after") {
       CHECK((s.lookup(kRoot, "moved", 1)->attr->mode & 07777) == 0600);
       CHECK(s.lookup(dir, "file", 1).error().code == Code::not_found);
     }
+    SUBCASE("whatever takes it for a directory") {
+      const Ino file = make_one(s, dir, "file");
+      CHECK(s.lookup(file, "name").error().code == Code::not_a_directory);
+      CHECK(s.create(make_one(s, dir, "other"), "name").error().code == Code::not_a_directory);
+    }
     SUBCASE("the same name again") {
       make_one(s, dir, "file");
       CHECK(s.create(dir, "file").error().code == Code::exists);
