@@ -274,7 +274,7 @@ void ClientImpl::send_names(const DelayedNames::Batch& batch, std::uint64_t numb
     if (answer.is_ok()) reply = wire::decode<wire::ChangeNamesReply>(answer.body);
     const std::size_t done = reply && reply->lost.empty() ? reply->done : 0;
     const bool is_as_told = done > 0;  // else nothing is sure any more
-    if (reply) note_made(steps, *reply);
+    if (reply) note_without_token(steps, *reply);
     requests_.note_delayed_names(dir, answer, made_at, is_as_told,
                                  delayed_names_.is_last(dir, done));
     const wire::NamesChanged* told = answer.names_changed ? &*answer.names_changed : nullptr;
@@ -286,7 +286,8 @@ void ClientImpl::send_names(const DelayedNames::Batch& batch, std::uint64_t numb
 }
 
 // Writes to them may not be delayed any more.
-void ClientImpl::note_made(const std::vector<Ino>& steps, const wire::ChangeNamesReply& reply) {
+void ClientImpl::note_without_token(const std::vector<Ino>& steps,
+                                    const wire::ChangeNamesReply& reply) {
   for (std::uint32_t index : reply.without_token)
     if (index < steps.size()) write_back_.recalled(steps[index], clock_.now(), [] {});
 }

@@ -212,7 +212,7 @@ class ClientImpl final : public LinkEvents,
   bool delays(const NameChange& change, Ino ino, Credentials who);
   // Makes the file later, if it may be: then `done` was called.
   bool makes(const wire::CreateRequest& request, Credentials who, Done<wire::EntryReply>& done);
-  void note_made(const std::vector<Ino>& steps, const wire::ChangeNamesReply& reply);
+  void note_without_token(const std::vector<Ino>& steps, const wire::ChangeNamesReply& reply);
   // A call that must come after the changes of names in the directory; after all of them.
   template <class T, class Start>
   CallId after_names(Ino dir, Done<T> done, Start start) {
