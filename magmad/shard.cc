@@ -151,7 +151,7 @@ Result<void> Shard::begin_epochs() {
     SlotState& state = slots_[index];
     state.epoch = Epoch(last.value + 1);
     state.seq = 0;
-    state.counter_limit = state.counter + kCountersPerEpoch;
+    state.counter_limit = state.durable_limit = state.counter + kCountersPerEpoch;
     store::SlotRow next{state.epoch, state.counter_limit};
     TRY(metadata_.put(slot_key(slot), {state.epoch, Seq(0)}, wire::encode(next)));
   }
@@ -518,9 +518,9 @@ std::uint64_t Shard::next_counter(ring::Slot slot) {
 
 Ino Shard::new_inos(ring::Slot slot, std::uint32_t count) {
   SlotState& state = slots_[slot.value];
-  if (state.counter_limit - state.counter < count) state.counter = state.counter_limit;
-  const Ino first = new_ino(slot);
-  state.counter += count - 1;
+  if (state.counter + count > state.durable_limit) return Ino();
+  const Ino first(ring::with_counter(slot, state.counter));
+  state.counter += count;
   return first;
 }
 

@@ -94,7 +94,7 @@ struct LockKey {
 class Shard {
  public:
   static constexpr std::uint64_t kInlineBytesMax = 16384;
-  static constexpr std::uint64_t kCountersPerEpoch = std::uint64_t{1} << 20;
+  static constexpr std::uint64_t kCountersPerEpoch = std::uint64_t{1} << 28;
   static constexpr std::uint64_t kFirstCounter = 16;
   static constexpr std::uint64_t kRootCounter = 1;
   static constexpr std::size_t kSessionsMax = 4096;
@@ -210,7 +210,7 @@ class Shard {
   // A number never given out by this slot before: for inodes and operations.
   std::uint64_t next_counter(ring::Slot slot);
   Ino new_ino(ring::Slot slot) { return Ino(next_counter(slot)); }
-  // The first of `count` numbers in a row.
+  // The first of `count` numbers in a row, which no power cut takes back; 0: there are none.
   Ino new_inos(ring::Slot slot, std::uint32_t count);
   // Whether the number was given out: that of an inode that is, was, or may be made.
   bool was_given(Ino ino) const {
@@ -399,6 +399,7 @@ class Shard {
     std::uint64_t seq = 0;
     std::uint64_t counter = 0;
     std::uint64_t counter_limit = 0;
+    std::uint64_t durable_limit = 0;  // since the start; the other may be taken back
     bool touched = false;           // in this batch
     std::uint64_t last_batch = 0;   // that changed it
   };

@@ -272,7 +272,7 @@ bool Shard::let_delay_names(Request& request, Ino dir) {
 
 void Shard::give_numbers(wire::NamesChanged& told, ring::Slot slot) {
   told.first_number = new_inos(slot, wire::kNumbersGiven);
-  told.numbers = wire::kNumbersGiven;
+  told.numbers = told.first_number == Ino() ? 0 : wire::kNumbersGiven;
 }
 
 void Shard::drop_names_row(Ino dir) {
