@@ -201,9 +201,7 @@ auto answer_removal(Reply reply, Ino dir, std::string name) {
 // What a name leads to, for a change that may be delayed; no inode (0) if that is not known, or it
 // may not be: a directory, or a file that loses one of several names.
 Ino movable(Filesystem& fs, Ino child, bool is_removed) {
-  const wire::Attr* attr = child == Ino() ? nullptr : fs.seen.last(child);
-  if (attr == nullptr || S_ISDIR(attr->mode) || (is_removed && attr->nlink != 1)) return {};
-  return child;
+  return child != Ino() && fs.seen.is_movable(child, is_removed) ? child : Ino();
 }
 
 void op_unlink(fuse_req_t request, fuse_ino_t node, const char* name) {

@@ -9,9 +9,11 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "libmagma/base/check.h"
+#include "libmagma/sys_real/short_jobs.h"
 
 namespace magma::sys_real {
 
@@ -29,8 +31,11 @@ struct ThreadPool::Shared {
   std::deque<Job> queue;
   std::vector<UniqueFunction<void()>> finished;
   bool stopping = false;
-  std::size_t under_way = 0;  // the loop's thread only, as the next
+  std::size_t under_way = 0;  // the loop's thread only, as the next four
   std::size_t under_way_max = 0;
+  ShortJobs short_jobs;
+  std::uint64_t done_in_place = 0;
+  std::uint64_t last_round = 0;  // of the loop, in which a short job came
   std::vector<std::thread> threads;
 
   void work_on(const std::shared_ptr<Shared>& self);
@@ -102,6 +107,34 @@ void ThreadPool::run(UniqueFunction<void()> work, UniqueFunction<void()> done) {
   }
   shared_->wake.notify_one();
 }
+
+void ThreadPool::run_short(UniqueFunction<void()> work, UniqueFunction<void()> done) {
+  Shared& s = *shared_;
+  sys::Clock& clock = s.loop.clock();
+  const std::uint64_t round = s.loop.counters().iterations;
+  const bool is_alone = s.under_way == 0 && round != std::exchange(s.last_round, round);
+  if (s.short_jobs.begins(clock.now(), is_alone)) {
+    const Instant begin = clock.now();
+    work();
+    const Instant end = clock.now();
+    s.short_jobs.ended(end, end - begin, true);
+    ++s.done_in_place;
+    if (done) done();
+    return;
+  }
+  auto took = std::make_unique<Duration>();
+  auto timed = [work = std::move(work), &clock, took = took.get()]() mutable {
+    const Instant begin = clock.now();
+    work();
+    *took = clock.now() - begin;
+  };
+  run(std::move(timed), [&s, done = std::move(done), took = std::move(took)]() mutable {
+    s.short_jobs.ended(s.loop.clock().now(), *took, false);
+    if (done) done();
+  });
+}
+
+std::uint64_t ThreadPool::done_in_place() const { return shared_->done_in_place; }
 
 std::size_t ThreadPool::under_way() const { return shared_->under_way; }
 std::size_t ThreadPool::under_way_max() const { return shared_->under_way_max; }

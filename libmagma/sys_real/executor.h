@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 
 #include "libmagma/sys/executor.h"
@@ -18,10 +19,13 @@ class ThreadPool final : public sys::Executor {
   ThreadPool(Loop& loop, unsigned threads);
   ~ThreadPool() override;
   void run(UniqueFunction<void()> work, UniqueFunction<void()> done) override;
+  // In place when ShortJobs says so.
+  void run_short(UniqueFunction<void()> work, UniqueFunction<void()> done) override;
   // Jobs whose `done` has not run yet. The queue has no bound of its own: callers bound what they
   // have under way.
   std::size_t under_way() const;
   std::size_t under_way_max() const;  // the most there ever were
+  std::uint64_t done_in_place() const;
 
  private:
   struct Shared;

@@ -284,5 +284,6 @@ void Loop::set_spin(Duration limit, UniqueFunction<bool()> pending) {
 }
 
 const LoopCounters& Loop::counters() const { return state_->counters; }
+sys::Clock& Loop::clock() const { return state_->clock; }
 
 }  // namespace magma::sys_real

@@ -84,6 +84,7 @@ class Loop {
   void set_spin(Duration limit, UniqueFunction<bool()> pending);
 
   const LoopCounters& counters() const;
+  sys::Clock& clock() const;
 
  private:
   struct State;

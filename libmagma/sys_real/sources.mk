@@ -9,6 +9,7 @@ libmagma_sys_real_sources = \
 	libmagma/sys_real/mount_table.h libmagma/sys_real/mount_table.cc \
 	libmagma/sys_real/random.h libmagma/sys_real/random.cc \
 	libmagma/sys_real/resolve.h libmagma/sys_real/resolve.cc \
+	libmagma/sys_real/short_jobs.h \
 	libmagma/sys_real/sockaddr.h libmagma/sys_real/sockaddr.cc \
 	libmagma/sys_real/sock_diag.h libmagma/sys_real/sock_diag.cc \
 	libmagma/sys_real/tcp.h libmagma/sys_real/tcp.cc \

@@ -28,6 +28,8 @@ inline constexpr std::size_t kRemovalsPerTickMax = 1024;
 // cut can then bring such a file back, which fsck calls stray; it is never read.
 inline constexpr std::size_t kFollowedMax = 65536;
 inline constexpr unsigned kSweepStepsPerTick = 8;
+// A read from the disk of up to this may be done on the shard's thread.
+inline constexpr std::size_t kShortReadMax = 4 * kPageBytes;
 inline constexpr unsigned kReadRetriesMax = 3;  // of a read that a write overtook
 // Pieces being read ahead, of all contents, and reads from the disk beside which none begins: half
 // of the store threads stay free for who waits.
@@ -153,6 +155,7 @@ class ContentStoreImpl final : public ContentStore {
     std::shared_ptr<sys::File> file{};
     Bytes bytes{};  // whole pages
     std::vector<std::uint32_t> sums{};
+    std::vector<std::uint32_t> expected{};  // looked up meanwhile; empty if that failed
     Result<void> result{};
   };
   struct PieceRead {  // shared by the work and its end

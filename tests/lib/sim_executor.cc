@@ -6,13 +6,25 @@ SimExecutor::SimExecutor() : SimExecutor(Times{}) {}
 SimExecutor::SimExecutor(Times times, std::uint64_t seed) : times_(times), random_(seed | 1) {}
 SimExecutor::~SimExecutor() = default;
 
-Duration SimExecutor::jitter() {
+std::uint64_t SimExecutor::next_random() {
   random_ ^= random_ << 13;
   random_ ^= random_ >> 7;
   random_ ^= random_ << 17;
+  return random_;
+}
+
+Duration SimExecutor::jitter() {
+  const std::uint64_t random = next_random();
   if (times_.jitter.ns <= 0) return {};
   return nanoseconds(
-      static_cast<std::int64_t>(random_ % static_cast<std::uint64_t>(times_.jitter.ns)));
+      static_cast<std::int64_t>(random % static_cast<std::uint64_t>(times_.jitter.ns)));
+}
+
+void SimExecutor::run_short(UniqueFunction<void()> work, UniqueFunction<void()> done) {
+  if (in_place_percent_ == 0 || next_random() % 100 >= in_place_percent_)
+    return run(std::move(work), std::move(done));
+  work();
+  done();
 }
 
 void SimExecutor::run(UniqueFunction<void()> work, UniqueFunction<void()> done) {

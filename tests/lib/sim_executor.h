@@ -30,6 +30,9 @@ class SimExecutor : public sys::Executor {
   ~SimExecutor() override;
 
   void run(UniqueFunction<void()> work, UniqueFunction<void()> done) override;
+  void run_short(UniqueFunction<void()> work, UniqueFunction<void()> done) override;
+  // So many of a hundred short jobs are done in place; none at first.
+  void set_in_place(unsigned percent) { in_place_percent_ = percent; }
   // Calls `function` after `delay`.
   virtual void schedule(Duration delay, UniqueFunction<void()> function);
 
@@ -44,10 +47,12 @@ class SimExecutor : public sys::Executor {
   Instant now() const { return now_; }
 
  private:
+  std::uint64_t next_random();
   Duration jitter();
   Times times_;
   std::uint64_t random_;
   std::uint64_t pending_ = 0;
+  unsigned in_place_percent_ = 0;
   std::shared_ptr<int> life_ = std::make_shared<int>(0);  // shared with scheduled work, as weak_ptr
   Instant now_{};
   std::multimap<Instant, UniqueFunction<void()>> queue_;

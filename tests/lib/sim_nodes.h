@@ -68,8 +68,11 @@ class SimNode : public sys::Clock, public sys::Datagrams {
 
 class LoopExecutor final : public SimExecutor {
  public:
+  static constexpr unsigned kInPlacePercent = 40;
   LoopExecutor(SimLoop& loop, SimNode& node, std::uint64_t seed)
-      : SimExecutor(Times{}, seed), loop_(loop), node_(node) {}
+      : SimExecutor(Times{}, seed), loop_(loop), node_(node) {
+    set_in_place(kInPlacePercent);
+  }
   void schedule(Duration delay, UniqueFunction<void()> function) override {
     loop_.after(
         delay, [this, life = std::weak_ptr<int>(alive_), function = std::move(function)]() mutable {
@@ -82,6 +85,7 @@ class LoopExecutor final : public SimExecutor {
   // Nothing more is begun or done until it no longer hangs.
   void hang(bool hangs) {
     hangs_ = hangs;
+    set_in_place(hangs ? 0 : kInPlacePercent);
     for (auto& function : std::exchange(held_, {})) schedule({}, std::move(function));
   }
 

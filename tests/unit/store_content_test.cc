@@ -84,6 +84,8 @@ TEST_CASE(
 
 TEST_CASE("content: every flipped bit is found on a read from disk and before a partial write") {
   Rig rig;
+  SUBCASE("read by a store thread") {}
+  SUBCASE("read in place") { rig.executor.set_in_place(100); }
   auto id = content_id(3, 16);
   SeedRandom random(4);
   REQUIRE(rig.write(id, 0, random.bytes(40000)));
@@ -134,6 +136,46 @@ TEST_CASE("content: a read from disk that a write overtakes sees one or the othe
     if (*outcome == Bytes(9000, after)) ++new_seen;
   }
   CHECK(old_seen + new_seen == 50);
+}
+
+TEST_CASE("content: a read in place is answered inside the call") {
+  Rig rig;
+  rig.executor.set_in_place(100);
+  auto id = content_id(3, 16);
+  REQUIRE(rig.write(id, 0, Bytes(100'000, 'a')));
+  REQUIRE(rig.commit());
+  rig.disk.drop_caches();
+  for (std::uint64_t length : {10, 12'000, 30'000}) {
+    bool is_answered = false;
+    rig.content->read(id, 40'000, length, [&](Result<Bytes> bytes) {
+      REQUIRE(bytes.has_value());
+      CHECK(*bytes == Bytes(length, 'a'));
+      is_answered = true;
+    });
+    CHECK(is_answered == (length <= 12'000));  // four pages are short, eight are not
+    rig.executor.run_all();
+    CHECK(is_answered);
+    rig.disk.drop_caches();
+  }
+}
+
+// Sums that were looked up when the read began prove nothing by not matching.
+TEST_CASE("content: sums that are mended while a read is under way") {
+  Rig rig;
+  auto id = content_id(3, 16);
+  REQUIRE(rig.write(id, 0, Bytes(20'000, 'a')));
+  REQUIRE(rig.commit());
+  const PageRange page{1, 1};
+  auto right = get_sums(*rig.metadata, id, page);
+  REQUIRE(right.has_value());
+  const std::uint32_t wrong = (*right)[0] + 1;
+  REQUIRE(put_sums(*rig.metadata, id, kVersion, 1, {&wrong, 1}));
+  rig.disk.drop_caches();
+  Result<Bytes> outcome = fail(Code::fault);
+  rig.content->read(id, 4096, 10, [&](Result<Bytes> bytes) { outcome = std::move(bytes); });
+  REQUIRE(put_sums(*rig.metadata, id, kVersion, 1, *right));
+  rig.executor.run_all();
+  CHECK(outcome.has_value());
 }
 
 TEST_CASE("content: descriptors are bounded") {
@@ -431,6 +473,7 @@ TEST_CASE("content: random histories equal the model, over kills") {
   for (std::uint64_t seed = 1; seed <= 3; ++seed) {
     CAPTURE(seed);
     Model model(seed);
+    model.rig.executor.set_in_place(50);
     for (int life = 0; life < 5; ++life) {
       for (int i = 0; i < 60; ++i) model.step();
       model.commit();

@@ -15,6 +15,7 @@
 #include "libmagma/sys_real/executor.h"
 #include "libmagma/sys_real/fd.h"
 #include "libmagma/sys_real/loop.h"
+#include "libmagma/sys_real/short_jobs.h"
 #include "libmagma/sys_real/udp.h"
 
 using namespace magma;
@@ -237,6 +238,102 @@ TEST_CASE("executor: work leaves the loop's thread, done returns to it") {
   CHECK(done == kJobs);
   CHECK(pool.under_way() == 0);
   CHECK(pool.under_way_max() == kJobs);
+}
+
+TEST_CASE("executor: short jobs that come one by one are done in place, others are not") {
+  sys_real::Clock clock;
+  Loop loop(clock);
+  sys_real::ThreadPool pool(loop, 2);
+  const auto here = std::this_thread::get_id();
+  std::atomic<int> in_place{0};
+  int left = 200;
+  auto work = [&] { in_place += std::this_thread::get_id() == here; };
+  UniqueFunction<void()> next;
+  auto again = [&] {
+    if (--left == 0) return loop.stop();
+    loop.post([&] { next(); });
+  };
+  SUBCASE("one by one") {
+    next = [&] { pool.run_short(work, again); };
+    loop.post([&] { next(); });
+    loop.run();
+    CHECK(in_place > 0);
+    CHECK(pool.done_in_place() == static_cast<std::uint64_t>(in_place));
+  }
+  SUBCASE("two at a time") {
+    next = [&] {
+      pool.run_short(work, [] {});
+      pool.run_short(work, again);
+    };
+    loop.post([&] { next(); });
+    loop.run();
+    CHECK(in_place == 0);
+  }
+  SUBCASE("beside others") {
+    next = [&] {
+      pool.run([] {}, [] {});
+      pool.run_short(work, again);
+    };
+    loop.post([&] { next(); });
+    loop.run();
+    CHECK(in_place == 0);
+  }
+}
+
+using sys_real::ShortJobs;
+
+struct ShortJobsRig {
+  ShortJobs jobs{};
+  Instant now{};
+  // So many jobs alone, each of which takes `took`; how many were done in place.
+  unsigned run(unsigned count, Duration took) {
+    unsigned in_place = 0;
+    for (unsigned i = 0; i < count; ++i) {
+      const bool is_in_place = jobs.begins(now, true);
+      now = now + took + microseconds(100);
+      jobs.ended(now, took, is_in_place);
+      in_place += is_in_place;
+    }
+    return in_place;
+  }
+};
+
+TEST_CASE("short jobs: in place once they have proven to be alone and quick") {
+  ShortJobsRig rig;
+  CHECK(rig.run(ShortJobs::kAloneMin, microseconds(60)) == 0);
+  CHECK(rig.run(1000, microseconds(60)) > 900);
+  CHECK_FALSE(rig.jobs.begins(rig.now, false));
+  CHECK_FALSE(rig.jobs.begins(rig.now, true));  // it was not alone just now
+}
+
+TEST_CASE("short jobs: never in place on a slow disk, nor while it is slow") {
+  ShortJobsRig rig;
+  CHECK(rig.run(1000, milliseconds(8)) == 0);
+  CHECK(rig.run(1000, microseconds(60)) > 0);
+  // Each of them a little too long: only until the average says so.
+  CHECK(rig.run(1000, microseconds(400)) < 20);
+}
+
+TEST_CASE("short jobs: after a long one a pause, longer each time, and at most a minute") {
+  ShortJobsRig rig;
+  rig.run(200, microseconds(60));
+  // How long none is done in place after one that took a second.
+  auto pause = [&] {
+    REQUIRE(rig.run(1, seconds(1)) == 1);
+    const Instant paused = rig.now;
+    while (rig.run(1, microseconds(60)) == 0) {
+    }
+    return rig.now - paused;
+  };
+  constexpr Duration kAlone = milliseconds(50);  // until it has proven to be quick and alone again
+  for (int times : {1, 2, 4, 8, 16, 32}) {
+    const Duration took = pause();
+    CHECK(took >= ShortJobs::kPauseMin * times);
+    CHECK(took < ShortJobs::kPauseMin * times + kAlone);
+  }
+  for (int i = 0; i < 3; ++i) CHECK(pause() < ShortJobs::kPauseMax + kAlone);
+  rig.now = rig.now + ShortJobs::kForgivenAfter;
+  CHECK(pause() < ShortJobs::kPauseMin + kAlone);
 }
 
 TEST_CASE("executor: what was queued is worked off at the end, its done callbacks are not run") {
