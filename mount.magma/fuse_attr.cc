@@ -107,7 +107,10 @@ void op_getattr(fuse_req_t request, fuse_ino_t node, fuse_file_info*) {
   if (const wire::Attr* left = mount.removed_directory(mount.ino_of(node))) {
     return answer_known(Reply(request), *left, Duration{});
   }
-  if (auto known = mount.client.known_directory(mount.ino_of(node))) {
+  const Ino asked = mount.ino_of(node);
+  auto known = mount.client.known_directory(asked);
+  if (!known) known = mount.client.known_file(asked);
+  if (known) {
     mount.learn_attr(known->attr);
     return answer_known(Reply(request), known->attr, known->left);
   }

@@ -32,8 +32,16 @@ bool Client::knows_absent(Ino dir, std::string_view name) const {
   return impl_->requests().directories().is_absent(dir, name, impl_->now());
 }
 
-std::optional<KnownDirectory> Client::known_directory(Ino dir) const {
+std::optional<KnownAttributes> Client::known_directory(Ino dir) const {
   return impl_->requests().directories().attr_of(dir, impl_->now());
+}
+
+std::optional<KnownAttributes> Client::known_file(Ino ino) const {
+  if (impl_->write_back().is_dirty(ino)) return std::nullopt;
+  const Instant now = impl_->now();
+  const wire::Attr* attr = impl_->requests().known_file(ino, now);
+  if (attr == nullptr) return std::nullopt;
+  return KnownAttributes{*attr, attr->believed_until - now};
 }
 
 CallId Client::lookup(Ino dir, std::string_view name, Credentials who,

@@ -87,7 +87,7 @@ class ChangeListener {
                             const std::string& /*to_name*/) {}
 };
 
-using KnownDirectory = DirectoryCache::Known;
+using KnownAttributes = DirectoryCache::Known;
 
 struct Opened {
   wire::Attr attr;
@@ -122,7 +122,9 @@ class Client {
   // look-up of it may be spared (see directory_cache.h).
   bool knows_absent(Ino dir, std::string_view name) const;
   // The attributes of such a directory after the last change.
-  std::optional<KnownDirectory> known_directory(Ino dir) const;
+  std::optional<KnownAttributes> known_directory(Ino dir) const;
+  // The same of a regular file that is not written to.
+  std::optional<KnownAttributes> known_file(Ino ino) const;
 
   CallId lookup(Ino dir, std::string_view name, Credentials who, Done<wire::EntryReply> done);
   CallId getattr(Ino ino, Credentials who, Done<wire::Attr> done);

@@ -27,6 +27,21 @@ void LocalOpens::changed(Ino ino, Instant now) {
   known_.erase(ino);
 }
 
+void LocalOpens::access_time_set(Ino ino, WallTime atime, Instant made_at) {
+  auto known = known_.find(ino);
+  if (known == known_.end()) return;
+  if (own_.until(ino, made_at, known->second.believed_until) == Instant{})
+    known_.erase(known);
+  else
+    known->second.atime = atime;
+}
+
+const wire::Attr* LocalOpens::known(Ino ino, Instant now) const {
+  if (names_changing_ > 0) return nullptr;
+  auto found = known_.find(ino);
+  return found == known_.end() || found->second.believed_until <= now ? nullptr : &found->second;
+}
+
 void LocalOpens::names_change_ends(Instant now) {
   --names_changing_;
   forget_all(now);

@@ -41,12 +41,18 @@ class LocalOpens {
   void learn(const wire::Attr& attr, Instant made_at);
   // Another client, or this one, has changed the flare.
   void changed(Ino ino, Instant now);
+  // The answer to a release, made at `made_at`, tells the access time. The rest is as it was, if
+  // nothing has changed the file since.
+  void access_time_set(Ino ino, WallTime atime, Instant made_at);
   // A change of this client that may take a name away is asked for, and has ended. It may be sent
   // when all opens are told.
   void names_change_begins() { ++names_changing_; }
   void names_change_ends(Instant now);
   // Nothing is believed any more (another map, another session).
   void forget_all(Instant now);
+
+  // What is believed of a file; nullptr if nothing is.
+  const wire::Attr* known(Ino ino, Instant now) const;
 
   // ---- opens
   // The attributes, if the file can be opened so; counts the open.

@@ -196,7 +196,7 @@ void Requests::kept(Ino ino, Code code) {
 }
 
 // A change of this client has ended: what was believed of it is so no longer.
-void Requests::note_change(const Request& request) {
+void Requests::note_change(const Request& request, const Answer& answer) {
   const Instant now = clock_.now();
   if (request.takes_names) local_opens_.names_change_ends(now);
   if (request.kind != wire::OpKind::change || request.ino == Ino()) return;
@@ -204,6 +204,10 @@ void Requests::note_change(const Request& request) {
   if (request.role == Role::keep || request.role == Role::reopen) return;
   if (request.role == Role::open && !request.for_write) return;
   if (request.role == Role::release && !request.was_read) return;
+  if (request.role == Role::release && answer.is_ok()) {
+    auto reply = wire::decode<wire::ReleaseReply>(answer.body);
+    if (reply) return local_opens_.access_time_set(request.ino, reply->atime, request.made_at);
+  }
   local_opens_.changed(request.ino, now);
 }
 
@@ -542,7 +546,7 @@ void Requests::complete(Token id, Answer& answer) {
   }
   if (answer.is_ok()) note_success(request, answer.body);
   if (request.names) note_names(request, answer);
-  note_change(request);
+  note_change(request, answer);
   bool is_release = request.role == Request::Role::release;
   if (request.role == Request::Role::reopen) --reopening_;
   if (is_release) --releasing_;

@@ -251,6 +251,8 @@ class Requests {
                       Done<wire::EntryReply> done) {
     return begin_made(message, who, std::move(done));
   }
+  // What is believed of a file; nullptr if nothing is.
+  const wire::Attr* known_file(Ino ino, Instant now) const { return local_opens_.known(ino, now); }
   // A write of this client is delayed: what was believed of the file is so no longer.
   void note_own_write(Ino ino) { local_opens_.changed(ino, clock_.now()); }
   // A delayed change of attributes is done: what was asked for before may not tell it.
@@ -334,7 +336,7 @@ class Requests {
   void take_name(Token id);
   void pump_keeps();
   void kept(Ino ino, Code code);
-  void note_change(const Request& request);
+  void note_change(const Request& request, const Answer& answer);
   void complete(Token id, Answer& answer);
   // An answer that does not tell all (completion.h), while the rest is asked for.
   struct Partial {

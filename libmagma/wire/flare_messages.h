@@ -307,6 +307,14 @@ struct ReleaseRequest {  // to the home; one open description ended
   }
 };
 
+struct ReleaseReply {
+  WallTime atime{};  // as it is now, if the file was read; else 0
+  template <class Self, class Visit>
+  static void fields(Self& s, Visit& v) {
+    v("atime", s.atime);
+  }
+};
+
 // To the home if the content is there (then `chunk` is 0 and `key` absent), else to the slot of
 // the chunk; moved_to_chunks if the asker's placement is old, behind_truncate if its number is.
 struct ReadRequest {

@@ -55,21 +55,25 @@ void keep(Shard& shard, RequestPtr request, wire::KeepRequest message) {
 namespace {
 
 // The access time follows as relatime of mount(8): when it is older than a change, or than a day.
-void touch_access(Shard& shard, Ino ino) {
+// Gives what it is then.
+WallTime touch_access(Shard& shard, Ino ino) {
   auto row = shard.inode(ino);
-  if (!row || !S_ISREG(row->mode)) return;
+  if (!row) return {};
   store::InodeRow known = with_authority(shard, ino, *row);
-  if (known.size == 0) return;
   WallTime when = shard.time();
-  if (!is_access_time_due(row->atime, known.mtime, known.ctime, when)) return;
+  if (!S_ISREG(row->mode) || known.size == 0 ||
+      !is_access_time_due(row->atime, known.mtime, known.ctime, when))
+    return row->atime;
   row->atime = when;
   shard.put_inode(ino, *row);
+  return when;
 }
 
 }  // namespace
 
 void release(Shard& shard, RequestPtr request, wire::ReleaseRequest message) {
-  if (message.was_read) touch_access(shard, message.ino);
+  wire::ReleaseReply reply;
+  if (message.was_read) reply.atime = touch_access(shard, message.ino);
   const SessionId session = request->head.session;
   if (!message.was_untold && shard.drop_open(session, message.ino, message.for_write)) {
     Shard::OpenCount left = shard.opens_of(message.ino);
@@ -77,7 +81,7 @@ void release(Shard& shard, RequestPtr request, wire::ReleaseRequest message) {
     if (last || (message.for_write && left.writers == 0))
       after_last_open(shard, message.ino, session);
   }
-  shard.answer(std::move(request), wire::EmptyReply{});
+  shard.answer(std::move(request), reply);
 }
 
 }  // namespace magma::ops

@@ -60,6 +60,7 @@ TEST_CASE("random runs: rare things happened") {
   for (const char* name : {"workload: operation on a removed inode",
                            "workload: unlinked while open",
                            "client: opened without asking",
+                           "client: attributes of a file known",
                            "client: told of an open",
                            "client: delayed a write",
                            "client: delayed a change of names",

@@ -337,4 +337,37 @@ void RandomWorkload::check_beliefs() {
   }
 }
 
+// What a client believes of directories and files that nobody else changes is so.
+void RandomWorkload::check_known(const Worker& worker) {
+  if (failed() || halted_) return;
+  const client::Client& client = cluster_.client(worker.client);
+  sometimes("client: opened without asking", client.stats().local_opens);
+  sometimes("client: delayed a write", client.stats().delayed_writes);
+  sometimes("client: delayed setting attributes", client.stats().delayed_sets);
+  sometimes("client: was asked for delayed writes", client.stats().write_recalls);
+  sometimes("client: asked to delay writes", client.stats().write_claims);
+  sometimes("client: told of an open", client.stats().keeps);
+  sometimes("client: delayed a change of names", client.stats().delayed_names);
+  sometimes("client: made a file later", client.stats().delayed_files_made);
+  for (NodeId id : nodes_of(worker)) {
+    const ModelNode& node = *model_.find(id);
+    if (!node.is_directory()) {
+      auto known = client.known_file(ino_of(id));
+      if (!known) continue;
+      sometimes("client: attributes of a file known");
+      compare_attr(log_base_ + log_.size() - 1, id, known->attr);
+      continue;
+    }
+    for (const auto& entry : node.names)
+      if (client.knows_absent(ino_of(id), entry.first))
+        return fail_with("believed absent: " + entry.first + " in " + model_.path_of(id));
+    if (client.knows_absent(ino_of(id), "never made")) sometimes("client: absent names known");
+    auto known = client.known_directory(ino_of(id));
+    if (!known) continue;
+    sometimes("client: attributes of a changed directory known");
+    compare_attr(log_base_ + log_.size() - 1, id, known->attr);
+  }
+  check_beliefs();
+}
+
 }  // namespace magma::test

@@ -107,6 +107,34 @@ TEST_CASE("local opens: the access time is due as relatime of mount(8) says") {
   CHECK_FALSE(is_due(old, false));
 }
 
+TEST_CASE("local opens: a file whose access time this client has set is believed, and read again") {
+  LocalOpens opens;
+  wire::Attr attr = attr_of(kFile);
+  attr.mtime = attr.atime;
+  opens.learn(attr, kStart);
+  REQUIRE(opens.open(kFile, after(1)) != nullptr);
+  CHECK(opens.close(kFile, true, kNow)->is_access_due);
+  opens.access_time_set(kFile, kNow, after(1));
+  const wire::Attr* known = opens.known(kFile, after(2));
+  REQUIRE(known != nullptr);
+  CHECK(known->atime == kNow);
+  CHECK(known->mtime == attr.mtime);
+  REQUIRE(opens.open(kFile, after(2)) != nullptr);
+  CHECK_FALSE(opens.close(kFile, true, kNow)->is_access_due);
+  CHECK(opens.known(kFile, after(4'999)) != nullptr);
+  CHECK(opens.known(kFile, after(5'000)) == nullptr);  // no longer believed
+  opens.names_change_begins();
+  CHECK(opens.known(kFile, after(3)) == nullptr);
+  opens.names_change_ends(after(3));
+  CHECK(opens.known(kFile, after(3)) == nullptr);
+  opens.access_time_set(kFile, kNow, after(4));
+  CHECK(opens.open(kFile, after(4)) == nullptr);
+  opens.learn(attr, after(4));
+  CHECK(opens.known(kFile, after(5)) != nullptr);
+  opens.access_time_set(kFile, kNow, after(2));  // a late answer: the names changed since
+  CHECK(opens.known(kFile, after(5)) == nullptr);
+}
+
 TEST_CASE("local opens: told before the belief ends, and once") {
   LocalOpens opens;
   opens.learn(attr_of(kFile), kStart);

@@ -153,7 +153,7 @@ class ShardBench {
   Result<wire::EmptyReply> rmdir(Ino dir, const std::string& name) {
     return ask(wire::RmdirRequest{dir, name}, ring::home_of(dir));
   }
-  Result<wire::EmptyReply> release(Ino ino) {
+  Result<wire::ReleaseReply> release(Ino ino) {
     return ask(wire::ReleaseRequest{ino, true}, ring::home_of(ino));
   }
   // Writes as a client does: at home, then at the chunks the answer tells of.
