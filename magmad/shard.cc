@@ -87,6 +87,12 @@ Result<void> Shard::format() {
 
 // ---- start
 
+void Shard::carry_on(Tokens tokens, const ring::SlotMask& of) {
+  tokens_ = std::move(tokens);
+  tokens_.go_on();
+  carried_ = of;
+}
+
 Result<void> Shard::begin(bool clean, const std::vector<wire::MirrorRange>& torn) {
   now_ = clock_.now();
   TRY(begin_epochs());
@@ -105,7 +111,8 @@ Result<void> Shard::begin(bool clean, const std::vector<wire::MirrorRange>& torn
   for (SessionId session : config_.believers)
     if (!sessions_.contains(session)) sessions.push_back(session);
   if (config_.may_others_believe) sessions.push_back(kUnknownSession);
-  tokens_.begin_grace(sessions, now_ + wire::kTokenTerm + Tokens::kSlack);
+  if (const ring::SlotMask unknown = owned_ & ~carried_; unknown.any())
+    tokens_.begin_grace(sessions, now_ + wire::kTokenTerm + Tokens::kSlack, unknown);
   if (!clean) {
     TRY(drop_stray_chunks());
     TRY(ops::forget_missing_chunks(*this));

@@ -106,6 +106,9 @@ class Shard {
 
   // Makes the root of an empty filesystem. Commits.
   Result<void> format();
+  // Before begin(): tokens of the tenure before, which served these slots until now, and nobody
+  // else since.
+  void carry_on(Tokens tokens, const ring::SlotMask& of);
   // Begins a new epoch of every slot and takes up what an earlier run left: operations, orphans,
   // sessions. `clean`: the last run ended with stop(); else `torn` are ranges whose bytes it may
   // have left between two states. Commits; blocks on the first sync.
@@ -524,6 +527,7 @@ class Shard {
   };
   Step step_;
   Tokens tokens_;
+  ring::SlotMask carried_{};  // slots of which tokens_ knows all
   std::deque<Answer> held_;  // until their notices have ended
   struct Recalling {
     NoticeId recall = 0;

@@ -105,6 +105,9 @@ Result<void> Tenures::begin(bool create) {
   config.believers = std::exchange(believers_, {});
   config.may_others_believe = std::exchange(may_others_believe_, false);
   config.after_crash = std::move(after_crash_);
+  if (config.serves) config.carried = std::move(carried_);
+  carried_.reset();
+  kept_ = ring::all_slots();
   TRY_VALUE(volcano_, Volcano::start(std::move(config), create, clock_, random_, datagrams_, disk_,
                                      executor_));
   ++count_;
@@ -133,6 +136,9 @@ void Tenures::set_ring(node::RingViewPtr view) {
   if (view_ && gets_unreleased(*view_->map, *view->map, config_.self,
                                volcano_->released().slots))
     may_others_believe_ = true;
+  // Before it serves a slot again that another one has served, it has a map by which it does not.
+  if (is_usable(*view)) kept_ &= core::slots_to_serve(*view->map, config_.self);
+  if (view_ && view_->lease_until && *view_->lease_until <= clock_.now()) kept_.reset();
   const bool is_new_map =
       !view_ || view_->map != view->map || is_usable(*view_) != is_usable(*view);
   view_ = view;
@@ -224,6 +230,8 @@ void Tenures::next_tenure() {
   after_crash_ = volcano_->after_crash();
   auto done = volcano_->stop(left_to(map, next));
   if (done) {
+    const ring::SlotMask kept = volcano_->owned() & kept_;
+    if (kept.any()) carried_ = CarriedTokens{volcano_->take_tokens(), kept};
     volcano_.reset();
     share_ = std::move(next);
     done = begin(false);

@@ -88,6 +88,8 @@ class Tenures {
   std::vector<SessionId> believers_;
   bool may_others_believe_ = false;
   AfterCrash after_crash_{};
+  ring::SlotMask kept_{};  // nobody else can have served them since the tenure began
+  std::optional<CarriedTokens> carried_{};
   std::uint64_t count_ = 0;
   bool has_lost_ = false;
   std::optional<Error> failure_{};

@@ -38,6 +38,10 @@ bool Tokens::grant(SessionId session, Ino ino, Of what, Instant now, std::size_t
 void Tokens::add_grace(SessionId by, std::vector<NoticeId>& wait_for) const {
   for (const auto& [session, notice] : grace_)
     if (session != by) wait_for.push_back(notice);
+  for (const auto& [id, notice] : notices_) {
+    if (id > carried_) break;
+    if (notice.to != by && !notice.changes.empty()) wait_for.push_back(id);
+  }
 }
 
 // Looked at once more when the first of its tokens has ended, later while some are alive.
@@ -48,7 +52,9 @@ void Tokens::let_end(Ino ino, Held& held, Instant at) {
 
 void Tokens::changed(Ino ino, std::string_view name, SessionId by, Instant now,
                      std::vector<NoticeId>& wait_for) {
-  add_grace(by, wait_for);
+  if (grace_slots_[ring::home_of(ino).value])
+    for (const auto& [session, notice] : grace_)
+      if (session != by) wait_for.push_back(notice);
   // Who delays writes counts on the attributes, too, and for as long as it may.
   auto writer = name.empty() ? writers_.find(ino) : writers_.end();
   if (writer != writers_.end() && writer->second.session != by)
@@ -106,8 +112,9 @@ void Tokens::add_unconfirmed(Ino ino, std::vector<NoticeId>& wait_for) const {
 
 bool Tokens::is_unconfirmed(Ino ino, SessionId by) const {
   return unconfirmed_.contains(ino) ||
-         std::any_of(grace_.begin(), grace_.end(),
-                     [&](const auto& believer) { return believer.first != by; });
+         (grace_slots_[ring::home_of(ino).value] &&
+          std::any_of(grace_.begin(), grace_.end(),
+                      [&](const auto& believer) { return believer.first != by; }));
 }
 
 std::vector<Tokens::Message> Tokens::take_messages() {
@@ -214,11 +221,26 @@ Instant Tokens::deadline() const {
   return next;
 }
 
-void Tokens::begin_grace(const std::vector<SessionId>& sessions, Instant until) {
+void Tokens::begin_grace(const std::vector<SessionId>& sessions, Instant until,
+                         const ring::SlotMask& of) {
+  if (grace_.empty()) grace_slots_.reset();
+  grace_slots_ |= of;
   for (SessionId session : sessions) {
+    if (auto known = grace_.find(session); known != grace_.end()) {
+      notices_[known->second].until = until;
+      continue;
+    }
     grace_[session] = ++last_;
     notices_[last_] = {.to = session, .until = until, .changes = {}, .is_sent = true};
   }
+}
+
+void Tokens::go_on() {
+  carried_ = last_;
+  unsent_.clear();
+  collecting_.clear();
+  for (auto& [id, notice] : notices_)
+    if (!notice.changes.empty()) notice.is_sent = notice.is_lost = true;
 }
 
 // ---- delayed writes

@@ -18,7 +18,8 @@
 // of what is at home in the slot wait.
 //
 // Tokens are in memory only. After a restart of the volcano the sessions of before may hold any:
-// changes of others wait until those have ended (begin_grace).
+// changes of others wait until those have ended (begin_grace). In the process they outlive a tenure
+// (tenures.h): of slots that it has kept, the volcano knows who believes what (go_on).
 //
 // Pure: fed by the shard, which holds the answers back; the volcano carries the messages. One
 // thread. Bounded: kTokensMax; who gets none may not believe what it was told.
@@ -38,6 +39,7 @@
 #include "libmagma/base/strong.h"
 #include "libmagma/base/time.h"
 #include "libmagma/ring/slot.h"
+#include "libmagma/ring/slot_mask.h"
 #include "libmagma/wire/flare_messages.h"
 
 namespace magma {
@@ -91,9 +93,13 @@ class Tokens {
   void on_timer(Instant now);
   Instant deadline() const;  // of notices; tokens that have ended are dropped at any on_timer
 
-  // Sessions of before a restart. `believes_until`: none of them believes anything after that.
-  void begin_grace(const std::vector<SessionId>& sessions, Instant until);
-  // What an answer to `by` must wait for, if it tells of a change made before the restart.
+  // Sessions of before a restart may believe anything of these slots, and nothing after `until`.
+  void begin_grace(const std::vector<SessionId>& sessions, Instant until,
+                   const ring::SlotMask& of);
+  // A new tenure, with other connections: what was not confirmed is sent again (heard_from).
+  void go_on();
+  // What an answer to `by` must wait for, if it tells of a change made before the restart, or in an
+  // earlier tenure.
   void add_grace(SessionId by, std::vector<NoticeId>& wait_for) const;
   // Such a session says how long it may still believe anything.
   void shorten_grace(SessionId session, Instant until);
@@ -119,7 +125,7 @@ class Tokens {
   // ---- delayed changes of names
   static constexpr std::size_t kNamesMax = 1u << 14;
   static constexpr Duration kNamesPause = seconds(1);  // of a slot after a recall
-  static constexpr Duration kNamesIdle = seconds(10);  // a token that is not used is recalled
+  static constexpr Duration kNamesIdle = seconds(3);  // a token that is not used is recalled
   // The session may delay changes of names in the directory from now on. False: somebody else may
   // believe something of a flare of its slot, or delays changes there.
   bool grant_names(SessionId session, Ino dir, Instant now);
@@ -214,6 +220,8 @@ class Tokens {
   std::map<Ino, Names> names_;  // those of a slot follow each other
   std::vector<Believers> believers_ = std::vector<Believers>(ring::kSlotCount);
   std::unordered_map<SessionId, NoticeId> grace_;  // a notice that is never sent
+  ring::SlotMask grace_slots_{};                   // what they may believe something of
+  NoticeId carried_ = 0;                           // the last of earlier tenures
   NoticeId last_ = 0;
   std::uint64_t ended_ = 0;
   Stats stats_;

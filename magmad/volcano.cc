@@ -282,6 +282,10 @@ Result<std::unique_ptr<Volcano>> Volcano::start(VolcanoConfig config, bool creat
   if (parts->config.serves) {
     if (!same_boot) TRY(store::note_machine_boot(disk, boot));
     const bool is_unclean = std::exchange(parts->after_crash.is_unclean, false);
+    if (auto& carried = parts->config.carried) {
+      parts->shard->carry_on(std::move(carried->tokens), carried->of);
+      carried.reset();
+    }
     TRY(parts->shard->begin(!is_unclean, parts->after_crash.torn));
     TRY(parts->mirrors->set_owned(parts->shard->owned()));
   } else {
@@ -423,6 +427,7 @@ bool Volcano::is_after_loss() const {
 }
 
 std::vector<SessionId> Volcano::believers() const { return parts_->shard->believers(); }
+Tokens Volcano::take_tokens() { return std::move(parts_->shard->tokens()); }
 
 const VolcanoConfig& Volcano::config() const { return parts_->config; }
 const rpc::Counters& Volcano::rpc_counters() const { return parts_->endpoint->counters(); }

@@ -26,6 +26,7 @@
 #include "magmad/releases.h"
 #include "magmad/report.h"
 #include "magmad/slot_owners.h"
+#include "magmad/tokens.h"
 
 namespace magma {
 
@@ -36,6 +37,12 @@ class ConsoleGateway;
 struct AfterCrash {
   bool is_unclean = false;                // slots that were served were not taken up since
   std::vector<wire::MirrorRange> torn{};  // ranges whose bytes may be between two states
+};
+
+// Who believes what of slots that only this process has served since it was told.
+struct CarriedTokens {
+  Tokens tokens;
+  ring::SlotMask of{};
 };
 
 struct VolcanoConfig {
@@ -69,7 +76,9 @@ struct VolcanoConfig {
   unsigned pretended_parts = 0;  // for tests (ShardConfig)
   std::vector<SessionId> believers{};  // as ShardConfig
   bool may_others_believe = false;
-  AfterCrash after_crash{};  // of the Volcano before this one in the process, if there was one
+  // Of the Volcano before this one in the process, if there was one.
+  AfterCrash after_crash{};
+  std::optional<CarriedTokens> carried{};
 };
 
 // Slots that a volcano leaves to another one.
@@ -120,6 +129,7 @@ class Volcano final : public rpc::Handler {
   const ring::SlotMask& owned() const;
   // Who may believe what it has told; with those that it was told of itself.
   std::vector<SessionId> believers() const;
+  Tokens take_tokens();  // after stop()
 
   const VolcanoConfig& config() const;
   VolcanoStats stats() const;

@@ -78,9 +78,14 @@ void Filesystem::on_timer() {
     client.cancel(call);
   }
   while (!root_waits.empty() && root_waits.front().due <= clock.now()) {
-    auto [due, waiting, wants_space] = std::move(root_waits.front());
+    auto [due, waiting, wants_space, since] = std::move(root_waits.front());
     root_waits.pop_front();
     if (!waiting->has_value()) continue;
+    const Instant now = clock.now();
+    if (!wants_space && !root_attr && client.is_connected() && now - since < kRootPatienceMax) {
+      root_waits.push_back({now + kRootPatience, waiting, wants_space, since});
+      continue;
+    }
     Reply reply = std::move(**waiting);
     waiting->reset();
     if (wants_space)
@@ -94,7 +99,8 @@ void Filesystem::on_timer() {
 
 Filesystem::SharedReply Filesystem::wait_for_root(Reply reply, bool wants_space) {
   auto waiting = std::make_shared<std::optional<Reply>>(std::move(reply));
-  root_waits.push_back({clock.now() + kRootPatience, waiting, wants_space});
+  const Instant now = clock.now();
+  root_waits.push_back({now + kRootPatience, waiting, wants_space, now});
   return waiting;
 }
 

@@ -150,12 +150,16 @@ struct Filesystem {
   // umount(8), findmnt(8) and df(1) ask for the root's attributes and the space: while no volcano
   // answers they get what was last known of it after kRootPatience, so that a mount can always be
   // taken away.
+  // If nothing was ever known but volcanoes are there (one waits, perhaps, for the session of a
+  // mount that ended without a word), it takes up to kRootPatienceMax before that is an error.
   static constexpr Duration kRootPatience = seconds(1);
+  static constexpr Duration kRootPatienceMax = seconds(30);
   using SharedReply = std::shared_ptr<std::optional<Reply>>;  // with the callback: who is first
   struct RootWait {
     Instant due;
     SharedReply reply;
     bool wants_space = false;  // else attributes
+    Instant since{};
   };
   std::optional<wire::Attr> root_attr{};
   std::optional<wire::StatfsReply> space{};

@@ -36,6 +36,7 @@ sim_test_sources = \
 	tests/sim/sim_run.h \
 	tests/sim/split_run.cc \
 	tests/sim/split_run.h \
+	tests/sim/tenure_beliefs_test.cc \
 	tests/sim/split_test.cc \
 	tests/sim/tree_walk.cc \
 	tests/sim/tree_walk.h \

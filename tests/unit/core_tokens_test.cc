@@ -171,7 +171,7 @@ TEST_CASE_FIXTURE(Fixture, "tokens: a session that ends holds nobody up") {
 }
 
 TEST_CASE_FIXTURE(Fixture, "tokens: after a restart the sessions of before may hold any") {
-  tokens.begin_grace({kA, kB}, kStart + kTerm);
+  tokens.begin_grace({kA, kB}, kStart + kTerm, ring::all_slots());
   const auto of_a = change(kFile, "", kA);
   CHECK(of_a.size() == 1);  // B
   std::vector<NoticeId> again;
@@ -195,6 +195,64 @@ TEST_CASE_FIXTURE(Fixture, "tokens: after a restart the sessions of before may h
   CHECK(change(kFile, "", kA).empty());
 }
 
+TEST_CASE_FIXTURE(Fixture, "tokens: of slots that were taken over any session may hold any") {
+  constexpr Ino kOther(ring::with_counter(ring::Slot(7), 100));
+  ring::SlotMask taken;
+  taken.set(7);
+  tokens.begin_grace({kA, kB}, kStart + kTerm, taken);
+  CHECK(change(kFile, "", kA).empty());
+  CHECK_FALSE(tokens.is_unconfirmed(kFile, kA));
+  CHECK(change(kOther, "", kA).size() == 1);
+  CHECK(tokens.is_unconfirmed(kOther, kA));
+  CHECK(tokens.grant_names(kA, kDir, now));
+  CHECK_FALSE(tokens.grant_names(kA, kOther, now));
+  // More are taken over while the first are waited for: of all until the last may have ended.
+  ring::SlotMask more;
+  more.set(8);
+  tokens.begin_grace({kB, kC}, kStart + kTerm + kTerm, more);
+  CHECK(change(kOther, "", kA).size() == 2);
+  tokens.on_timer(kStart + kTerm);
+  CHECK(change(kOther, "", kC).size() == 1);
+  tokens.on_timer(kStart + kTerm + kTerm);
+  CHECK(change(kOther, "", kA).empty());
+  tokens.begin_grace({kB}, kStart + kTerm * 3, more);
+  CHECK(change(kOther, "", kA).empty());
+}
+
+TEST_CASE_FIXTURE(Fixture, "tokens: what a tenure knew the next one goes on with") {
+  tokens.grant(kB, kFile, Of::flare, now);
+  tokens.grant(kB, kDir, Of::flare, now);
+  const auto waiting = change(kFile, "", kA);
+  auto messages = tokens.take_messages();
+  REQUIRE(messages.size() == 1);
+  Tokens next = std::move(tokens);
+  next.go_on();
+  tokens = std::move(next);
+  // B was told, but its answer went with its connection.
+  CHECK(waits(waiting));
+  CHECK(tokens.is_unconfirmed(kFile, kA));
+  CHECK(tokens.take_messages().empty());
+  std::vector<NoticeId> again;
+  tokens.add_grace(kA, again);  // who asks for the same change again waits, too
+  CHECK(again == waiting);
+  again.clear();
+  tokens.add_grace(kB, again);
+  CHECK(again.empty());
+  CHECK(change(kDir, "", kA).size() == 1);
+  tokens.heard_from(kB);
+  messages = tokens.take_messages();
+  REQUIRE(messages.size() == 2);
+  for (const auto& message : messages) tokens.confirmed(message.notice);
+  CHECK_FALSE(waits(waiting));
+  CHECK_FALSE(tokens.is_unconfirmed(kFile, kA));
+  // Later changes are not those of the tenure before.
+  tokens.grant(kB, kFile, Of::flare, now);
+  CHECK(waits(change(kFile, "", kA)));
+  again.clear();
+  tokens.add_grace(kA, again);
+  CHECK(again.empty());
+}
+
 TEST_CASE_FIXTURE(Fixture, "tokens: writes are delayed by one who alone may believe anything") {
   tokens.grant(kB, kFile, Of::flare, now);
   CHECK_FALSE(tokens.grant_writes(kA, kFile, now));
@@ -209,7 +267,7 @@ TEST_CASE_FIXTURE(Fixture, "tokens: writes are delayed by one who alone may beli
   const auto waiting = change(kDir, "", kA);
   REQUIRE(waits(waiting));
   CHECK_FALSE(tokens.grant_writes(kA, kDir, now + kTerm));
-  tokens.begin_grace({kB}, kStart + kTerm);
+  tokens.begin_grace({kB}, kStart + kTerm, ring::all_slots());
   CHECK_FALSE(tokens.grant_writes(kA, Ino(300), now));
   CHECK(tokens.grant_writes(kB, Ino(300), now));
 }
